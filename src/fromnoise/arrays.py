@@ -1,0 +1,52 @@
+"""Shape types, and the one helper that expands times to a batch.
+
+`B` is the batch, `*S` the shape of one sample ("2" for points, "channels height width" for images).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+Batch: TypeAlias = Float[Tensor, "B *S"]
+"""Samples, noisy or clean: `[B, *S]`."""
+
+Time: TypeAlias = float | Float[Tensor, ""] | Float[Tensor, "B"]
+"""A time in [0, 1]: one float for all rows, or one per row `[B]`."""
+
+Level: TypeAlias = float | Float[Tensor, ""] | Float[Tensor, "B"]
+"""A signal or noise scale at a time: a float where the time was one, a tensor of the time's shape otherwise."""
+
+Cond: TypeAlias = Int[Tensor, ""] | Int[Tensor, "B"] | Float[Tensor, "D"] | Float[Tensor, "B D"] | None
+"""A condition: labels (`[]` or `[B]`, integer), vectors (`[D]` or `[B, D]`, floating), or None for no condition."""
+
+
+def expand_to(level: float | Shaped[Tensor, "..."], x: Tensor) -> float | Tensor:
+    """Give `level` trailing axes, so that it multiplies `x` row by row.
+
+    Args:
+        level: a float, `[]` or `[B]`.
+        x: `[B, *S]`.
+
+    Returns:
+        The float itself, `[]`, or `[B, 1, ..., 1]`, in x's dtype and on x's device.
+    """
+    if not isinstance(level, Tensor):
+        return level
+    level = level.to(device=x.device, dtype=x.dtype)
+    return level if level.dim() == 0 else level.reshape(-1, *([1] * (x.dim() - 1)))
+
+
+def weighted(a: Level, x: Batch, b: Level, y: Batch) -> Batch:
+    """Return a x + b y, the weights being floats, `[]` or `[B]`; in one pass over y where they are floats."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return expand_to(a, x) * x + expand_to(b, y) * y
+    return torch.add(a * x, y, alpha=b)
+
+
+def rows_dot(a: Tensor, b: Tensor) -> Tensor:
+    """Sum a * b over everything but the batch: `[B, *S]` -> `[B]`."""
+    return torch.einsum("bi,bi->b", a.flatten(1), b.flatten(1))

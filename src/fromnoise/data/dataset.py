@@ -1,0 +1,247 @@
+"""What a data set is: samples, perhaps labels, perhaps the law they were drawn from; and its scaling.
+
+Networks are trained on data of mean 0 and variance 1. A `Scaling` takes data in, `x -> (x - mean)/std`, and samples
+out; it rides with the denoiser, so that samples come back in the data's own units. Points and images share one std, so
+that round stays round; a table's columns each have their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fromnoise.errors import InputError, LabelError, UnknownName
+from fromnoise.rng import stream
+
+ScalingKind = Literal["isotropic", "columns", "none"]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """An affine map between the data's units and the network's: x = mean + std z.
+
+    `mean` and `std` have a sample's shape, or `[]`.
+    """
+
+    mean: Tensor = field(default_factory=lambda: torch.tensor(0.0))
+    std: Tensor = field(default_factory=lambda: torch.tensor(1.0))
+
+    def into(self, x: Tensor) -> Tensor:
+        """Return data in the network's units, `[B, *S]`."""
+        return (x - self.mean.to(x)) / self.std.to(x)
+
+    def out(self, z: Tensor) -> Tensor:
+        """Return samples in the data's units, `[B, *S]`."""
+        return self.mean.to(z) + self.std.to(z) * z
+
+    @classmethod
+    def of(cls, x: Tensor, kind: ScalingKind = "isotropic") -> Scaling:
+        """Measure the scaling of `x` `[N, *S]`.
+
+        Args:
+            x: the data.
+            kind: "isotropic", a mean for each coordinate and one std for all; "columns", a std for each coordinate
+                too, where one that never varies keeps its unit; "none", the identity.
+        """
+        if kind == "none":
+            return cls()
+        x = x.double()
+        std = x.std(0, correction=0)
+        if kind == "isotropic":
+            std = std.square().mean().sqrt()
+        std = torch.where(std > 1e-8 * (1 + x.abs().amax()), std, 1.0)
+        return cls(x.mean(0).float(), std.float())
+
+
+def rms_about_mean(x: Tensor) -> float:
+    """Return one coordinate's root mean square distance from the mean: the sigma_data of `[N, *S]`."""
+    return float((x.double() - x.double().mean(0)).square().mean().sqrt())
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples with what is known of them.
+
+    Attributes:
+        x: `[N, *S]`, float32, in the data's own units.
+        labels: `[N]` int64 in 0..classes-1, or None.
+        label_names: one name for each class.
+        name: for titles and messages.
+        config: how to make it again (`fromnoise.data.make`), or None where only the samples are known.
+        law: the distribution they were drawn from, or None.
+    """
+
+    x: Tensor
+    labels: Tensor | None = None
+    label_names: tuple[str, ...] = ()
+    name: str = "data"
+    config: dict[str, Any] | None = None
+    law: Law | None = None
+
+    def __post_init__(self) -> None:
+        if self.x.dim() < 2 or len(self.x) == 0:
+            raise InputError(f"data must be [N, *S] with N at least 1, not of shape {list(self.x.shape)}")
+        if not torch.isfinite(self.x).all():
+            rows = (~torch.isfinite(self.x.flatten(1)).all(1)).nonzero().flatten()
+            raise InputError(f"data must be finite: {len(rows)} rows are not, the first is row {int(rows[0])}")
+        if self.labels is not None:
+            if self.labels.shape != self.x.shape[:1]:
+                raise InputError(f"labels must be [{len(self.x)}], one for each sample, not {list(self.labels.shape)}")
+            low, high = int(self.labels.min()), int(self.labels.max())
+            if low < 0 or high >= len(self.label_names):
+                raise LabelError(f"labels must lie in 0..{len(self.label_names) - 1}, not {low}..{high}")
+
+    @classmethod
+    def of(cls, data: Dataset | Tensor | np.ndarray | Sequence[Any], name: str = "data") -> Dataset:
+        """Make a data set of an array `[N, *S]`; a data set is returned as it is."""
+        if isinstance(data, Dataset):
+            return data
+        return cls(torch.as_tensor(np.asarray(data), dtype=torch.float32), name=name)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape S of one sample."""
+        return tuple(self.x.shape[1:])
+
+    @property
+    def classes(self) -> int:
+        """How many labels there are; 0 without labels."""
+        return len(self.label_names)
+
+    def label(self, name: str | int) -> int:
+        """Return the number of a label given by name or number.
+
+        Raises:
+            LabelError: if there is no such label.
+        """
+        return find_label(name, self.label_names)
+
+    def only(self, label: str | int) -> Dataset:
+        """Return the samples of one label, as data without labels."""
+        number = self.label(label)
+        assert self.labels is not None
+        name = f"{self.name}:{self.label_names[number]}"
+        law = self.law.only(number) if self.law is not None else None
+        return Dataset(self.x[self.labels == number], name=name, law=law)
+
+    def fresh(self, n: int, seed: int = 0) -> Dataset:
+        """Draw n new samples from the true distribution, as often as wanted.
+
+        Raises:
+            InputError: if only the samples are known.
+        """
+        if self.law is None:
+            raise InputError(f"the distribution of {self.name!r} is not known, only its {len(self)} samples")
+        x, labels = self.law.draw(n, seed)
+        return replace(self, x=x, labels=labels, config=None)
+
+    def even(self, n: int, seed: int = 0) -> Dataset:
+        """Draw n samples spread evenly over the true distribution: the truth with the least sampling noise.
+
+        Raises:
+            InputError: if only the samples are known.
+        """
+        if self.law is None:
+            raise InputError(f"the distribution of {self.name!r} is not known, only its {len(self)} samples")
+        x, labels = self.law.draw_evenly(n, seed)
+        return replace(self, x=x, labels=labels, config=None)
+
+
+def find_label(name: str | int, label_names: Sequence[str]) -> int:
+    """Return the number of a label given by name or by number (also as text).
+
+    Raises:
+        LabelError: if there are no labels, or none like that.
+    """
+    if not label_names:
+        raise LabelError(f"label {name!r} was asked for, but there are no labels here")
+    if isinstance(name, str) and name in label_names:
+        return list(label_names).index(name)
+    try:
+        number = int(name)
+    except ValueError:
+        raise LabelError(str(UnknownName("label", name, label_names))) from None
+    if not 0 <= number < len(label_names):
+        names = ", ".join(f"{i} {n}" for i, n in enumerate(label_names))
+        raise LabelError(f"label {number} is out of range: known: {names}")
+    return number
+
+
+Points = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Law:
+    """A distribution given by a map from the unit cube: x = points(u), u uniform in [0, 1]^dims.
+
+    Independent u draw from it; u spread evenly (stratified along the first axis, a scrambled Sobol sequence along the
+    others) cover it evenly.
+
+    Attributes:
+        points: `[n, dims]` float64 -> `[n, *S]` float64.
+        dims: how many uniform numbers a sample takes.
+        centres: where the law is a curve plus Gaussian jitter, the map u -> curve, `[n]` -> `[n, *S]`.
+        jitter: the jitter's standard deviation.
+        parts: for a labelled law, the law of each label, all equally likely.
+    """
+
+    points: Points | None = None
+    dims: int = 1
+    centres: Points | None = None
+    jitter: float = 0.0
+    parts: tuple[Law, ...] = ()
+
+    def draw(self, n: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        """Return n independent samples `[n, *S]` float32 and their labels (None without parts)."""
+        if self.parts:
+            labels = torch.randint(len(self.parts), (n,), generator=stream(seed, "labels"))
+            return self._gather(labels, lambda part, count, k: part.draw(count, _part_seed(seed, k))[0])
+        assert self.points is not None
+        u = torch.rand((n, self.dims), generator=stream(seed, "data"), dtype=torch.float64)
+        return self.points(u).float(), None
+
+    def draw_evenly(self, n: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        """Return n samples that cover the law evenly, and their labels."""
+        if self.parts:
+            labels = torch.arange(n) * len(self.parts) // n
+            return self._gather(labels, lambda part, count, k: part.draw_evenly(count, _part_seed(seed, k))[0])
+        assert self.points is not None
+        u = torch.empty((n, self.dims), dtype=torch.float64)
+        u[:, 0] = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        if self.dims > 1:
+            u[:, 1:] = sobol(n, self.dims - 1, seed)
+        return self.points(u).float(), None
+
+    def only(self, part: int) -> Law:
+        """Return the law of one label."""
+        return self.parts[part]
+
+    def _gather(self, labels: Tensor, draw: Callable[[Law, int, int], Tensor]) -> tuple[Tensor, Tensor]:
+        drawn = [draw(part, int((labels == k).sum()), k) for k, part in enumerate(self.parts)]
+        x = torch.empty((len(labels), *drawn[0].shape[1:]))
+        for k, rows in enumerate(drawn):
+            x[labels == k] = rows
+        return x, labels
+
+
+def _part_seed(seed: int, part: int) -> int:
+    return (seed * 1_000_003 + part + 1) % 2**63
+
+
+def sobol(n: int, dims: int, seed: int) -> Tensor:
+    """Return n points of a scrambled Sobol sequence in the open unit cube, `[n, dims]` float64."""
+    engine = torch.quasirandom.SobolEngine(dims, scramble=True, seed=seed % 2**31)
+    return engine.draw(n, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
+
+
+def normal_quantile(u: Tensor) -> Tensor:
+    """Return the standard normal's quantiles, elementwise."""
+    return torch.special.ndtri(u.clamp(1e-16, 1 - 1e-16))

@@ -1,0 +1,207 @@
+"""The denoiser: `denoiser(x_t, t, cond) -> x0_hat = E[x0 | x_t]`, the waist of the library.
+
+Training makes one, guidance combines them, an exact answer is one, and a sampler sees nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from fromnoise.arrays import Batch, Cond, Level, Time, expand_to, weighted
+from fromnoise.data.dataset import Dataset, Scaling, ScalingKind, rms_about_mean
+from fromnoise.errors import InputError, LabelError
+from fromnoise.process import EDMPrediction, Prediction, prediction
+from fromnoise.schedule import Schedule, TableSchedule
+
+_TOLD_RANGE = 20.0
+"""A continuous schedule's network is told log SNR clamped to +-20 (sigma/alpha from 4.5e-5 to 2.2e4)."""
+
+
+@runtime_checkable
+class DenoiserLike(Protocol):
+    """What a sampler may ask of a denoiser.
+
+    Attributes:
+        schedule: the path its x_t lie on.
+        shape: the shape S of one sample.
+        sigma_data: one coordinate's standard deviation about the mean, in the denoiser's units.
+        scaling: from the denoiser's units to the data's.
+        label_names: the labels it knows, in the order of their numbers.
+        device: where it computes.
+    """
+
+    schedule: Schedule
+    shape: tuple[int, ...]
+    sigma_data: float
+    scaling: Scaling
+    label_names: tuple[str, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
+        """Return x0_hat `[B, *S]` for x_t `[B, *S]` at time t, `[]` or `[B]`."""
+        ...
+
+
+class Denoiser(nn.Module):
+    """A network on a schedule, with the meaning of its output.
+
+    Args:
+        network: answers `network(x, told, cond)`.
+        schedule: the path it is trained on.
+        predict: what its output means: "eps", "x0", "v", "flow", "score" or "edm".
+        sigma_data: one coordinate's standard deviation in the denoiser's units; "edm" preconditions with it.
+        scaling: between the data's units and the denoiser's.
+        label_names: names for the network's classes; their numbers where none are given.
+
+    Raises:
+        InputError: if the output cannot give x0 at t = 1, where this schedule leaves no signal.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        predict: str | Prediction = "eps",
+        *,
+        sigma_data: float = 1.0,
+        scaling: Scaling | None = None,
+        label_names: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        if predict == "edm":
+            predict = EDMPrediction(sigma_data=sigma_data)
+        self.network = network
+        self.schedule = schedule
+        self.prediction = prediction(predict)
+        self.sigma_data = sigma_data
+        self.scaling = scaling or Scaling()
+        self._may_measure = scaling is None
+        self.shape: tuple[int, ...] = tuple(network.shape)  # pyright: ignore[reportArgumentType] every network has one
+        classes = int(getattr(network, "classes", 0))
+        self.label_names = tuple(label_names) or tuple(str(k) for k in range(classes))
+        if len(self.label_names) != classes:
+            raise InputError(f"{len(self.label_names)} label names were given for a network of {classes} classes")
+        if self.prediction.needs_signal and schedule.alpha(1.0) == 0:
+            raise InputError(
+                f"{predict!r} cannot be predicted where alpha = 0, and this schedule ends there (zero terminal SNR): "
+                'predict "v", "x0", "flow" or "edm" instead'
+            )
+
+    def measure(self, data: Dataset, kind: ScalingKind = "isotropic") -> None:
+        """Take scaling, sigma_data and label names from the data, unless a scaling was given at construction.
+
+        Raises:
+            InputError: if the data's shape is not the network's.
+            LabelError: if the network knows another number of labels than the data have.
+        """
+        if data.shape != self.shape:
+            raise InputError(f"the data's samples have shape {list(data.shape)}, the network's {list(self.shape)}")
+        classes = len(self.label_names)
+        if classes and data.classes != classes:
+            raise LabelError(f"the network knows {classes} labels and the data have {data.classes}")
+        if classes:
+            self.label_names = data.label_names
+        if self._may_measure:
+            self.scaling = Scaling.of(data.x, kind)
+            self.sigma_data = rms_about_mean(self.scaling.into(data.x))
+            if isinstance(self.prediction, EDMPrediction):
+                self.prediction = EDMPrediction(sigma_data=self.sigma_data)
+            self._may_measure = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def told(self, t: Time, like: Tensor) -> Tensor:
+        """Return what the network is told of the time, `[]` or `[B]`: a table's index, or the log SNR, clamped."""
+        if isinstance(self.schedule, TableSchedule):
+            level: Level = self.schedule.index(t)
+        else:
+            level = self.schedule.log_snr(t)
+            if isinstance(level, Tensor):
+                level = level.clamp(-_TOLD_RANGE, _TOLD_RANGE)
+            else:
+                level = min(max(level, -_TOLD_RANGE), _TOLD_RANGE)
+        if isinstance(level, Tensor):
+            return level.to(device=like.device, dtype=like.dtype)
+        return torch.full((), level, device=like.device, dtype=like.dtype)
+
+    def raw(self, x_t: Batch, t: Time, cond: Cond = None, scales: tuple[Level, Level] | None = None) -> Batch:
+        """Return the network's own output, `[B, *S]`, in x_t's precision.
+
+        Args:
+            x_t: `[B, *S]`.
+            t: `[]` or `[B]`.
+            cond: as for the denoiser.
+            scales: alpha and sigma at t, where the caller has them already.
+        """
+        scale = self.prediction.input_scale(*(scales or self.schedule.scales(t)))
+        scaled = x_t if isinstance(scale, float) and scale == 1 else expand_to(scale, x_t) * x_t
+        return self.network(scaled, self.told(t, x_t), cond).to(x_t.dtype)
+
+    def forward(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
+        """Return x0_hat `[B, *S]`."""
+        c_skip, c_out = self.prediction.coefficients(*self.schedule.scales(t))
+        return weighted(c_skip, x_t, c_out, self.raw(x_t, t, cond))
+
+    def on(self, schedule: Schedule) -> DenoiserLike:
+        """Return this denoiser as one on another path.
+
+        x_t / alpha = x0 + (sigma/alpha) eps on any path, so a denoiser that is told the noise level alone is the
+        same function on all of them.
+
+        Raises:
+            InputError: if this denoiser's schedule is a table, as its network knows the table's steps only.
+        """
+        if schedule == self.schedule:
+            return self
+        if isinstance(self.schedule, TableSchedule):
+            raise InputError(
+                "this model was trained on a table and is told its step index, so it knows that table only: sample on "
+                "its own schedule, or train with a continuous one (edm, vp, flow, trig)"
+            )
+        return OnPath(self, schedule)
+
+
+class OnPath:
+    """A denoiser that knows the noise level, on another schedule's path."""
+
+    def __init__(self, base: DenoiserLike, schedule: Schedule) -> None:
+        self.base = base
+        self.schedule = schedule
+        self.shape, self.sigma_data = base.shape, base.sigma_data
+        self.scaling, self.label_names, self.device = base.scaling, base.label_names, base.device
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
+        """Return x0_hat for x_t on this path: rescale x_t onto the base's path at the same noise level."""
+        own = self.base.schedule.time_of_level(self.schedule.noise_level(t))
+        alpha, sigma = self.schedule.scales(t)
+        own_alpha, own_sigma = self.base.schedule.scales(own)
+        return self.base(expand_to(_ratio(own_alpha, own_sigma, alpha, sigma), x_t) * x_t, own, cond)
+
+    def on(self, schedule: Schedule) -> DenoiserLike:
+        """Return the same denoiser on yet another path."""
+        return self.base if schedule == self.base.schedule else OnPath(self.base, schedule)
+
+
+def _ratio(own_alpha: Any, own_sigma: Any, alpha: Any, sigma: Any) -> Any:
+    """Return own/this by the larger of the two scales, as the other may be 0."""
+    if isinstance(alpha, Tensor) or isinstance(sigma, Tensor):
+        noisy = torch.as_tensor(sigma > alpha)
+        return torch.where(noisy, own_sigma / sigma, own_alpha / alpha)
+    return own_sigma / sigma if sigma > alpha else own_alpha / alpha
+
+
+def spread(denoiser: DenoiserLike) -> float:
+    """Return the data's root mean square distance from its mean, R = sigma_data sqrt(dimension)."""
+    return denoiser.sigma_data * math.sqrt(math.prod(denoiser.shape))

@@ -1,0 +1,76 @@
+"""Every exception of the library, one tree.
+
+    FromnoiseError
+    |-- InputError (also a ValueError)   what the caller gave cannot be used; the command line exits with 2
+    |   |-- UnknownName                  a name that no component has; lists the known ones and the nearest
+    |   |-- ConfigError                  a setting that is unknown, missing or out of range
+    |   |-- LabelError                   a label that the data or the model does not have
+    |   `-- RunExists                    the output folder already holds a run
+    |-- RunError                         a run folder cannot be read or written; the command line exits with 2
+    |   |-- NoRun                        there is no run there
+    |   |-- ConfigChanged                a run is resumed with another configuration
+    |   |-- FormatTooNew                 written by a newer fromnoise
+    |   `-- CheckpointDamaged            truncated, edited, or not what the configuration says
+    `-- Diverged                         training met a NaN or an infinity; the command line exits with 3
+
+A message says what was expected, what came, and what to do, in one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FromnoiseError(Exception):
+    """Base of every error the library raises on purpose."""
+
+
+class InputError(FromnoiseError, ValueError):
+    """Something the caller gave cannot be used."""
+
+
+class UnknownName(InputError):
+    """A name that no component has."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        super().__init__(f"unknown {kind} {str(name)!r}: {hint}known: {', '.join(names)}")
+
+
+class ConfigError(InputError):
+    """A setting that is unknown, missing or out of range."""
+
+
+class LabelError(InputError):
+    """A label that the data or the model does not have."""
+
+
+class RunExists(InputError):
+    """The output folder already holds a run."""
+
+
+class RunError(FromnoiseError):
+    """A run folder cannot be read or written."""
+
+
+class NoRun(RunError):
+    """There is no run at the given place."""
+
+
+class ConfigChanged(RunError):
+    """A run is resumed with another configuration than it was started with."""
+
+
+class FormatTooNew(RunError):
+    """A run or checkpoint written by a newer version of the library."""
+
+
+class CheckpointDamaged(RunError):
+    """A checkpoint that is truncated, edited, or not what its configuration says."""
+
+
+class Diverged(FromnoiseError):
+    """Training met a NaN or an infinity."""

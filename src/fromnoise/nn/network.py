@@ -1,0 +1,31 @@
+"""What a network is: anything that answers `network(x, told, cond) -> out`, registered by name."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from fromnoise.registry import Registry
+
+networks: Registry[Network] = Registry("network")
+
+
+class Network(nn.Module):
+    """Base of the networks here; a user's own needs only the same `forward` and a `shape`.
+
+    Attributes:
+        shape: the shape S of one sample.
+        classes: how many labels it knows; 0 for none.
+    """
+
+    shape: tuple[int, ...]
+    classes: int = 0
+
+    def forward(self, x: Tensor, told: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return the output for x `[B, *S]`.
+
+        Args:
+            x: `[B, *S]`, scaled to about unit variance by the denoiser.
+            told: what the network is told of the time, `[]` when all rows share it, else `[B]`.
+            cond: labels `[]` or `[B]`, vectors `[D]` or `[B, D]`, or None.
+        """
+        raise NotImplementedError

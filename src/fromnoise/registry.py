@@ -1,0 +1,180 @@
+"""Components by name: what lets a configuration, which is data, name a schedule, a network or a sampler.
+
+A component is a class whose constructor's signature is its schema: names, types, ranges (`Annotated[int, Field(ge=1)]`)
+and defaults. Registering it
+
+- makes construction check its arguments, whether they come from Python, a TOML file or a checkpoint;
+- makes it remember them, so that a run can write down what it was built from;
+- makes it findable by name, which is all that a checkpoint stores. Nothing is ever imported by path.
+
+    @schedules.register("linear")
+    @dataclass(frozen=True)
+    class LinearBeta(TableSchedule):
+        T: Annotated[int, Field(ge=1)] = 1000
+
+    schedules.build({"name": "linear", "T": 500})     ->  LinearBeta(T=500)
+    schedules.settings(LinearBeta(T=500))             ->  {"name": "linear", "T": 500, ...}
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from fromnoise.errors import ConfigError, UnknownName
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+
+Settings = dict[str, Any]
+"""A component as data: its registered `name` and its constructor's arguments."""
+
+STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+def explain(error: ValidationError, where: str) -> ConfigError:
+    """Say in one line what pydantic found wrong.
+
+    Args:
+        error: what pydantic raised.
+        where: what was being configured, as a user would name it.
+    """
+    parts = []
+    for item in error.errors():
+        place = ".".join(str(p) for p in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append(f"{place} is not a setting of {where}")
+        elif item["type"] == "missing":
+            parts.append(f"{place} is missing")
+        else:
+            text = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
+            parts.append(f"{place} {text}, not {item['input']!r}" if place else text)
+    return ConfigError(f"{where}: {'; '.join(parts)}")
+
+
+def _schema(cls: type, name: str) -> type[BaseModel]:
+    """Make the pydantic model whose fields are the constructor's arguments."""
+    hints = get_type_hints(cls.__init__, include_extras=True)
+    fields: dict[str, Any] = {}
+    for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    return create_model(name, __config__=STRICT, **fields)
+
+
+class Registry(Generic[T]):
+    """The components of one kind.
+
+    Args:
+        kind: the word for one of them in messages ("schedule").
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._classes: dict[str, type] = {}
+        self._schemas: dict[str, type[BaseModel]] = {}
+        self._asked_others = False
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """Register the decorated class under `name`; its constructor then checks and remembers its arguments."""
+
+        def decorate(cls: C) -> C:
+            init = cls.__init__
+            signature = inspect.signature(init)
+
+            @functools.wraps(init)
+            def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+                if type(self) is not cls:  # a subclass calls its parent: only the outermost arguments count
+                    init(self, *args, **kwargs)
+                    return
+                try:
+                    bound = signature.bind(self, *args, **kwargs).arguments
+                except TypeError as error:
+                    raise ConfigError(f"{self_name}: {error}") from None
+                values = self_registry._check(name, {k: v for k, v in list(bound.items())[1:]})
+                init(self, **values)
+                object.__setattr__(self, "_settings", {"name": name, **values})
+
+            self_registry, self_name = self, f"{self.kind} {name!r}"
+            cls.__init__ = checked
+            self._classes[name] = cls
+            return cls
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """Return every registered name, sorted."""
+        self._ask_others()
+        return sorted(self._classes)
+
+    def find(self, name: str) -> type[T]:
+        """Return the class registered under `name`.
+
+        Raises:
+            UnknownName: if there is none.
+        """
+        if name not in self._classes:
+            self._ask_others()
+        if name not in self._classes:
+            raise UnknownName(self.kind, name, self._classes)
+        return self._classes[name]
+
+    def schema(self, name: str) -> type[BaseModel]:
+        """Return the pydantic model of the settings of `name` (less the name itself)."""
+        cls = self.find(name)
+        if name not in self._schemas:
+            self._schemas[name] = _schema(cls, f"{cls.__name__}Settings")
+        return self._schemas[name]
+
+    def build(self, settings: Mapping[str, Any] | str) -> T:
+        """Make a component from its settings, or from its name alone.
+
+        Raises:
+            UnknownName: if no component has that name.
+            ConfigError: if a setting is unknown, missing or out of range.
+        """
+        arguments = self.complete(settings)
+        return self.find(arguments.pop("name"))(**arguments)
+
+    def complete(self, settings: Mapping[str, Any] | str) -> Settings:
+        """Check settings without building, and fill in the defaults. Raises as `build` does."""
+        given = {"name": settings} if isinstance(settings, str) else dict(settings)
+        if "name" not in given:
+            raise ConfigError(f"{self.kind}: name is missing; known: {', '.join(self.names())}")
+        name = given.pop("name")
+        return {"name": name, **self._check(name, given)}
+
+    def settings(self, component: T) -> Settings:
+        """Return the component as data, every argument spelled out.
+
+        Raises:
+            ConfigError: if its class was never registered, so that a run could not name it.
+        """
+        try:
+            return dict(component._settings)  # pyright: ignore[reportAttributeAccessIssue] set by `register`
+        except AttributeError:
+            raise ConfigError(
+                f"{type(component).__name__} is not a registered {self.kind}: decorate the class with "
+                f"@fromnoise.register.{self.kind}('a-name') so that a run can be saved and loaded"
+            ) from None
+
+    def _check(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        try:
+            model = self.schema(name)(**given)
+        except ValidationError as error:
+            raise explain(error, f"{self.kind} {name!r}") from None
+        return {field: getattr(model, field) for field in type(model).model_fields}
+
+    def _ask_others(self) -> None:
+        """Load the components that installed packages offer under `fromnoise.<kind>s`, once."""
+        if self._asked_others:
+            return
+        self._asked_others = True
+        for entry in entry_points(group=f"fromnoise.{self.kind}s"):
+            if entry.name not in self._classes:
+                self.register(entry.name)(entry.load())

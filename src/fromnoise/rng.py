@@ -1,0 +1,78 @@
+"""Every random number of the library comes from a stream made here; there is no global state.
+
+A stream is named by a seed, a purpose and an index: `stream(seed, "chunk", 3)`. The same name gives the same
+numbers, whatever was drawn before, so a resumed run needs no saved generator and sample i needs no sample i - 1.
+
+torch's CPU generator (mt19937) looks at the low 32 bits of its seed alone, so a plain hash of the name would let two
+of 65,000 streams collide with probability one half. The low bits below are therefore a bijection of the index: two
+indices of one seed and purpose never meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+
+import torch
+
+from fromnoise.errors import InputError
+
+_LOW = 0xFFFFFFFF
+
+
+def _mix(h: int) -> int:
+    """Scramble 32 bits one to one, every input bit reaching every output bit (multiply and xor-shift, twice)."""
+    h = ((h ^ (h >> 16)) * 0x85EBCA6B) & _LOW
+    h = ((h ^ (h >> 13)) * 0xC2B2AE35) & _LOW
+    return h ^ (h >> 16)
+
+
+class Streams:
+    """The streams of one seed and purpose, one for each index.
+
+    Args:
+        seed: any integer of at most 64 bits, not negative.
+        purpose: what the numbers are for ("train", "chunk", ...); different purposes share nothing.
+    """
+
+    def __init__(self, seed: int, purpose: str, device: torch.device | str = "cpu") -> None:
+        digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+        self._base = int.from_bytes(digest[:4], "little")
+        self._high = int.from_bytes(digest[4:8], "little") >> 1
+        self._generator = torch.Generator(device=device)
+
+    def seed_of(self, index: int) -> int:
+        """Return the 63-bit seed of the stream at `index` (0 <= index < 2^32)."""
+        return (self._high << 32) | _mix((self._base + index) & _LOW)
+
+    def at(self, index: int) -> torch.Generator:
+        """Return the generator, set to the start of the stream at `index`. It is one object, reused."""
+        return self._generator.manual_seed(self.seed_of(index))
+
+
+def stream(seed: int, purpose: str, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a fresh generator at the start of the stream named (seed, purpose, index)."""
+    return Streams(seed, purpose, device).at(index)
+
+
+def check_seed(seed: int) -> int:
+    """Return `seed` if it can seed a stream.
+
+    Raises:
+        InputError: if it is negative or has more than 64 bits.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+        raise InputError(f"seed must be a whole number from 0 to 2^64 - 1, not {seed!r}")
+    return seed
+
+
+@contextlib.contextmanager
+def seeded(seed: int, purpose: str) -> Iterator[None]:
+    """Seed torch's own generator inside the block, for code that draws from it (a module's default initialization).
+
+    Outside nothing changes: the generator is put back as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(Streams(seed, purpose).seed_of(0))
+        yield

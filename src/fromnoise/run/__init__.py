@@ -1,0 +1,6 @@
+"""The run folder: configuration, checkpoints, metrics and samples of one training."""
+
+from fromnoise.run.config import Measured, RunConfig, describe
+from fromnoise.run.folder import Checkpoint, Run, RunFolder, load
+
+__all__ = ["Checkpoint", "Measured", "Run", "RunConfig", "RunFolder", "describe", "load"]

@@ -1,0 +1,140 @@
+"""What a run is, as data: the configuration that config.toml holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+from fromnoise.data.dataset import Dataset, Scaling
+from fromnoise.denoiser import Denoiser
+from fromnoise.errors import FormatTooNew
+from fromnoise.nn.network import networks
+from fromnoise.process import EDMPrediction
+from fromnoise.registry import STRICT, Settings
+from fromnoise.schedule import schedules
+
+FORMAT_VERSION = 1
+
+
+class Measured(BaseModel):
+    """What was measured on the data once, in the denoiser's units."""
+
+    model_config = STRICT
+
+    mean: list[float] | float = 0.0
+    std: list[float] | float = 1.0
+    shape: list[int] = Field(default_factory=list)
+    sigma_data: float = 1.0
+
+
+class RunConfig(BaseModel):
+    """Everything that makes a run what it is, as data.
+
+    Attributes:
+        format_version: of the folder.
+        data: how to make the data again: a built-in's name, n and seed; or the name and sum of stored samples.
+        label_names: of the classes.
+        scaling: how the data are scaled: isotropic, columns or none.
+        measured: what scaling and sigma_data came out as.
+        schedule, network: components' settings.
+        predict: what the network's output means.
+        train: the settings of the training (`TrainConfig`).
+    """
+
+    model_config = STRICT
+
+    format_version: int = FORMAT_VERSION
+    data: dict[str, Any]
+    label_names: list[str] = Field(default_factory=list)
+    scaling: str = "isotropic"
+    measured: Measured
+    schedule: Settings
+    network: Settings
+    predict: str
+    train: dict[str, Any]
+
+    def denoiser(self) -> Denoiser:
+        """Build the denoiser this describes, with fresh weights."""
+        m = self.measured
+        mean, std = (_shaped(value, m.shape) for value in (m.mean, m.std))
+        return Denoiser(
+            networks.build(self.network),
+            schedules.build(self.schedule),
+            self.predict,
+            sigma_data=m.sigma_data,
+            scaling=Scaling(mean, std),
+            label_names=self.label_names,
+        )
+
+
+def _shaped(value: list[float] | float, shape: list[int]) -> Tensor:
+    tensor = torch.tensor(value, dtype=torch.float32)
+    return tensor.reshape(shape) if tensor.numel() > 1 else tensor
+
+
+def describe(denoiser: Denoiser, data: Dataset, scaling: str, train: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration of a training.
+
+    Raises:
+        ConfigError: if the network or the schedule is of a class that was never registered.
+    """
+    kind = denoiser.prediction
+    name = "edm" if isinstance(kind, EDMPrediction) else kind._settings["name"]  # pyright: ignore[reportAttributeAccessIssue] set by `register`
+    s = denoiser.scaling
+    return RunConfig(
+        data=data.config or {"name": data.name, "n": len(data), "sha256": _sum_of_tensor(data.x)},
+        label_names=list(denoiser.label_names),
+        scaling=scaling,
+        measured=Measured(
+            mean=s.mean.flatten().tolist() if s.mean.dim() else s.mean.item(),
+            std=s.std.flatten().tolist() if s.std.dim() else s.std.item(),
+            shape=list(denoiser.shape),
+            sigma_data=denoiser.sigma_data,
+        ),
+        schedule=schedules.settings(denoiser.schedule),
+        network=networks.settings(denoiser.network),  # pyright: ignore[reportArgumentType] a user's own may be any module
+        predict=name,
+        train=dict(train),
+    )
+
+
+def _sum_of_tensor(x: Tensor) -> str:
+    return hashlib.sha256(x.contiguous().cpu().numpy().tobytes()).hexdigest()[:16]
+
+
+def check_version(version: Any, path: Path) -> None:
+    """Refuse what a newer fromnoise wrote."""
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise FormatTooNew(
+            f"{path} has format {version!r}, and this fromnoise reads up to {FORMAT_VERSION}: install a newer fromnoise"
+        )
+
+
+def to_toml(config: BaseModel) -> str:
+    """Return a configuration as TOML."""
+    return tomli_w.dumps(json.loads(config.model_dump_json(exclude_none=True)))
+
+
+def environment() -> dict[str, Any]:
+    """Return what the run was made with."""
+    from importlib.metadata import version
+
+    return {
+        "fromnoise": version("fromnoise"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "command": " ".join(["fromnoise", *sys.argv[1:]]),
+    }

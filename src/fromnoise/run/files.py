@@ -1,0 +1,125 @@
+"""Files that are written whole or not at all, and read with distrust."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fromnoise.data.dataset import Dataset
+from fromnoise.errors import CheckpointDamaged, RunError
+
+
+class writing:
+    """Turn an operating system's refusal to write into one line that says what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
+            reason = getattr(error, "strerror", None) or str(error)
+            raise RunError(f"{self._path} cannot be written: {reason}; free some space or choose another --out") from None
+
+
+def read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read tensors that must be exactly those wanted, by name, shape and dtype, and finite.
+
+    Raises:
+        CheckpointDamaged: if they are not.
+    """
+    try:
+        return _read_tensors(path, wanted)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointDamaged(f"{path} cannot be read: {error}") from None
+
+
+def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = _header_names(path)
+    if sorted(names) != sorted(wanted):
+        odd = sorted(set(names) ^ set(wanted)) or ["a name that occurs twice"]
+        raise CheckpointDamaged(f"{path} does not fit the configuration: {odd[0]} is missing or not wanted")
+    with safe_open(path, "pt") as file:
+        for name, like in wanted.items():
+            part = file.get_slice(name)
+            shape, dtype = tuple(part.get_shape()), part.get_dtype()
+            if shape != tuple(like.shape) or dtype != _DTYPES.get(like.dtype):
+                raise CheckpointDamaged(
+                    f"{path}: {name} is {dtype}{list(shape)} and the configuration says "
+                    f"{_DTYPES.get(like.dtype)}{list(like.shape)}"
+                )
+        tensors = {name: file.get_tensor(name) for name in wanted}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointDamaged(f"{path}: {name} holds a NaN or an infinity")
+    return tensors
+
+
+_DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64"}
+
+
+def _header_names(path: Path) -> list[str]:
+    """Return the tensors' names as the file lists them, doubles included (its reader would drop those silently)."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > 100_000_000:
+            raise CheckpointDamaged(f"{path} is not a safetensors file")
+        pairs = json.loads(file.read(length), object_pairs_hook=list)
+    return [name for name, _ in pairs if name != "__metadata__"]
+
+
+def save_data(path: Path, data: Dataset) -> None:
+    """Store samples and labels."""
+    tensors = {"x": data.x.contiguous().cpu()}
+    if data.labels is not None:
+        tensors["labels"] = data.labels.contiguous().cpu()
+    save_file(tensors, path, metadata={"name": data.name})
+    flush(path)
+
+
+def load_data(path: Path, label_names: list[str]) -> Dataset:
+    """Read stored samples and labels."""
+    try:
+        with safe_open(path, "pt") as file:
+            name = (file.metadata() or {}).get("name", "data")
+        tensors = load_file(path)
+        return Dataset(tensors["x"], tensors.get("labels"), tuple(label_names) if "labels" in tensors else (), name)
+    except (OSError, KeyError, SafetensorError) as error:
+        raise CheckpointDamaged(f"{path} cannot be read: {error}") from None
+
+
+def file_sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, json.dumps(value, indent=2).encode())
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    staging = path.with_name(f".{path.name}.part")
+    with staging.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staging, path)
+
+
+def flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

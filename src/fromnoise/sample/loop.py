@@ -1,0 +1,296 @@
+"""The one loop that drives every sampler.
+
+Samples are made in chunks with fixed boundaries. Chunk c has a generator of its own, derived from (seed, c), and a
+denoiser always sees whole chunks, the last one padded: so sample i is the same for any n. Each chunk walks all its
+steps before the next, so its rows stay in the cache and memory does not grow with n. The first chunks are small, so
+that 300 samples need not wait for 2,048 rows; later ones are as large as is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fromnoise.arrays import Cond, Time
+from fromnoise.data.dataset import Scaling, find_label
+from fromnoise.denoiser import DenoiserLike, spread
+from fromnoise.errors import InputError, LabelError
+from fromnoise.rng import check_seed, stream
+from fromnoise.sample.multistep import Multistep
+from fromnoise.sample.sampler import Noise, Sampler
+
+Label = str | int
+Precision = Literal["float32", "bf16"]
+Progress = Callable[[int, int], None]
+"""Called with the steps done and the steps in all, over all chunks."""
+
+
+class Walked(NamedTuple):
+    """One step of a walk: x_t at t became x_s at s, by way of x0_hat."""
+
+    t: float
+    s: float
+    x_s: Tensor
+    x0_hat: Tensor
+
+
+class _Recorder:
+    """A denoiser that keeps the first answer since it was last asked for it."""
+
+    def __init__(self, base: DenoiserLike, autocast: Callable[[], Any]) -> None:
+        self._base, self._autocast = base, autocast
+        self.schedule, self.shape, self.sigma_data = base.schedule, base.shape, base.sigma_data
+        self.scaling, self.label_names, self.device = base.scaling, base.label_names, base.device
+        self._first: Tensor | None = None
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
+        with self._autocast():
+            answer = self._base(x_t, t, cond)
+        if self._first is None:
+            self._first = answer
+        return answer
+
+    def take(self, otherwise: Tensor) -> Tensor:
+        first, self._first = self._first, None
+        return otherwise if first is None else first
+
+    def on(self, schedule: Any) -> DenoiserLike:
+        return self._base.on(schedule)
+
+
+def walk(
+    denoiser: DenoiserLike,
+    sampler: Sampler,
+    times: Sequence[float],
+    x: Tensor,
+    *,
+    cond: Cond = None,
+    noise: Noise | None = None,
+    precision: Precision = "float32",
+) -> Iterator[Walked]:
+    """Step x `[B, *S]` from times[0] along the grid, yielding after each step.
+
+    Args:
+        denoiser: answers x0_hat, in its own units.
+        sampler: the rule.
+        times: strictly decreasing.
+        x: where to start, at times[0].
+        cond: handed to the denoiser.
+        noise: draws noise like x; standard normal from a stream of seed 0 when not given.
+        precision: "bf16" runs the network in bfloat16, the rest in x's precision.
+    """
+    generator = stream(0, "walk", device=x.device) if noise is None else None
+    noise = noise or (lambda: torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device))
+    bf16 = precision == "bf16"
+    recorder = _Recorder(
+        denoiser, lambda: torch.autocast(x.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+    )
+    state: Any = None
+    for t, s in zip(times, times[1:], strict=False):
+        with torch.inference_mode():
+            x, state = sampler.step(recorder, x, t, s, cond=cond, noise=noise, state=state)
+        yield Walked(t, s, x, recorder.take(x))
+
+
+def chunks(n: int, shape: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield (chunk, first sample, rows) for n samples: 304, 608, 1,216, then 2,048 rows each; 32 each for images."""
+    small = torch.Size(shape).numel() <= 256
+    start, chunk = 0, 0
+    while start < n:
+        rows = min(304 * 2**chunk, 2048) if small else 32
+        yield chunk, start, rows
+        start, chunk = start + rows, chunk + 1
+
+
+def sample_chunks(
+    denoiser: DenoiserLike,
+    n: int,
+    *,
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    cond: Label | Sequence[Label] | Tensor | None = None,
+    seed: int = 0,
+    start: Tensor | None = None,
+    grid: Sequence[float] | None = None,
+    precision: Precision = "float32",
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+) -> Iterator[Tensor]:
+    """Yield samples `[rows, *S]` in the data's units, chunk by chunk, n in all. Arguments are those of `sample`."""
+    sampler = sampler or Multistep()
+    times = _times(denoiser, sampler, steps, grid)
+    conds = _Conditions(cond, n, denoiser)
+    plan = list(_plan(denoiser, n, seed, start))
+    for chunk, first, rows in plan:
+        x, noise = _begin(denoiser, rows, chunk, seed, dtype)
+        if start is not None:
+            x = _padded(start[first : first + rows].to(x), rows)
+        x = denoiser.schedule.sigma(1.0) * x
+        for i, step in enumerate(
+            walk(denoiser, sampler, times, x, cond=conds.rows(first, rows), noise=noise, precision=precision), 1
+        ):
+            x = step.x_s
+            if progress is not None:
+                progress(chunk * (len(times) - 1) + i, len(plan) * (len(times) - 1))
+        yield denoiser.scaling.out(x[: n - first])
+
+
+def sample(
+    denoiser: DenoiserLike,
+    n: int,
+    *,
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    cond: Label | Sequence[Label] | Tensor | None = None,
+    seed: int = 0,
+    start: Tensor | None = None,
+    grid: Sequence[float] | None = None,
+    precision: Precision = "float32",
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Draw n samples, `[n, *S]`, in the data's own units.
+
+    Sample i depends on seed, sampler, steps and its condition alone: not on n, nor on what else is drawn.
+
+    Args:
+        denoiser: what answers x0_hat: trained, exact, guided.
+        n: how many, at least 1.
+        sampler: the rule; `Multistep()` when not given.
+        steps: how many steps, so many evaluations; the sampler's own number when not given.
+        cond: a label by name or number, one for each sample, or condition vectors `[D]` or `[n, D]`.
+        seed: of every random number.
+        start: standard normal noise `[n, *S]` to start from instead of drawing it.
+        grid: the times to step through, from 1 to 0, instead of the sampler's own grid.
+        precision: "bf16" runs the network in bfloat16.
+        dtype: of the arithmetic.
+        progress: called with the steps done and the steps in all.
+
+    Raises:
+        InputError: if n, steps, seed or the grid cannot be used.
+        LabelError: if the denoiser does not know a label.
+    """
+    parts = sample_chunks(
+        denoiser, n, sampler=sampler, steps=steps, cond=cond, seed=seed, start=start, grid=grid,
+        precision=precision, dtype=dtype, progress=progress,
+    )  # fmt: skip
+    return torch.cat(list(parts))
+
+
+class Trajectory(NamedTuple):
+    """The way of n samples from noise to data, in the data's units.
+
+    Attributes:
+        times: the steps + 1 times of the grid, from 1 to 0.
+        x: x_t on the way, `[steps + 1, n, *S]`.
+        x0_hat: what the denoiser answered at the start of each step, `[steps, n, *S]`.
+        alphas: the signal scales at those times.
+        sigmas: the noise scales.
+    """
+
+    times: list[float]
+    x: Tensor
+    x0_hat: Tensor
+    alphas: list[float]
+    sigmas: list[float]
+
+
+def trajectory(
+    denoiser: DenoiserLike,
+    n: int,
+    *,
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    cond: Label | Sequence[Label] | Tensor | None = None,
+    seed: int = 0,
+    grid: Sequence[float] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Trajectory:
+    """Draw the same samples as `sample`, and keep the whole way. Arguments and errors are those of `sample`."""
+    sampler = sampler or Multistep()
+    times = _times(denoiser, sampler, steps, grid)
+    conds = _Conditions(cond, n, denoiser)
+    xs: list[Tensor] = []
+    hats: list[Tensor] = []
+    for chunk, first, rows in _plan(denoiser, n, seed, None):
+        x, noise = _begin(denoiser, rows, chunk, seed, dtype)
+        x = denoiser.schedule.sigma(1.0) * x
+        way = list(walk(denoiser, sampler, times, x, cond=conds.rows(first, rows), noise=noise))
+        keep = slice(0, n - first)
+        xs.append(torch.stack([x, *(step.x_s for step in way)])[:, keep])
+        hats.append(torch.stack([step.x0_hat for step in way])[:, keep])
+    alphas, sigmas = ([float(scale) for scale in scales] for scales in zip(*map(denoiser.schedule.scales, times)))
+    x = torch.cat(xs, dim=1)
+    # x_t = alpha x0 + sigma eps: only the signal has a mean in the data's units
+    scaling: Scaling = denoiser.scaling
+    mean, std = scaling.mean.to(x), scaling.std.to(x)
+    signal = torch.tensor(alphas, dtype=x.dtype, device=x.device).reshape(-1, *[1] * (x.dim() - 1))
+    return Trajectory(times, signal * mean + std * x, scaling.out(torch.cat(hats, dim=1)), alphas, sigmas)
+
+
+def _times(denoiser: DenoiserLike, sampler: Sampler, steps: int | None, grid: Sequence[float] | None) -> list[float]:
+    if grid is None:
+        steps = sampler.default_steps if steps is None else steps
+        return sampler.grid(denoiser.schedule, steps, spread(denoiser))
+    times = [float(t) for t in grid]
+    if len(times) < 2 or times[0] != 1 or times[-1] != 0 or any(t <= s for t, s in zip(times, times[1:], strict=False)):
+        raise InputError("a grid must fall strictly from 1 to 0")
+    if steps is not None and steps != len(times) - 1:
+        raise InputError(f"a grid of {len(times)} times makes {len(times) - 1} steps, not {steps}: give one of the two")
+    return times
+
+
+def _plan(denoiser: DenoiserLike, n: int, seed: int, start: Tensor | None) -> Iterator[tuple[int, int, int]]:
+    check_seed(seed)
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise InputError(f"n must be a whole number of at least 1, not {n!r}")
+    if start is not None and tuple(start.shape) != (n, *denoiser.shape):
+        raise InputError(f"start must be {[n, *denoiser.shape]}, not {list(start.shape)}")
+    return chunks(n, denoiser.shape)
+
+
+def _begin(denoiser: DenoiserLike, rows: int, chunk: int, seed: int, dtype: torch.dtype) -> tuple[Tensor, Noise]:
+    """Return the chunk's standard normal start and its noise; both come from the chunk's own stream."""
+    generator = stream(seed, "chunk", chunk, denoiser.device)
+
+    def noise() -> Tensor:
+        return torch.randn((rows, *denoiser.shape), generator=generator, dtype=dtype, device=denoiser.device)
+
+    return noise(), noise
+
+
+def _padded(rows: Tensor, count: int) -> Tensor:
+    return torch.cat([rows, rows[-1:].expand(count - len(rows), *rows.shape[1:])]) if len(rows) < count else rows
+
+
+class _Conditions:
+    """The condition of each sample: None, one for all, or one each."""
+
+    def __init__(self, cond: Label | Sequence[Label] | Tensor | None, n: int, denoiser: DenoiserLike) -> None:
+        self._one_each = False
+        self._cond: Cond = None
+        if cond is None:
+            return
+        names, device = denoiser.label_names, denoiser.device
+        if isinstance(cond, Tensor) and cond.is_floating_point():
+            self._cond, self._one_each = cond.to(device), cond.dim() == 2
+        elif isinstance(cond, (str, int)) or (isinstance(cond, Tensor) and cond.dim() == 0):
+            self._cond = torch.tensor(find_label(_plain(cond), names), device=device)
+        else:
+            self._cond = torch.tensor([find_label(_plain(label), names) for label in cond], device=device)
+            self._one_each = True
+        if self._one_each and len(self._cond) != n:
+            raise LabelError(f"{len(self._cond)} conditions were given for {n} samples: give one for all, or one each")
+
+    def rows(self, first: int, rows: int) -> Cond:
+        if self._cond is None or not self._one_each:
+            return self._cond
+        return _padded(self._cond[first : first + rows], rows)
+
+
+def _plain(label: Any) -> Label:
+    return int(label.item()) if isinstance(label, Tensor) else label

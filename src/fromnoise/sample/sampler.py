@@ -1,0 +1,50 @@
+"""What a sampler is: a rule for one step from t to s < t. Every rule is a small frozen dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from fromnoise.arrays import Cond
+from fromnoise.denoiser import DenoiserLike
+from fromnoise.registry import Registry
+from fromnoise.schedule import Schedule
+
+samplers: Registry[Sampler] = Registry("sampler")
+
+Noise = Callable[[], Tensor]
+"""Draws standard normal noise of x's shape, `[B, *S]`; a rule that needs none never calls it."""
+
+
+class Sampler:
+    """A rule for one step."""
+
+    default_steps = 50
+
+    def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
+        """Return the steps + 1 times the rule likes best, from 1 to 0.
+
+        Args:
+            schedule: the path.
+            steps: how many steps.
+            spread: the data's root mean square distance from its mean, in the denoiser's units.
+        """
+        return schedule.grid(steps)
+
+    def step(
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+    ) -> tuple[Tensor, Any]:
+        """Return x_s and the state that the next step gets.
+
+        Args:
+            denoiser: answers x0_hat; its schedule is the path.
+            x_t: `[B, *S]`.
+            t: where x_t is.
+            s: where to go, 0 <= s < t.
+            cond: handed to the denoiser.
+            noise: draws standard normal noise like x_t.
+            state: what the step before returned; None at the first.
+        """
+        raise NotImplementedError
