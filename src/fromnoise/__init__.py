@@ -1,0 +1,136 @@
+"""Diffusion models from 2-D points to images: one library, one command line.
+
+Four words: a **schedule** maps a time to signal and noise scale, a **denoiser** answers E[x0 | x_t], a **sampler** is a
+rule for one step, a **run** is the folder of one training.
+
+    import fromnoise as fn
+
+    points = fn.data.spiral(n=300, seed=0)
+    run = fn.train(points, out="runs/spiral", seed=0)
+    x = fn.sample(run.denoiser, n=300, seed=1)
+    fn.plot.scatter(x).savefig("spiral.png")
+
+Everything named here is imported when it is first used, so that `import fromnoise` costs little more than nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fromnoise import data, metrics, nn, plot, process
+    from fromnoise.data import Dataset
+    from fromnoise.denoiser import Denoiser, DenoiserLike
+    from fromnoise.errors import FromnoiseError
+    from fromnoise.exact import FiniteSet, GaussianMixture
+    from fromnoise.metrics import evaluate
+    from fromnoise.run import Run, load
+    from fromnoise.sample import DDIM, DDPM, Multistep, Trajectory, sample, sample_chunks, trajectory
+    from fromnoise.schedule import (
+        EDM,
+        VP,
+        CosineBeta,
+        FromBetas,
+        LinearBeta,
+        RectifiedFlow,
+        SigmoidBeta,
+        Trig,
+    )
+    from fromnoise.train import TrainConfig, fit, loss_floor, train
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CosineBeta": "schedule",
+    "DDIM": "sample",
+    "DDPM": "sample",
+    "Dataset": "data",
+    "Denoiser": "denoiser",
+    "DenoiserLike": "denoiser",
+    "EDM": "schedule",
+    "FiniteSet": "exact",
+    "FromBetas": "schedule",
+    "FromnoiseError": "errors",
+    "GaussianMixture": "exact",
+    "LinearBeta": "schedule",
+    "Multistep": "sample",
+    "RectifiedFlow": "schedule",
+    "Run": "run",
+    "SigmoidBeta": "schedule",
+    "TrainConfig": "train",
+    "Trajectory": "sample",
+    "Trig": "schedule",
+    "VP": "schedule",
+    "evaluate": "metrics",
+    "fit": "train",
+    "load": "run",
+    "loss_floor": "train",
+    "sample": "sample",
+    "sample_chunks": "sample",
+    "train": "train",
+    "trajectory": "sample",
+}
+_MODULES = ("data", "metrics", "nn", "plot", "process")
+
+__all__ = [
+    "EDM",
+    "VP",
+    "CosineBeta",
+    "DDIM",
+    "DDPM",
+    "Dataset",
+    "Denoiser",
+    "DenoiserLike",
+    "FiniteSet",
+    "FromBetas",
+    "FromnoiseError",
+    "GaussianMixture",
+    "LinearBeta",
+    "Multistep",
+    "RectifiedFlow",
+    "Run",
+    "SigmoidBeta",
+    "TrainConfig",
+    "Trajectory",
+    "Trig",
+    "data",
+    "evaluate",
+    "fit",
+    "load",
+    "loss_floor",
+    "metrics",
+    "nn",
+    "plot",
+    "process",
+    "sample",
+    "sample_chunks",
+    "train",
+    "trajectory",
+]
+
+
+class _Package(ModuleType):
+    """This package, whose `sample` and `train` are the functions, though folders of those names exist.
+
+    Importing a folder would otherwise put the module where the function is meant to be found.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"fromnoise.{name}")
+        if name not in _HOME:
+            raise AttributeError(f"module 'fromnoise' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"fromnoise.{_HOME[name]}"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted([*self.__dict__, *__all__])
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,6 +1,6 @@
 """Data sets: points with a known distribution, and what every data set has in common."""
 
-from fromnoise.data.dataset import Dataset, Law, Scaling, find_label, rms_about_mean, sobol
+from fromnoise.data.dataset import Dataset, Law, Scaling, even_start, find_label, rms_about_mean, sobol
 from fromnoise.data.points import (
     checkerboard,
     circles,
@@ -25,6 +25,7 @@ __all__ = [
     "circles",
     "dino",
     "eight_gaussians",
+    "even_start",
     "find_label",
     "labelled",
     "make",

@@ -245,3 +245,9 @@ def sobol(n: int, dims: int, seed: int) -> Tensor:
 def normal_quantile(u: Tensor) -> Tensor:
     """Return the standard normal's quantiles, elementwise."""
     return torch.special.ndtri(u.clamp(1e-16, 1 - 1e-16))
+
+
+def even_start(n: int, shape: Sequence[int], seed: int = 0) -> Tensor:
+    """Return n standard normal samples `[n, *S]` float32 that cover their distribution evenly (scrambled Sobol)."""
+    dims = torch.Size(shape).numel()
+    return normal_quantile(sobol(n, dims, seed)).reshape(n, *shape).float()

@@ -29,7 +29,7 @@ class SinusoidalEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed times `[]` or `[B]` as `[1, E]` or `[B, E]`."""
-        angles = t.reshape(-1, 1) * self.freqs.to(t.dtype)
+        angles = t.reshape(-1, 1) * self.freqs
         return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 

@@ -41,14 +41,17 @@ class Walked(NamedTuple):
 class _Recorder:
     """A denoiser that keeps the first answer since it was last asked for it."""
 
-    def __init__(self, base: DenoiserLike, autocast: Callable[[], Any]) -> None:
-        self._base, self._autocast = base, autocast
+    def __init__(self, base: DenoiserLike, precision: Precision) -> None:
+        self._base, self._bf16 = base, precision == "bf16"
         self.schedule, self.shape, self.sigma_data = base.schedule, base.shape, base.sigma_data
         self.scaling, self.label_names, self.device = base.scaling, base.label_names, base.device
         self._first: Tensor | None = None
 
     def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
-        with self._autocast():
+        if self._bf16:
+            with torch.autocast(x_t.device.type, torch.bfloat16):
+                answer = self._base(x_t, t, cond)
+        else:
             answer = self._base(x_t, t, cond)
         if self._first is None:
             self._first = answer
@@ -85,13 +88,10 @@ def walk(
     """
     generator = stream(0, "walk", device=x.device) if noise is None else None
     noise = noise or (lambda: torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device))
-    bf16 = precision == "bf16"
-    recorder = _Recorder(
-        denoiser, lambda: torch.autocast(x.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
-    )
+    recorder = _Recorder(denoiser, precision)
     state: Any = None
     for t, s in zip(times, times[1:], strict=False):
-        with torch.inference_mode():
+        with contextlib.nullcontext() if torch.is_inference_mode_enabled() else torch.inference_mode():
             x, state = sampler.step(recorder, x, t, s, cond=cond, noise=noise, state=state)
         yield Walked(t, s, x, recorder.take(x))
 
@@ -125,18 +125,23 @@ def sample_chunks(
     times = _times(denoiser, sampler, steps, grid)
     conds = _Conditions(cond, n, denoiser)
     plan = list(_plan(denoiser, n, seed, start))
-    for chunk, first, rows in plan:
+    in_all = len(plan) * (len(times) - 1)
+
+    @torch.inference_mode()
+    def finish(chunk: int, first: int, rows: int) -> Tensor:
         x, noise = _begin(denoiser, rows, chunk, seed, dtype)
         if start is not None:
             x = _padded(start[first : first + rows].to(x), rows)
         x = denoiser.schedule.sigma(1.0) * x
-        for i, step in enumerate(
-            walk(denoiser, sampler, times, x, cond=conds.rows(first, rows), noise=noise, precision=precision), 1
-        ):
+        way = walk(denoiser, sampler, times, x, cond=conds.rows(first, rows), noise=noise, precision=precision)
+        for done, step in enumerate(way, chunk * (len(times) - 1) + 1):
             x = step.x_s
             if progress is not None:
-                progress(chunk * (len(times) - 1) + i, len(plan) * (len(times) - 1))
-        yield denoiser.scaling.out(x[: n - first])
+                progress(done, in_all)
+        return x[: n - first]
+
+    for chunk, first, rows in plan:
+        yield denoiser.scaling.out(finish(chunk, first, rows))
 
 
 def sample(

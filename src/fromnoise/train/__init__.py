@@ -2,8 +2,9 @@
 
 from fromnoise.train.config import TrainConfig
 from fromnoise.train.ema import EMA
-from fromnoise.train.loop import Event, Interrupted, fit, train
+from fromnoise.train.loop import Event, Interrupted, fit
 from fromnoise.train.loss import Floor, Objective, loss_floor, objective, time_laws, weightings
+from fromnoise.train.plan import Plan, train
 
 __all__ = [
     "EMA",
@@ -11,6 +12,7 @@ __all__ = [
     "Floor",
     "Interrupted",
     "Objective",
+    "Plan",
     "TrainConfig",
     "fit",
     "loss_floor",

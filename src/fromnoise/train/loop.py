@@ -23,17 +23,13 @@ from torch import Tensor
 
 from fromnoise.data.dataset import Dataset, ScalingKind
 from fromnoise.denoiser import Denoiser
-from fromnoise.errors import ConfigError, Diverged, InputError
-from fromnoise.exact import law_of
-from fromnoise.nn.mlp import MLP
-from fromnoise.nn.network import Network, networks
-from fromnoise.rng import Streams, seeded
+from fromnoise.errors import ConfigError, Diverged
+from fromnoise.rng import Streams
 from fromnoise.run import Checkpoint, Run, RunFolder, describe
 from fromnoise.run.files import writing
-from fromnoise.schedule import Schedule, schedules
 from fromnoise.train.config import FREE_KEYS, TrainConfig, learning_rate
 from fromnoise.train.ema import EMA
-from fromnoise.train.loss import Floor, loss_floor, mean_square, objective
+from fromnoise.train.loss import Floor, floor_of, mean_square, objective
 
 
 @dataclass(frozen=True)
@@ -66,10 +62,10 @@ class Event:
 class Interrupted(KeyboardInterrupt):
     """The training was asked to stop; it saved its state at `step` if it has a folder."""
 
-    def __init__(self, step: int, path: Path | None) -> None:
+    def __init__(self, step: int, path: Path | None, again: str = "") -> None:
         self.step, self.path = step, path
         where = f"; its state is saved in {path}" if path else ""
-        super().__init__(f"stopped after step {step}{where}")
+        super().__init__(f"stopped after step {step}{where}" + (f"; go on with: {again}" if again else ""))
 
 
 class _Trainer:
@@ -204,7 +200,7 @@ def fit(
         folder.keep_metrics_up_to(done)
         if done == 0:
             folder.save(trainer.checkpoint(0), config.keep)
-    floor = _floor(denoiser, data, config)
+    floor = floor_of(denoiser, data, config.model_dump()) if torch.Size(data.shape).numel() <= 4096 else None
     yield from _steps(trainer, folder, done, floor)
     if trainer.average is not None:
         denoiser.network.load_state_dict(trainer.average.network.state_dict())
@@ -254,17 +250,6 @@ def _last_loss(folder: RunFolder | None, trainer: _Trainer, done: int) -> float:
     return trainer.mean_loss(max(first, done), trainer.config.steps)
 
 
-def _floor(denoiser: Denoiser, data: Dataset, config: TrainConfig) -> Floor | None:
-    """Return the loss floor of a training; None where the data are too large in size for it to be worth the time."""
-    if torch.Size(data.shape).numel() > 4096:
-        return None
-    law = law_of(data if denoiser.label_names else Dataset(data.x, name=data.name, law=data.law), denoiser.scaling)
-    return loss_floor(
-        law, denoiser.schedule, denoiser.prediction, config.weighting, config.times,
-        drop_cond=config.drop_cond, sigma_data=denoiser.sigma_data,
-    )  # fmt: skip
-
-
 @contextlib.contextmanager
 def _metrics(folder: RunFolder | None) -> Iterator[Any]:
     """Give a function that adds a line to metrics.jsonl."""
@@ -303,73 +288,3 @@ def _stop_signals() -> Iterator[_Stop]:
         yield stop
     finally:
         put_back()
-
-
-def train(
-    data: Dataset | Tensor | Any,
-    *,
-    schedule: Schedule | str | None = None,
-    predict: str = "edm",
-    network: Network | dict[str, Any] | None = None,
-    config: TrainConfig | None = None,
-    steps: int | None = None,
-    out: str | Path | None = None,
-    seed: int | None = None,
-    resume: bool = False,
-    scaling: ScalingKind = "isotropic",
-    device: str | torch.device = "cpu",
-) -> Run:
-    """Train a denoiser on data and return the run.
-
-    With no settings but the data this is the default recipe for points: EDM's schedule and preconditioning, a small
-    perceptron with Fourier features.
-
-    Args:
-        data: a data set, or an array `[N, D]`.
-        schedule: the path; `EDM()` when not given.
-        predict: what the network predicts.
-        network: the network, or its settings; the recipe's perceptron when not given, conditional if data are labelled.
-        config: the training's settings; the recipe's when not given.
-        steps: how many steps, instead of the config's.
-        out: the run folder; None keeps nothing on disk.
-        seed: of every random number, instead of the config's.
-        resume: go on with the run in `out` if there is one.
-        scaling: how the data are scaled.
-        device: where to train.
-
-    Raises:
-        InputError: if the settings do not fit; otherwise as `fit`.
-    """
-    data = Dataset.of(data)
-    chosen = {"steps": steps, "seed": seed}
-    config = config or default_config(predict, labelled=data.classes > 0)
-    config = TrainConfig(**{**config.model_dump(), **{k: v for k, v in chosen.items() if v is not None}})
-    if schedule is None or isinstance(schedule, str):
-        schedule = schedules.build(schedule or "edm")
-    with seeded(config.seed, "network"):
-        if network is None:
-            network = default_network(data)
-        elif isinstance(network, dict):
-            network = networks.build(network)
-    denoiser = Denoiser(network, schedule, predict).to(device)
-    event = None
-    for event in fit(denoiser, data, config, out=out, resume=resume, scaling=scaling):
-        pass
-    if event is None or event.run is None:
-        raise InputError("there was nothing to train")
-    return event.run
-
-
-def default_network(data: Dataset) -> MLP:
-    """Return the recipe's perceptron for points or a table, `[N, D]`."""
-    if len(data.shape) != 1:
-        raise InputError(f"the default network is for points and tables, [N, D]; give a network for {list(data.shape)}")
-    return MLP(data.shape[0], hidden=128, depth=2, fourier=32, fourier_scale=0.4, classes=data.classes)
-
-
-def default_config(predict: str, labelled: bool) -> TrainConfig:
-    """Return the recipe's settings: EDM's times and weighting where EDM's output is predicted."""
-    edm = {"weighting": "edm", "times": {"name": "log-normal", "mean": -0.8, "sd": 1.4}} if predict == "edm" else {}
-    return TrainConfig(**edm, drop_cond=0.1 if labelled else 0.0)
-
-

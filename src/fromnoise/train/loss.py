@@ -12,6 +12,7 @@ The optimal denoiser of a finite set or a mixture is known, so is its loss: `los
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -116,16 +117,18 @@ def _strata(n: int, generator: torch.Generator) -> Tensor:
 
 weightings: Registry[Weighting] = Registry("weighting")
 
+Density = Callable[[], Tensor]
+
 
 class Weighting:
     """A weight for |out - target|^2 as a function of the noise level."""
 
-    def of_x0(self, snr: Tensor, density: Tensor, sigma_data: float) -> Tensor | None:
+    def of_x0(self, snr: Tensor, density: Density, sigma_data: float) -> Tensor | None:
         """Return the weight of the error of x0, `[n]`; None for no weighting of the output at all.
 
         Args:
             snr: alpha^2/sigma^2.
-            density: of log SNR, as times are drawn.
+            density: gives that of log SNR, as times are drawn.
             sigma_data: the data's standard deviation.
         """
         raise NotImplementedError
@@ -136,7 +139,7 @@ class Weighting:
 class UniformWeighting(Weighting):
     """1 for the output as it is: L_simple for eps."""
 
-    def of_x0(self, snr: Tensor, density: Tensor, sigma_data: float) -> Tensor | None:
+    def of_x0(self, snr: Tensor, density: Density, sigma_data: float) -> Tensor | None:
         return None
 
 
@@ -145,7 +148,7 @@ class UniformWeighting(Weighting):
 class SNRWeighting(Weighting):
     """SNR: the simple loss of eps, whatever is predicted."""
 
-    def of_x0(self, snr: Tensor, density: Tensor, sigma_data: float) -> Tensor | None:
+    def of_x0(self, snr: Tensor, density: Density, sigma_data: float) -> Tensor | None:
         return snr
 
 
@@ -156,7 +159,7 @@ class MinSNRWeighting(Weighting):
 
     gamma: Annotated[float, Field(gt=0)] = 5.0
 
-    def of_x0(self, snr: Tensor, density: Tensor, sigma_data: float) -> Tensor | None:
+    def of_x0(self, snr: Tensor, density: Density, sigma_data: float) -> Tensor | None:
         return snr.clamp(max=self.gamma)
 
 
@@ -165,7 +168,7 @@ class MinSNRWeighting(Weighting):
 class EDMWeighting(Weighting):
     """SNR + 1/sigma_data^2: unit weight for EDM's output. Source: Karras et al. 2022, table 1."""
 
-    def of_x0(self, snr: Tensor, density: Tensor, sigma_data: float) -> Tensor | None:
+    def of_x0(self, snr: Tensor, density: Density, sigma_data: float) -> Tensor | None:
         return snr + 1 / sigma_data**2
 
 
@@ -177,8 +180,8 @@ class ELBOWeighting(Weighting):
     Source: Kingma et al. 2021, eq. 17, importance weighted.
     """
 
-    def of_x0(self, snr: Tensor, density: Tensor, sigma_data: float) -> Tensor | None:
-        return snr / (2 * density)
+    def of_x0(self, snr: Tensor, density: Density, sigma_data: float) -> Tensor | None:
+        return snr / (2 * density())
 
 
 # -- the loss --------------------------------------------------------------------------------------------------------
@@ -227,7 +230,7 @@ class Objective:
         scales = self.scales(t)
         alpha, sigma = (expand_to(scale, x0) for scale in scales)
         target = self.prediction.target(x0, eps, alpha, sigma)
-        return Noised(alpha * x0 + sigma * eps, target, t, scales, self.weight(t))
+        return Noised(alpha * x0 + sigma * eps, target, t, scales, self.weight(t, scales))
 
     def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return alpha and sigma at training times, which lie on a table if the schedule is one, `[B]` each."""
@@ -235,18 +238,19 @@ class Objective:
         alpha, sigma = on_table(t)
         return torch.as_tensor(alpha), torch.as_tensor(sigma)
 
-    def weight(self, t: Tensor) -> Tensor | None:
-        """Return the weight of |out - target|^2 at times `[B]`, or None for 1."""
+    def weight(self, t: Tensor, scales: tuple[Tensor, Tensor]) -> Tensor | None:
+        """Return the weight of |out - target|^2 at times `[B]` and their scales, or None for 1."""
         if isinstance(self.weighting, UniformWeighting):
             return None
-        alpha, sigma = self.scales(t)
-        density = self.times.density(self.schedule, t)
-        of_x0 = self.weighting.of_x0((alpha / sigma).square(), density, self.sigma_data)
-        return None if of_x0 is None else of_x0 * self.gain(t) ** 2
+        alpha, sigma = scales
+        of_x0 = self.weighting.of_x0(
+            (alpha / sigma).square(), lambda: self.times.density(self.schedule, t), self.sigma_data
+        )
+        return None if of_x0 is None else of_x0 * self.gain(scales).square()
 
-    def gain(self, t: Tensor) -> Tensor:
-        """Return c_out at times `[B]`: how far x0_hat moves when the output does."""
-        return torch.as_tensor(self.prediction.coefficients(*self.scales(t))[1])
+    def gain(self, scales: tuple[Tensor, Tensor]) -> Tensor:
+        """Return c_out at scales `[B]`: how far x0_hat moves when the output does."""
+        return torch.as_tensor(self.prediction.coefficients(*scales)[1])
 
 
 def mean_square(out: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
@@ -331,16 +335,31 @@ def loss_floor(
     x0 = (law.flat[k] + law.variances[k, None].sqrt() * noise).double()
     t, eps = goal.times.draw(schedule, draws, generator), torch.randn(x0.shape, generator=generator).to(x0)
     t = t[torch.randperm(draws, generator=generator, device=t.device)]
-    alpha, sigma = goal.scales(t)
+    alpha, sigma = scales = goal.scales(t)
     x_t = alpha[:, None] * x0 + sigma[:, None] * eps
     cond: Cond = None
     if law.labels is not None:
         dropped = torch.rand(draws, generator=generator, device=k.device) < drop_cond
         cond = torch.where(dropped, len(law.label_names), law.labels[k])
     shaped = x_t.reshape(draws, *law.shape)
-    weight = goal.weight(t)
-    scale = goal.gain(t).square().reciprocal() * (1 if weight is None else weight)
+    weight = goal.weight(t, scales)
+    scale = goal.gain(scales).square().reciprocal() * (1 if weight is None else weight)
     least = scale * law.posterior_variance(shaped, alpha, sigma, cond)
     silent = goal.prediction.target(x0, eps, alpha[:, None], sigma[:, None]).square().mean(1)
     trivial = silent if weight is None else silent * weight
     return Floor(float(least.mean()), float(least.std() / math.sqrt(draws)), float(trivial.mean()), law.note)
+
+
+def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Floor:
+    """Return the floor of a training: of its data, on its schedule, with its weighting and times.
+
+    Args:
+        denoiser: with the scaling it was trained with.
+        data: in their own units.
+        train: the settings of the training (`TrainConfig` as data).
+    """
+    known = data if denoiser.label_names else Dataset(data.x, name=data.name, law=data.law)
+    return loss_floor(
+        law_of(known, denoiser.scaling), denoiser.schedule, denoiser.prediction, train["weighting"], train["times"],
+        drop_cond=train["drop_cond"], sigma_data=denoiser.sigma_data,
+    )  # fmt: skip

@@ -1,0 +1,217 @@
+"""What several commands share: options, progress, tables, files of samples."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fromnoise.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from fromnoise.denoiser import DenoiserLike
+    from fromnoise.run import Run
+    from fromnoise.sample import Sampler
+    from fromnoise.schedule import Schedule
+
+RunPath = Annotated[Path, typer.Argument(help="The run's folder, such as runs/spiral.", metavar="RUN")]
+SamplerName = Annotated[str, typer.Option(help="The sampler: multistep, ddim, ddpm.")]
+StepsOption = Annotated[int | None, typer.Option(help="How many steps, one network evaluation each.")]
+Eta = Annotated[float | None, typer.Option(help="DDIM's noise: 0 none, 1 as DDPM.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value.", metavar="K=V")]
+ScheduleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--schedule", help="Sample along another path than the run's own (default: linear for ddpm and ddim)."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Plugin = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file that registers components of your own.")
+]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, mps.")]
+Precision = Annotated[str, typer.Option(help="Of the network's arithmetic: float32 or bf16.")]
+
+
+def say(line: str) -> None:
+    """Print a note to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def result(data: Mapping[str, Any], as_json: bool, text: str) -> None:
+    """Print a result to standard output, as JSON or as text."""
+    print(json.dumps(data, indent=2) if as_json else text, flush=True)
+
+
+def load_plugins(paths: Sequence[Path] | None) -> None:
+    """Run the user's own files, which register components."""
+    import runpy
+
+    for path in paths or ():
+        if not path.is_file():
+            raise InputError(f"--plugin {path}: there is no such file")
+        runpy.run_path(str(path))
+
+
+def check_device(name: str) -> str:
+    """Return the device's name if there is one."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        have = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if _has_mps() else [])]
+        raise InputError(f"--device {name}: there is no such device here; there is {', '.join(have)}") from None
+    return name
+
+
+def _has_mps() -> bool:
+    import torch
+
+    return torch.backends.mps.is_available()
+
+
+def check_precision(name: str) -> Any:
+    """Return the precision's name if there is one."""
+    if name not in ("float32", "bf16"):
+        raise InputError(f"--precision must be float32 or bf16, not {name!r}")
+    return name
+
+
+def parse_settings(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Turn ["a.b=1", ...] into {"a": {"b": 1}}; values are read as TOML, or else as text."""
+    import tomllib
+
+    tree: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, sign, text = pair.partition("=")
+        if not sign or not key.strip():
+            raise InputError(f"--set takes key=value, such as --set network.hidden=256, not {pair!r}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *path, last = key.strip().split(".")
+        place = tree
+        for name in path:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise InputError(f"--set {pair}: {name} is given twice, as a value and as a group")
+        place[last] = value
+    return tree
+
+
+def make_sampler(name: str, eta: float | None, settings: Sequence[str] | None) -> Sampler:
+    """Build the sampler that the options describe."""
+    from fromnoise.sample import samplers
+
+    given: dict[str, Any] = {"name": name, **parse_settings(settings)}
+    if eta is not None:
+        given["eta"] = eta
+    return samplers.build(given)
+
+
+def put_on_path(run: Run, sampler: Sampler, schedule: str | None) -> DenoiserLike:
+    """Return the run's denoiser on the path that was asked for, or on which the sampler is at home."""
+    from fromnoise.report import table_for
+    from fromnoise.schedule import schedules
+
+    own = run.denoiser.schedule
+    path: Schedule = schedules.build(schedule) if schedule else table_for(sampler, own)
+    if path != own and schedule is None:
+        say("note: ddpm and ddim walk the linear table of 1,000 steps; --schedule chooses another path")
+    return run.denoiser.on(path)
+
+
+@contextmanager
+def bar(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Give a function (done, in all) that draws a progress bar on a terminal, once two seconds have passed."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TimeRemainingColumn
+
+    progress = Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=Console(stderr=True))
+    task, began, shown = progress.add_task(what, total=None), time.perf_counter(), False
+
+    def update(done: int, total: int) -> None:
+        nonlocal shown
+        if not shown and time.perf_counter() - began > 2:
+            progress.start()
+            shown = True
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        if shown:
+            progress.stop()
+
+
+def text_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as text in columns: the first to the left, the others to the right."""
+    head = list(rows[0])
+    cells = [head, *([str(v) for v in row.values()] for row in rows)]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(head))]
+    lines = [
+        "  ".join([line[0].ljust(widths[0]), *(line[k].rjust(widths[k]) for k in range(1, len(head)))]).rstrip()
+        for line in cells
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a place to write to; it takes its name at the end, so that a failure leaves nothing behind.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    staging = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield staging
+        os.replace(staging, path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}; choose another --out") from None
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as the kind its name ends in.
+
+    Raises:
+        InputError: if no picture ends so.
+    """
+    kinds = (".png", ".svg", ".pdf")
+    if path.suffix.lower() not in kinds:
+        raise InputError(f"--out {path}: a picture's name must end in {', '.join(kinds)}")
+    with whole_file(path) as staging:
+        figure.savefig(staging, format=path.suffix[1:].lower())
+
+
+def read_samples(path: Path) -> Any:
+    """Read samples written by `fromnoise sample`: .csv or .npy, `[n, D]`."""
+    import numpy as np
+    import torch
+
+    try:
+        if path.suffix == ".npy":
+            array = np.load(path, allow_pickle=False)
+        else:
+            array = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} holds no samples that can be read: {' '.join(str(error).split())}") from None
+    return torch.from_numpy(np.asarray(array, dtype=np.float32))

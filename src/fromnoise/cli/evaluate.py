@@ -1,0 +1,77 @@
+"""`fromnoise evaluate runs/spiral`: distances of a run's samples to its data, each beside its floor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fromnoise.cli.common import (
+    Device, Eta, Json, Plugin, RunPath, SamplerName, ScheduleOption, SetOption, StepsOption,
+    bar, check_device, load_plugins, make_sampler, put_on_path, read_samples, result,
+)  # fmt: skip
+
+
+def evaluate(
+    run: RunPath,
+    n: Annotated[int, typer.Option("-n", help="How many samples; exact 2-Wasserstein up to 2,000.")] = 2000,
+    sampler: SamplerName = "multistep",
+    steps: StepsOption = None,
+    samples: Annotated[Path | None, typer.Option(help="Measure these (.csv, .npy) instead of drawing some.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only of this label.")] = None,
+    seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
+    pairs: Annotated[int, typer.Option(help="How many comparisons with fresh data.")] = 6,
+    eta: Eta = None,
+    schedule: ScheduleOption = None,
+    set_: SetOption = None,
+    exact: Annotated[bool, typer.Option(help="Also measure the exact denoiser with the same sampler.")] = True,
+    device: Device = "cpu",
+    plugin: Plugin = None,
+    as_json: Json = False,
+) -> None:
+    """Measure samples: distances to the data beside the floor of two fresh draws, the exact denoiser's beside them."""
+    from fromnoise import metrics
+    from fromnoise.data import Dataset
+    from fromnoise.report import Assessor
+    from fromnoise.run import load
+    from fromnoise.sample import sample
+    from fromnoise.train.loss import floor_of
+
+    load_plugins(plugin)
+    rule = make_sampler(sampler, eta, set_)
+    steps = rule.default_steps if steps is None else steps
+    trained = load(run)
+    trained.denoiser.to(check_device(device))
+    data = trained.data if label is None else trained.data.only(label)
+    data = Dataset(data.x, name=data.name, law=data.law)
+    denoiser = put_on_path(trained, rule, schedule)
+    if samples is not None:
+        x, how = read_samples(samples), str(samples)
+    else:
+        with bar("sampling") as progress:
+            x = sample(denoiser, n, sampler=rule, steps=steps, cond=label, seed=seed, progress=progress).cpu()
+        how = f"{sampler}, {steps} steps"
+    found = metrics.evaluate(x, data, pairs=pairs, seed=seed)
+    lines = [f"{run}: {how}", str(found)]
+    out: dict[str, Any] = {
+        "run": str(run), "sampler": sampler, "steps": steps, "n": found.n, "against": found.against,
+        "measures": {
+            m.name: {"value": m.value, "error": m.error, "floor": m.floor, "floor_error": m.floor_error,
+                     "ratio": m.ratio, "ratio_error": m.ratio_error}
+            for m in found.measures
+        },
+    }  # fmt: skip
+    if samples is None and label is None and exact and n <= 2000:
+        assessor = Assessor(trained, n=n, seed=seed)
+        best = assessor(rule, steps, schedule=denoiser.schedule)
+        out["low_noise"] = best.row()
+        lines += ["", f"2-Wasserstein ratio with little noise: {best.ratio:.3f}, with the exact denoiser "
+                  f"{best.exact_ratio:.3f} (1 is perfect; the difference is the model's share of the error)"]  # fmt: skip
+    floor = floor_of(trained.denoiser, trained.data, trained.config.train)
+    loss = trained.folder.metrics()[-1:] if trained.folder else []
+    if loss:
+        value = float(loss[0]["loss"])
+        out["loss"], out["floor"], out["share"] = value, floor.value, floor.share(value)
+        lines.append(f"training loss {value:.4f}, floor {floor}, {100 * floor.share(value):.1f}% of the way")
+    result(out, as_json, "\n".join(lines))

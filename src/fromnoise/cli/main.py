@@ -1,0 +1,91 @@
+"""The command `fromnoise`: finds the subcommand, and turns every expected error into one line and an exit code.
+
+Exit codes: 0 done, 1 an unexpected error, 2 wrong input or an unusable run, 3 a training that diverged, 130 stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import typer
+
+from fromnoise.cli.demo import demo
+from fromnoise.cli.evaluate import evaluate
+from fromnoise.cli.info import info
+from fromnoise.cli.plot import plot
+from fromnoise.cli.sample import sample
+from fromnoise.cli.schedule import schedule
+from fromnoise.cli.train import train
+from fromnoise.errors import Diverged, InputError, RunError
+
+_UsageError = typer.BadParameter.__mro__[2]
+"""Base of what typer raises for a wrong command line (click's ClickException)."""
+
+app = typer.Typer(
+    name="fromnoise",
+    help="Diffusion models from 2-D points to images: train, sample, and see every number beside the best possible.",
+    epilog="Start with: fromnoise demo, or: fromnoise train spiral. --debug shows the traceback of an error.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (train, sample, evaluate, plot, schedule, info, demo):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        from fromnoise import __version__
+
+        print(f"fromnoise {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    warnings.showwarning = lambda message, *rest, **options: _say(f"warning: {message}")
+    try:
+        return _run(given)
+    except (InputError, RunError, Diverged) as error:
+        if debug:
+            raise
+        _say(f"error: {' '.join(str(error).split())}")
+        return 3 if isinstance(error, Diverged) else 2
+    except KeyboardInterrupt as stop:
+        _say(str(stop) or "stopped")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        code = app(args=list(arguments), prog_name="fromnoise", standalone_mode=False)
+    except _UsageError as error:
+        _say(f"error: {' '.join(str(error.format_message()).split())} (see fromnoise --help)")
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,147 @@
+"""`fromnoise plot runs/spiral trajectory`: pictures of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fromnoise.cli.common import (
+    Eta, Json, Plugin, RunPath, SamplerName, ScheduleOption, SetOption, StepsOption,
+    load_plugins, make_sampler, put_on_path, result, save_figure, whole_file,
+)  # fmt: skip
+from fromnoise.errors import InputError, UnknownName
+
+if TYPE_CHECKING:
+    from fromnoise.denoiser import DenoiserLike
+    from fromnoise.run import Run
+    from fromnoise.sample import Sampler
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is to be drawn."""
+
+    run: Run
+    denoiser: DenoiserLike
+    sampler: Sampler
+    steps: int
+    n: int
+    seed: int
+    label: str | None
+
+
+def plot(
+    run: RunPath,
+    kind: Annotated[str, typer.Argument(help="samples, trajectory, dissolve, loss or schedule.")] = "samples",
+    out: Annotated[Path | None, typer.Option(help="The picture's file; default in the run.")] = None,
+    n: Annotated[int, typer.Option("-n", help="How many points.")] = 2000,
+    sampler: SamplerName = "multistep",
+    steps: StepsOption = None,
+    label: Annotated[str | None, typer.Option(help="Only of this label.")] = None,
+    seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
+    eta: Eta = None,
+    schedule: ScheduleOption = None,
+    set_: SetOption = None,
+    plugin: Plugin = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a run: its samples, their way from noise, the data dissolving, the loss on its floor, its schedule."""
+    from fromnoise.run import load
+
+    load_plugins(plugin)
+    if kind not in _KINDS:
+        raise UnknownName("kind of plot", kind, _KINDS)
+    rule = make_sampler(sampler, eta, set_)
+    trained = load(run)
+    wish = _Wish(
+        trained, put_on_path(trained, rule, schedule), rule, rule.default_steps if steps is None else steps, n, seed, label
+    )
+    path = out or run / (f"{kind}.gif" if kind == "trajectory" else f"{kind}.png")
+    if kind == "trajectory" and path.suffix.lower() != ".gif":
+        raise InputError(f"--out {path}: a trajectory's name must end in .gif")
+    _KINDS[kind](wish, path)
+    result({"kind": kind, "out": str(path)}, as_json, f"{path}")
+
+
+def _samples(wish: _Wish, path: Path) -> None:
+    import torch
+
+    from fromnoise import plot as pictures
+    from fromnoise.sample import sample
+
+    run, names = wish.run, wish.run.denoiser.label_names
+    cond = wish.label
+    labels = None
+    if cond is None and names:
+        labels = torch.arange(wish.n) * len(names) // wish.n
+    x = sample(
+        wish.denoiser, wish.n, sampler=wish.sampler, steps=wish.steps, cond=labels if cond is None else cond, seed=wish.seed
+    )
+    title = f"{run.data.name}: {wish.n:,} samples, {wish.steps} steps"
+    save_figure(pictures.scatter(x, labels=labels, label_names=names if labels is not None else (), title=title), path)
+
+
+def _trajectory(wish: _Wish, path: Path) -> None:
+    from fromnoise import plot as pictures
+    from fromnoise.sample import trajectory
+
+    way = trajectory(
+        wish.denoiser, wish.n, sampler=wish.sampler, steps=wish.steps, cond=wish.label, seed=wish.seed
+    )
+    sizes = [math.hypot(a, s) for a, s in zip(way.alphas, way.sigmas, strict=True)]
+    with whole_file(path) as staging:
+        made = staging.with_suffix(".gif")
+        pictures.animate_trajectory(way.x, way.times, sizes, made, title=wish.run.data.name)
+        made.replace(staging)
+
+
+def _dissolve(wish: _Wish, path: Path) -> None:
+    import torch
+
+    from fromnoise import plot as pictures
+    from fromnoise.rng import stream
+
+    data, schedule = wish.run.data, wish.denoiser.schedule
+    x0 = data.x[: wish.n]
+    eps = wish.run.denoiser.scaling.std * torch.randn(x0.shape, generator=stream(wish.seed, "dissolve"))
+    times = [i / 6 for i in range(7)]
+    alphas, sigmas = zip(*(schedule.scales(t) for t in times), strict=True)
+    save_figure(pictures.dissolve(x0, alphas, sigmas, times, eps), path)
+
+
+def _loss(wish: _Wish, path: Path) -> None:
+    from fromnoise import plot as pictures
+    from fromnoise.train.loss import floor_of
+
+    run = wish.run
+    rows = run.folder.metrics() if run.folder else []
+    if not rows:
+        raise InputError("this run has no metrics yet: train it first")
+    floor = floor_of(run.denoiser, run.data, run.config.train)
+    save_figure(
+        pictures.loss([r["step"] for r in rows], [r["loss"] for r in rows], floor=floor.value, what=floor.law), path
+    )
+
+
+def _schedule(wish: _Wish, path: Path) -> None:
+    import torch
+
+    from fromnoise import plot as pictures
+
+    t = torch.linspace(0, 1, 513, dtype=torch.float64)[1:]
+    schedule = wish.run.denoiser.schedule
+    save_figure(pictures.schedules({wish.run.config.schedule["name"]: (t, *schedule.scales(t))}), path)
+
+
+_KINDS: dict[str, Callable[[_Wish, Path], Any]] = {
+    "samples": _samples,
+    "trajectory": _trajectory,
+    "dissolve": _dissolve,
+    "loss": _loss,
+    "schedule": _schedule,
+}

@@ -1,0 +1,189 @@
+"""`fromnoise train spiral`: train a denoiser and leave a run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fromnoise.cli.common import Device, Json, Plugin, check_device, load_plugins, parse_settings, result, say
+from fromnoise.errors import InputError
+
+if TYPE_CHECKING:
+    from fromnoise.data import Dataset
+    from fromnoise.run import Run
+    from fromnoise.train import Event, Plan
+
+
+def train(
+    data: Annotated[str, typer.Argument(help="A built-in data set (spiral, moons, dino, shapes, ...).")],
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/DATA.")] = None,
+    recipe: Annotated[str, typer.Option(help="Where all other settings come from: points, article.")] = "points",
+    schedule: Annotated[
+        str | None, typer.Option(help="The path: linear, cosine, sigmoid, vp, edm, flow, trig.")
+    ] = None,
+    predict: Annotated[str | None, typer.Option(help="What the network predicts: eps, x0, v, flow, score, edm.")] = None,
+    net: Annotated[str | None, typer.Option(help="The network: mlp.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random number.")] = None,
+    n: Annotated[int | None, typer.Option("-n", help="How many points of the built-in data to train on.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings, laid over the recipe.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, such as --set network.hidden=256.", metavar="K=V"),
+    ] = None,
+    device: Device = "cpu",
+    threads: Annotated[int | None, typer.Option(help="How many processor threads to use.")] = None,
+    report: Annotated[bool, typer.Option(help="Sample at the end and write report.html.")] = True,
+    plugin: Plugin = None,
+    as_json: Json = False,
+) -> None:
+    """Train a denoiser on data and leave a run: configuration, checkpoints, metrics, report.html."""
+    from fromnoise.train import Interrupted, Plan
+
+    load_plugins(plugin)
+    _set_threads(threads)
+    changes = _changes(
+        config, set_, schedule=schedule, predict=predict, network=net,
+        train={"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}, data={"n": n},
+    )  # fmt: skip
+    points, plan = _data_and_plan(data, recipe, changes, Plan)
+    folder = out or Path("runs") / points.name
+    denoiser = plan.denoiser(points).to(check_device(device))
+    began = time.perf_counter()
+    try:
+        run, last = watch(denoiser, points, plan, folder, resume)
+    except Interrupted as stop:
+        again = " ".join(["fromnoise", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
+        raise Interrupted(stop.step, stop.path, again) from None
+    summarize(run, last, time.perf_counter() - began, report=report, as_json=as_json)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    import torch
+
+    if threads < 1:
+        raise InputError(f"--threads must be at least 1, not {threads}")
+    torch.set_num_threads(threads)
+
+
+def _changes(config: Path | None, pairs: list[str] | None, **flags: Any) -> dict[str, Any]:
+    """Return what the user changed: file first, then --set, then flags, each laid over the one before."""
+    import tomllib
+
+    from fromnoise.train.plan import merge
+
+    changes: dict[str, Any] = {}
+    if config is not None:
+        try:
+            changes = tomllib.loads(config.read_text())
+        except OSError as error:
+            raise InputError(f"--config {config}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"--config {config} is not valid TOML: {error}") from None
+    changes = merge(changes, parse_settings(pairs))
+    for key, value in flags.items():
+        given = {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+        if given:
+            changes = merge(changes, {key: given})
+    return changes
+
+
+def _data_and_plan(name: str, recipe: str, changes: dict[str, Any], plans: type[Plan]) -> tuple[Dataset, Plan]:
+    from fromnoise.data import make, names
+    from fromnoise.errors import UnknownName
+
+    if name not in names():
+        raise UnknownName("data set", name, names())
+    plan = plans.of(recipe, changes)
+    points = make({"name": name, **plan.data})
+    if points.classes and "drop_cond" not in changes.get("train", {}):
+        changes = {**changes, "train": {**changes.get("train", {}), "drop_cond": 0.1}}
+        plan = plans.of(recipe, changes)
+    return points, plan
+
+
+def watch(denoiser: Any, data: Dataset, plan: Plan, out: Path, resume: bool) -> tuple[Run, Event]:
+    """Train while showing loss, floor, share, rate and time left; return the run and the last event."""
+    from fromnoise.train import fit
+
+    events = fit(denoiser, data, plan.train, out=out, resume=resume, scaling=plan.scaling)
+    show = _show_bar if sys.stderr.isatty() else _show_lines
+    last = show(events, plan.train.steps)
+    assert last.run is not None  # the last event carries it
+    return last.run, last
+
+
+def _show_lines(events: Any, steps: int) -> Event:
+    event, told = None, -1
+    for event in events:
+        part = 10 * event.step // steps
+        if event.run is None and part > told:
+            told = part
+            say(f"step {event.step:>7}/{steps}  {_numbers(event)}  {event.rate:5.0f} steps/s  {event.seconds_left:4.0f} s left")
+    assert event is not None
+    return event
+
+
+def _numbers(event: Event) -> str:
+    text = f"loss {event.loss:.4f}"
+    if event.floor is not None and event.share is not None:
+        text += f"  floor {event.floor.value:.4f}  share {100 * event.share:5.1f}%"
+    return text
+
+
+def _show_bar(events: Any, steps: int) -> Event:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"), TextColumn("{task.fields[numbers]}"),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    event = None
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("train", total=steps, numbers="", rate="")
+        for event in events:
+            rate = f"{event.rate:.0f} steps/s" if event.rate else ""
+            progress.update(task, completed=event.step, numbers=_numbers(event), **({"rate": rate} if rate else {}))
+    assert event is not None
+    return event
+
+
+def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: bool) -> None:
+    """Measure the finished run, write its report, and print what came out."""
+    assert run.folder is not None
+    data: dict[str, Any] = {
+        "run": str(run.folder.path), "steps": run.step, "seconds": round(seconds, 2), "loss": last.loss,
+        "floor": None if last.floor is None else last.floor.value, "share": last.share,
+    }  # fmt: skip
+    lines = [f"{run.folder.path}: {run.step:,} steps in {seconds:.1f} s"]
+    if last.floor is not None and last.share is not None:
+        f = last.floor
+        lines.append(
+            f"loss {last.loss:.4f}, floor {f.value:.4f} +- {f.error:.4f} ({f.law}), {100 * last.share:.1f}% of the way"
+        )
+    if report and len(run.denoiser.shape) == 1:
+        from fromnoise.report import Assessor, write_report
+        from fromnoise.sample import Multistep
+
+        assessor = Assessor(run, n=min(1000, max(20, len(run.data) // 2)))
+        sampler = Multistep()
+        found = assessor(sampler, sampler.default_steps)
+        page = write_report(run, last.floor, [found])
+        data["samples"], data["report"] = found.row(), str(page)
+        lines.append(
+            f"samples by {found.sampler}: 2-Wasserstein ratio to the floor {found.ratio:.3f}, "
+            f"with the exact denoiser {found.exact_ratio:.3f} (1 is perfect)"
+        )
+        lines.append(f"report: {page}")
+    lines.append(f"next: fromnoise sample {run.folder.path} -n 300")
+    result(data, as_json, "\n".join(lines))

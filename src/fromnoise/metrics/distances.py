@@ -1,0 +1,91 @@
+"""Distances between two sets of samples. They know arrays and nothing else; units are the samples' own."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from fromnoise.errors import InputError
+from fromnoise.rng import stream
+
+EXACT_UP_TO = 2000
+"""The largest sets whose Wasserstein distance is computed by assignment: n^3 steps, about half a second here."""
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.detach().double().cpu().flatten(1)
+
+
+def wasserstein2(a: Tensor, b: Tensor) -> float:
+    """Return the 2-Wasserstein distance of two equally large sets `[N, *S]`: root mean square way of the best matching.
+
+    Raises:
+        InputError: if the sets differ in size.
+    """
+    if len(a) != len(b):
+        raise InputError(f"the exact 2-Wasserstein distance takes sets of one size, not {len(a)} and {len(b)}")
+    cost = torch.cdist(_flat(a), _flat(b)).square().numpy()
+    rows, columns = linear_sum_assignment(cost)
+    return float(np.sqrt(cost[rows, columns].mean()))
+
+
+def sliced_wasserstein2(a: Tensor, b: Tensor, *, directions: int = 256, seed: int = 0) -> float:
+    """Return sqrt(D E W2^2) over random one-dimensional projections, D the dimension.
+
+    With the factor D it equals the 2-Wasserstein distance for two sets that differ by a shift. Sets may differ in
+    size. Source: Bonneel et al. 2015, eq. 2.
+    """
+    a, b = _flat(a), _flat(b)
+    along = torch.randn(a.shape[1], directions, generator=stream(seed, "directions"), dtype=torch.float64)
+    along = along / along.norm(dim=0)
+    q = (torch.arange(max(len(a), len(b)), dtype=torch.float64) + 0.5) / max(len(a), len(b))
+    total = 0.0
+    for part in along.split(16, dim=1):
+        x, y = (_quantiles((s @ part).sort(dim=0).values, q) for s in (a, b))
+        total += float((x - y).square().mean(0).sum())
+    return math.sqrt(a.shape[1] * total / directions)
+
+
+def _quantiles(ordered: Tensor, q: Tensor) -> Tensor:
+    rows = (q * len(ordered)).long().clamp(max=len(ordered) - 1)
+    return ordered[rows]
+
+
+def energy_distance(a: Tensor, b: Tensor) -> float:
+    """Return sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|), unbiased under the root, 0 where that is negative.
+
+    Source: Szekely & Rizzo 2013, eq. 2.1.
+    """
+    a, b = _flat(a), _flat(b)
+    within = (_mean_distance(s, s) * len(s) / max(len(s) - 1, 1) for s in (a, b))
+    return math.sqrt(max(0.0, 2 * _mean_distance(a, b) - sum(within)))
+
+
+def _mean_distance(a: Tensor, b: Tensor) -> float:
+    rows = max(1, 4_000_000 // len(b))
+    return sum(float(torch.cdist(part, b).sum()) for part in a.split(rows)) / (len(a) * len(b))
+
+
+def precision_recall(samples: Tensor, data: Tensor, *, neighbours: int = 5) -> tuple[float, float]:
+    """Return which share of samples lies among the data, and which share of the data lies among samples.
+
+    A point lies among a set if it is closer to some member than that member's k-th neighbour in the set.
+    Source: Kynkaanniemi et al. 2019, eq. 2-3.
+    """
+    x, y = _flat(samples).numpy(), _flat(data).numpy()
+    return _share_among(x, y, neighbours), _share_among(y, x, neighbours)
+
+
+def _share_among(points: np.ndarray, members: np.ndarray, k: int) -> float:
+    if len(members) <= k:
+        raise InputError(f"precision and recall need more than {k} samples on each side, not {len(members)}")
+    tree = cKDTree(members)
+    radius = tree.query(members, k=k + 1)[0][:, -1]
+    nearest = min(len(members), 64)  # a member whose ball holds the point is almost always among the nearest
+    distance, index = tree.query(points, k=nearest)
+    return float((distance <= radius[index]).any(axis=1).mean())

@@ -1,0 +1,70 @@
+"""Pictures of curves: loss against its floor, schedules side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fromnoise.plot.style import INK, PALETTE, QUIET, as_array, new_figure, styled
+
+
+def loss(steps: Sequence[int], losses: Sequence[float], *, floor: float | None = None, what: str = "") -> Figure:
+    """Draw the training loss over the steps, with its floor as a line that it cannot cross.
+
+    Args:
+        steps: where the losses were taken.
+        losses: averages between those steps.
+        floor: the least expected loss.
+        what: what the floor is of.
+    """
+    x, y = np.asarray(steps, dtype=float), np.asarray(losses, dtype=float)
+    with styled():
+        figure, (axes,) = new_figure(1, width=6.4, height=3.6)
+        axes.plot(x, y, color=PALETTE[0], alpha=0.25, linewidth=1)
+        if len(y) >= 8:
+            width = max(3, len(y) // 12)
+            kernel = np.ones(width) / width
+            axes.plot(x[width - 1 :], np.convolve(y, kernel, "valid"), color=PALETTE[0], label="training loss")
+        else:
+            axes.plot(x, y, color=PALETTE[0], label="training loss")
+        if floor is not None:
+            axes.axhline(floor, color=PALETTE[1], linestyle=(0, (4, 2)), label="floor" + (f": {what}" if what else ""))
+        low = min([*y, *([floor] if floor is not None else [])])
+        high = float(np.quantile(y[min(1, len(y) - 1) :], 0.98)) if len(y) > 4 else float(y.max())
+        axes.set_ylim(low - 0.08 * (high - low + 1e-9), high + 0.15 * (high - low + 1e-9))
+        axes.set(xlabel="step", ylabel="loss")
+        axes.legend(loc="upper right")
+    return figure
+
+
+def schedules(curves: Mapping[str, tuple[Any, Any, Any]]) -> Figure:
+    """Draw log SNR and alpha, sigma over time for several schedules.
+
+    Args:
+        curves: (times, alphas, sigmas) by name.
+    """
+    with styled():
+        figure, (left, right) = new_figure(2, width=5.0, height=3.7)
+        for k, (name, (t, alpha, sigma)) in enumerate(curves.items()):
+            colour = PALETTE[k % len(PALETTE)]
+            t, alpha, sigma = (as_array(v) for v in (t, alpha, sigma))
+            with np.errstate(divide="ignore"):
+                log_snr = 2 * (np.log(alpha) - np.log(sigma))
+            left.plot(t, np.clip(log_snr, -25, 25), color=colour, label=name)
+            right.plot(t, alpha, color=colour, label=f"{name}: alpha")
+            right.plot(t, sigma, color=colour, linestyle=(0, (4, 2)), label=f"{name}: sigma")
+        left.axhline(0, color=QUIET, linewidth=0.8)
+        left.annotate("signal = noise", (0.01, 0.4), color=QUIET, fontsize=9)
+        left.set(xlabel="t", ylabel="log SNR", title="signal to noise")
+        right.set(xlabel="t", title="scales", ylim=(0, None if len(curves) == 1 else 1.6))
+        left.legend()
+        right.plot([], [], color=INK, label="alpha")
+        handles = [
+            right.plot([], [], color=INK, label="alpha")[0],
+            right.plot([], [], color=INK, linestyle=(0, (4, 2)), label="sigma")[0],
+        ]
+        right.legend(handles=handles)
+    return figure

@@ -1,0 +1,153 @@
+"""report.html: a run on one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from fromnoise import plot
+from fromnoise.report.assess import Result
+from fromnoise.run import Run
+from fromnoise.run.config import to_toml
+from fromnoise.run.files import write, writing
+from fromnoise.train.loss import Floor
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f27; --quiet: #5f6875; --paper: #fff; --line: #e1e4ea; --card: #f6f7f9; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8eaef; --quiet: #a2aab8; --paper: #14171d; --line: #2b313b; --card: #1c2129; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0; }
+main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.25rem 0 .5rem; }
+p { max-width: 46rem; } .quiet { color: var(--quiet); }
+figure { margin: 0; background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: .5rem; }
+figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+.numbers { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.25rem 0; }
+.numbers div { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .6rem .9rem; }
+.numbers b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .9rem .35rem 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 1rem; overflow-x: auto; }
+pre, code { font: 13px/1.5 ui-monospace, monospace; }
+"""
+
+
+def image(figure: Figure, alt: str) -> str:
+    """Return a figure as an inline picture."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return _inline(buffer.getvalue(), "png", alt)
+
+
+def _inline(content: bytes, kind: str, alt: str) -> str:
+    data = base64.b64encode(content).decode()
+    return f'<figure><img alt="{html.escape(alt)}" src="data:image/{kind};base64,{data}"></figure>'
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    head = "".join(f"<th>{html.escape(key)}</th>" for key in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in row.values()) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def table_rows(results: Sequence[Result]) -> list[dict[str, str]]:
+    """Return results as rows of text for a table."""
+    return [
+        {
+            "sampler": r.sampler,
+            "2-Wasserstein": f"{r.distance:.4f}",
+            "floor": f"{r.floor:.4f}",
+            "ratio": f"{r.ratio:.3f}",
+            "exact denoiser": "-" if r.exact_ratio is None else f"{r.exact_ratio:.3f}",
+            "seconds": f"{r.seconds:.2f}",
+        }
+        for r in results
+    ]
+
+
+def write_report(run: Run, floor: Floor | None, results: Sequence[Result], *, gif: Path | None = None) -> Path:
+    """Write report.html into the run's folder and return its path.
+
+    Args:
+        run: with a folder.
+        floor: of its loss.
+        results: its samples, measured; the first is the one shown beside the data.
+        gif: an animation to show.
+
+    Raises:
+        RunError: if the page cannot be written.
+    """
+    assert run.folder is not None
+    metrics = run.folder.metrics()
+    parts = [
+        f"<h1>{html.escape(run.data.name)}</h1>",
+        f'<p class="quiet">{html.escape(_one_line(run))}</p>',
+        _numbers(metrics, floor, results),
+    ]
+    if len(run.denoiser.shape) == 1 and run.denoiser.shape[0] >= 2:
+        panels = {"data": run.data.x[:: max(1, len(run.data) // 2000)][:2000]}
+        panels.update({r.sampler: r.samples for r in results[:4]})
+        captions = ["", *(f"ratio to the floor {r.ratio:.2f}" for r in results[:4])]
+        parts += ["<h2>Data and samples</h2>", image(plot.side_by_side(panels, captions=captions), "data, samples")]
+    if gif is not None:
+        parts += ["<h2>From noise to data</h2>", _inline(gif.read_bytes(), "gif", "points gathering from noise")]
+    if results:
+        parts += ["<h2>Distances</h2>", _table(table_rows(results)), _DISTANCES]
+    if metrics:
+        figure = plot.loss(
+            [row["step"] for row in metrics], [row["loss"] for row in metrics],
+            floor=None if floor is None else floor.value, what="" if floor is None else floor.law,
+        )  # fmt: skip
+        parts += ["<h2>Loss against its floor</h2>", image(figure, "training loss and its floor"), _FLOOR]
+    parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(to_toml(run.config))}</pre>"]
+    title = f"{run.data.name}: a fromnoise run"
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
+        f"<body><main>{''.join(parts)}</main></body></html>"
+    )
+    path = run.folder.path / "report.html"
+    with writing(path):
+        write(path, page.encode())
+    return path
+
+
+_DISTANCES = (
+    '<p class="quiet">Two finite sets of one distribution are never at distance 0: the floor is the distance of two '
+    "fresh draws of the data, and a ratio of 1 is as good as fresh data. The exact denoiser, driven by the same sampler "
+    "from the same noise, shows which part of the error is the sampler's own.</p>"
+)
+_FLOOR = (
+    '<p class="quiet">The best denoiser there can be is known exactly, so its loss is too: no network gets below '
+    "the dashed line on average.</p>"
+)
+
+
+def _one_line(run: Run) -> str:
+    c = run.config
+    size = sum(p.numel() for p in run.denoiser.network.parameters())
+    return (
+        f"{len(run.data):,} samples; {c.network['name']} of {size:,} parameters predicts {c.predict} on the "
+        f"{c.schedule['name']} schedule; {run.step:,} steps of {c.train['batch_size']}"
+    )
+
+
+def _numbers(metrics: Sequence[Mapping[str, Any]], floor: Floor | None, results: Sequence[Result]) -> str:
+    cards: list[tuple[str, str]] = []
+    if metrics:
+        loss = float(metrics[-1]["loss"])
+        cards.append(("loss", f"{loss:.4f}"))
+        if floor is not None:
+            cards += [("floor", f"{floor.value:.4f}"), ("share of the way", f"{100 * floor.share(loss):.1f}%")]
+    if results:
+        cards.append((f"ratio to the floor, {results[0].sampler}", f"{results[0].ratio:.3f}"))
+    return '<div class="numbers">' + "".join(f"<div>{k}<b>{v}</b></div>" for k, v in cards) + "</div>"
