@@ -24,7 +24,7 @@ Cond: TypeAlias = Int[Tensor, ""] | Int[Tensor, "B"] | Float[Tensor, "D"] | Floa
 """A condition: labels (`[]` or `[B]`, integer), vectors (`[D]` or `[B, D]`, floating), or None for no condition."""
 
 
-def expand_to(level: float | Shaped[Tensor, "..."], x: Tensor) -> float | Tensor:
+def expand_to(level: float | Shaped[Tensor, ...], x: Tensor) -> float | Tensor:
     """Give `level` trailing axes, so that it multiplies `x` row by row.
 
     Args:

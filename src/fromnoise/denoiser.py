@@ -50,6 +50,10 @@ class DenoiserLike(Protocol):
         """Return x0_hat `[B, *S]` for x_t `[B, *S]` at time t, `[]` or `[B]`."""
         ...
 
+    def on(self, schedule: Schedule) -> DenoiserLike:
+        """Return the same denoiser on another path."""
+        ...
+
 
 class Denoiser(nn.Module):
     """A network on a schedule, with the meaning of its output.
@@ -111,11 +115,14 @@ class Denoiser(nn.Module):
         if classes:
             self.label_names = data.label_names
         if self._may_measure:
-            self.scaling = Scaling.of(data.x, kind)
-            self.sigma_data = rms_about_mean(self.scaling.into(data.x))
-            if isinstance(self.prediction, EDMPrediction):
-                self.prediction = EDMPrediction(sigma_data=self.sigma_data)
-            self._may_measure = False
+            scaling = Scaling.of(data.x, kind)
+            self.rescale(scaling, rms_about_mean(scaling.into(data.x)))
+
+    def rescale(self, scaling: Scaling, sigma_data: float) -> None:
+        """Take these as the data's scaling and standard deviation; "edm" preconditions with the latter."""
+        self.scaling, self.sigma_data, self._may_measure = scaling, sigma_data, False
+        if isinstance(self.prediction, EDMPrediction):
+            self.prediction = EDMPrediction(sigma_data=sigma_data)
 
     @property
     def device(self) -> torch.device:

@@ -194,8 +194,7 @@ class GaussianMixture:
     def posterior_variance(self, x_t: Tensor, alpha: Level, sigma: Level, cond: Cond = None) -> Tensor:
         """Return E|x0 - E[x0 | x_t]|^2 given x_t, averaged over coordinates, `[B]` float64. Round components only."""
         law, cond = self._given(cond)
-        law._needs_round("the posterior variance")
-        m = law.flat.double()
+        m, variances = law.flat.double(), law._round_variances().double()
 
         def of(rows: Tensor, alpha: Level, sigma: Level, labels: Cond) -> Tensor:
             r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
@@ -203,7 +202,7 @@ class GaussianMixture:
             mean = (r * shrink) @ m + (r * gain).sum(1, keepdim=True) * rows
             second = (r * shrink**2) @ m.square().sum(1) + (r * gain**2).sum(1) * rows.square().sum(1)
             second = second + 2 * (((r * shrink * gain) @ m) * rows).sum(1)
-            within = (r * shrink * law.variances).sum(1)
+            within = (r * shrink) @ variances
             return ((second - mean.square().sum(1)) / m.shape[1]).clamp(min=0) + within
 
         return law._by_rows(x_t.double(), alpha, sigma, cond, of)
@@ -213,15 +212,14 @@ class GaussianMixture:
 
         With `process.take_step_back` this is the true reverse step q(x_s | x_t), the one that DDPM approximates.
         """
-        self._needs_round("a draw from the posterior")
+        variances = self._round_variances()
 
         def of(rows: Tensor, alpha: Level, sigma: Level, labels: Cond) -> Tensor:
             r = self._log_joint(rows, alpha, sigma, labels).softmax(1)
             k = torch.multinomial(r, 1, generator=generator)
             shrink, gain = (v.expand(len(rows), -1).gather(1, k) for v in self._shrink_and_gain(alpha, sigma))
             noise = torch.randn(rows.shape, generator=generator, dtype=rows.dtype, device=rows.device)
-            assert self.variances is not None
-            return shrink * self.flat[k[:, 0]] + gain * rows + (self.variances[k] * shrink).sqrt() * noise
+            return shrink * self.flat[k[:, 0]] + gain * rows + (variances[k] * shrink).sqrt() * noise
 
         return self._by_rows(x_t, alpha, sigma, None, of).reshape(x_t.shape)
 
@@ -257,9 +255,9 @@ class GaussianMixture:
 
     def _shrink_and_gain(self, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor]:
         """Return what a round component's posterior mean takes of m_k and of x_t, `[K]` or `[b, K]` each."""
-        assert self.variances is not None
-        total = alpha**2 * self.variances + sigma**2
-        gain = alpha * self.variances / total.clamp(min=torch.finfo(total.dtype).tiny)
+        variances = self._round_variances()
+        total = alpha**2 * variances + sigma**2
+        gain = alpha * variances / total.clamp(min=torch.finfo(total.dtype).tiny)
         return 1 - alpha * gain, gain
 
     def _along_axes(self, rows: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Any]:
@@ -307,9 +305,10 @@ class GaussianMixture:
         if self.is_finite_set:
             raise InputError("a finite set has no density at t = 0: ask .noised(schedule, t) for one, t above 0")
 
-    def _needs_round(self, what: str) -> None:
+    def _round_variances(self) -> Tensor:
         if self.variances is None:
-            raise InputError(f"{what} is implemented for round components only: give std, not covariances")
+            raise InputError("this is implemented for round components only: give std, not covariances")
+        return self.variances
 
     @functools.cached_property
     def is_finite_set(self) -> bool:
@@ -356,7 +355,7 @@ class ExactDenoiser:
         self.law = law
         self.schedule = schedule
         self.shape = law.shape
-        mean, covariance = law.mean_and_covariance()
+        covariance = law.mean_and_covariance()[1]
         self.sigma_data = float(covariance.diagonal().mean().sqrt())
         self.scaling = scaling or Scaling()
         self.label_names = law.label_names

@@ -77,13 +77,13 @@ def posterior(schedule: Schedule, t: Time, s: Time) -> Posterior:
     return Posterior(alpha_t / alpha_s * (sigma_s / sigma_t) ** 2, alpha_s * fresh, sigma_s * fresh**0.5)
 
 
-def take_step(schedule: Schedule, x_s: Batch, s: Time, t: Time, noise: Batch) -> Batch:
+def take_step(schedule: Schedule, x_s: Batch, s: Time, t: Time, *, noise: Batch) -> Batch:
     """Draw x_t from q(x_t | x_s) with the given standard normal `noise`."""
     scale, std = step(schedule, s, t)
     return expand_to(scale, x_s) * x_s + expand_to(std, x_s) * noise
 
 
-def take_step_back(schedule: Schedule, x_t: Batch, x0: Batch, t: Time, s: Time, noise: Batch) -> Batch:
+def take_step_back(schedule: Schedule, x_t: Batch, x0: Batch, t: Time, s: Time, *, noise: Batch) -> Batch:
     """Draw x_s from q(x_s | x_t, x0) with the given standard normal `noise`."""
     on_x_t, on_x0, std = posterior(schedule, t, s)
     return expand_to(on_x_t, x_t) * x_t + expand_to(on_x0, x_t) * x0 + expand_to(std, x_t) * noise

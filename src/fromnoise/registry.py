@@ -96,7 +96,7 @@ class Registry(Generic[T]):
                     bound = signature.bind(self, *args, **kwargs).arguments
                 except TypeError as error:
                     raise ConfigError(f"{self_name}: {error}") from None
-                values = self_registry._check(name, {k: v for k, v in list(bound.items())[1:]})
+                values = self_registry._check(name, dict(list(bound.items())[1:]))
                 init(self, **values)
                 object.__setattr__(self, "_settings", {"name": name, **values})
 

@@ -61,9 +61,6 @@ class Schedule:
     Times may be floats or tensors of any shape; answers are floats or tensors alike.
     """
 
-    T: int | None = None
-    """The number of steps of a table; None for a continuous schedule."""
-
     def scales(self, t: Time) -> tuple[Level, Level]:
         """Return (alpha(t), sigma(t)). The answers for single times, a sampler's, are remembered."""
         if isinstance(t, Tensor):
@@ -172,7 +169,7 @@ class TableSchedule(Schedule):
         if abs(position - round(position)) < 1e-9:  # on an entry: read it, do not interpolate
             bar = self._knots[0][round(position)]
             return math.sqrt(bar), math.sqrt(1 - bar)
-        lower, upper, slope = self._cells(cell)
+        lower, slope = self._cell(cell)
         if math.isfinite(slope):
             return alpha_sigma(lower + (position - cell) * slope)
         bars = self._knots[0]
@@ -189,9 +186,10 @@ class TableSchedule(Schedule):
         alphas, sigmas = tables[t.device]
         return alphas[rows], sigmas[rows]
 
-    def _cells(self, cell: int) -> tuple[float, float, float]:
+    def _cell(self, cell: int) -> tuple[float, float]:
+        """Return the log SNR at a cell's start and its change to the cell's end."""
         lower, upper = self._knots[1][cell], self._knots[1][cell + 1]
-        return lower, upper, upper - lower
+        return lower, upper - lower
 
     def _tensor_formula(self, t: Tensor) -> tuple[Tensor, Tensor]:
         bars, log_snrs = self._knot_tensors(t)
@@ -237,11 +235,7 @@ class TableSchedule(Schedule):
     def _uniform_grid(self, steps: int) -> list[float]:
         if steps > self.T:
             raise InputError(f"steps must be at most T = {self.T}, the length of the schedule's table, not {steps}")
-        return [_round_half_up(self.T - i * self.T / steps) / self.T for i in range(steps + 1)]
-
-
-def _round_half_up(x: float) -> int:
-    return math.floor(x + 0.5)
+        return [round(self.T - i * self.T / steps) / self.T for i in range(steps + 1)]
 
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -315,16 +309,14 @@ def _floats(table: Any) -> Any:
 class FromBetas(TableSchedule):
     """Any table of betas, each in (0, 1]; a last beta of 1 is zero terminal SNR."""
 
-    table: Annotated[
-        tuple[Annotated[float, Field(gt=0, le=1)], ...], BeforeValidator(_floats), Field(min_length=1)
-    ]
+    table: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], BeforeValidator(_floats), Field(min_length=1)]
 
     def __post_init__(self) -> None:
         if any(beta == 1 for beta in self.table[:-1]):
             raise InputError("betas schedule: only the last beta may be 1, as nothing of the signal is left after it")
 
     @property
-    def T(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] read-only here: it is the table's length
+    def T(self) -> int:  # noqa: N802  # pyright: ignore[reportIncompatibleVariableOverride] read-only: the length
         return len(self.table)
 
     @cached_property
@@ -355,12 +347,14 @@ class VP(Schedule):
     def time(self, log_snr: Level) -> Level:
         # -2 log alpha = log(1 + 1/snr) = t^2 a + t b, solved for t without cancellation
         lib, a, b = _lib(log_snr), (self.beta_max - self.beta_min) / 2, self.beta_min
-        c = torch.nn.functional.softplus(-log_snr) if lib is torch else _softplus(-log_snr)
+        c = _softplus(-log_snr)
         t = 2 * c / (b + lib.sqrt(b * b + 4 * a * c))
         return t.clamp(0, 1) if lib is torch else min(max(t, 0.0), 1.0)
 
 
-def _softplus(x: float) -> float:
+def _softplus(x: Any) -> Any:
+    if isinstance(x, Tensor):
+        return torch.nn.functional.softplus(x)
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 

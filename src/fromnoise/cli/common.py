@@ -131,11 +131,15 @@ def put_on_path(run: Run, sampler: Sampler, schedule: str | None) -> DenoiserLik
     return run.denoiser.on(path)
 
 
+def _nothing(done: int, total: int) -> None:
+    del done, total
+
+
 @contextmanager
 def bar(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Give a function (done, in all) that draws a progress bar on a terminal, once two seconds have passed."""
     if quiet or not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield _nothing
         return
     from rich.console import Console
     from rich.progress import Progress, TimeRemainingColumn

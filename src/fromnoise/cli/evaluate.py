@@ -8,8 +8,22 @@ from typing import Annotated, Any
 import typer
 
 from fromnoise.cli.common import (
-    Device, Eta, Json, Plugin, RunPath, SamplerName, ScheduleOption, SetOption, StepsOption,
-    bar, check_device, load_plugins, make_sampler, put_on_path, read_samples, result,
+    Device,
+    Eta,
+    Json,
+    Plugin,
+    RunPath,
+    SamplerName,
+    ScheduleOption,
+    SetOption,
+    StepsOption,
+    bar,
+    check_device,
+    load_plugins,
+    make_sampler,
+    put_on_path,
+    read_samples,
+    result,
 )  # fmt: skip
 
 
@@ -66,8 +80,11 @@ def evaluate(
         assessor = Assessor(trained, n=n, seed=seed)
         best = assessor(rule, steps, schedule=denoiser.schedule)
         out["low_noise"] = best.row()
-        lines += ["", f"2-Wasserstein ratio with little noise: {best.ratio:.3f}, with the exact denoiser "
-                  f"{best.exact_ratio:.3f} (1 is perfect; the difference is the model's share of the error)"]  # fmt: skip
+        lines += [
+            "",
+            f"2-Wasserstein ratio with little noise: {best.ratio:.3f}, with the exact denoiser {best.exact_ratio:.3f} "
+            "(1 is perfect; the difference is the model's share of the error)",
+        ]
     floor = floor_of(trained.denoiser, trained.data, trained.config.train)
     loss = trained.folder.metrics()[-1:] if trained.folder else []
     if loss:

@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -21,7 +22,7 @@ from fromnoise.cli.schedule import schedule
 from fromnoise.cli.train import train
 from fromnoise.errors import Diverged, InputError, RunError
 
-_UsageError = typer.BadParameter.__mro__[2]
+_UsageError: Any = typer.BadParameter.__mro__[2]
 """Base of what typer raises for a wrong command line (click's ClickException)."""
 
 app = typer.Typer(
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
-    warnings.showwarning = lambda message, *rest, **options: _say(f"warning: {message}")
+    warnings.showwarning = _warn
     try:
         return _run(given)
     except (InputError, RunError, Diverged) as error:
@@ -81,6 +82,11 @@ def _run(arguments: Sequence[str]) -> int:
         _say(f"error: {' '.join(str(error.format_message()).split())} (see fromnoise --help)")
         return 2
     return code if isinstance(code, int) else 0
+
+
+def _warn(message: Warning | str, *rest: Any, **options: Any) -> None:
+    del rest, options
+    _say(f"warning: {message}")
 
 
 def _say(line: str) -> None:

@@ -11,8 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fromnoise.cli.common import (
-    Eta, Json, Plugin, RunPath, SamplerName, ScheduleOption, SetOption, StepsOption,
-    load_plugins, make_sampler, put_on_path, result, save_figure, whole_file,
+    Eta,
+    Json,
+    Plugin,
+    RunPath,
+    SamplerName,
+    ScheduleOption,
+    SetOption,
+    StepsOption,
+    load_plugins,
+    make_sampler,
+    put_on_path,
+    result,
+    save_figure,
+    whole_file,
 )  # fmt: skip
 from fromnoise.errors import InputError, UnknownName
 
@@ -59,7 +71,13 @@ def plot(
     rule = make_sampler(sampler, eta, set_)
     trained = load(run)
     wish = _Wish(
-        trained, put_on_path(trained, rule, schedule), rule, rule.default_steps if steps is None else steps, n, seed, label
+        trained,
+        put_on_path(trained, rule, schedule),
+        rule,
+        rule.default_steps if steps is None else steps,
+        n,
+        seed,
+        label,
     )
     path = out or run / (f"{kind}.gif" if kind == "trajectory" else f"{kind}.png")
     if kind == "trajectory" and path.suffix.lower() != ".gif":
@@ -80,7 +98,12 @@ def _samples(wish: _Wish, path: Path) -> None:
     if cond is None and names:
         labels = torch.arange(wish.n) * len(names) // wish.n
     x = sample(
-        wish.denoiser, wish.n, sampler=wish.sampler, steps=wish.steps, cond=labels if cond is None else cond, seed=wish.seed
+        wish.denoiser,
+        wish.n,
+        sampler=wish.sampler,
+        steps=wish.steps,
+        cond=labels if cond is None else cond,
+        seed=wish.seed,
     )
     title = f"{run.data.name}: {wish.n:,} samples, {wish.steps} steps"
     save_figure(pictures.scatter(x, labels=labels, label_names=names if labels is not None else (), title=title), path)
@@ -90,9 +113,7 @@ def _trajectory(wish: _Wish, path: Path) -> None:
     from fromnoise import plot as pictures
     from fromnoise.sample import trajectory
 
-    way = trajectory(
-        wish.denoiser, wish.n, sampler=wish.sampler, steps=wish.steps, cond=wish.label, seed=wish.seed
-    )
+    way = trajectory(wish.denoiser, wish.n, sampler=wish.sampler, steps=wish.steps, cond=wish.label, seed=wish.seed)
     sizes = [math.hypot(a, s) for a, s in zip(way.alphas, way.sigmas, strict=True)]
     with whole_file(path) as staging:
         made = staging.with_suffix(".gif")
@@ -109,7 +130,8 @@ def _dissolve(wish: _Wish, path: Path) -> None:
     data, schedule = wish.run.data, wish.denoiser.schedule
     x0 = data.x[: wish.n]
     eps = wish.run.denoiser.scaling.std * torch.randn(x0.shape, generator=stream(wish.seed, "dissolve"))
-    times = [i / 6 for i in range(7)]
+    levels = [math.tan(math.pi / 2 * i / 6) for i in range(6)]  # evenly spread noise, whatever the schedule
+    times = [float(schedule.time_of_level(level)) for level in levels] + [1.0]
     alphas, sigmas = zip(*(schedule.scales(t) for t in times), strict=True)
     save_figure(pictures.dissolve(x0, alphas, sigmas, times, eps), path)
 

@@ -10,8 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fromnoise.cli.common import (
-    Device, Eta, Json, Plugin, Precision, RunPath, SamplerName, ScheduleOption, SetOption, StepsOption,
-    bar, check_device, check_precision, load_plugins, make_sampler, put_on_path, result, whole_file,
+    Device,
+    Eta,
+    Json,
+    Plugin,
+    Precision,
+    RunPath,
+    SamplerName,
+    ScheduleOption,
+    SetOption,
+    StepsOption,
+    bar,
+    check_device,
+    check_precision,
+    load_plugins,
+    make_sampler,
+    put_on_path,
+    result,
+    whole_file,
 )  # fmt: skip
 from fromnoise.errors import InputError
 
@@ -80,7 +96,10 @@ def _write(parts: Iterable[Tensor], n: int, shape: tuple[int, ...], out: Path) -
         return
     first, *rest = iter_first(parts)  # wrong input shows here, before anything is written
     with whole_file(out) as staging:
-        (_write_npy if kind == ".npy" else _write_csv)(staging, first, rest[0], n, shape)
+        if kind == ".npy":
+            _write_npy(staging, first, rest[0], (n, *shape))
+        else:
+            _write_csv(staging, first, rest[0])
 
 
 def iter_first(parts: Iterable[Tensor]) -> tuple[Tensor, Iterable[Tensor]]:
@@ -89,7 +108,7 @@ def iter_first(parts: Iterable[Tensor]) -> tuple[Tensor, Iterable[Tensor]]:
     return next(parts), parts
 
 
-def _write_csv(path: Path, first: Tensor, rest: Iterable[Tensor], n: int, shape: tuple[int, ...]) -> None:
+def _write_csv(path: Path, first: Tensor, rest: Iterable[Tensor]) -> None:
     import numpy as np
 
     columns = first[0].numel()
@@ -100,11 +119,11 @@ def _write_csv(path: Path, first: Tensor, rest: Iterable[Tensor], n: int, shape:
             np.savetxt(file, part.flatten(1).cpu().numpy(), delimiter=",", fmt="%.9g")
 
 
-def _write_npy(path: Path, first: Tensor, rest: Iterable[Tensor], n: int, shape: tuple[int, ...]) -> None:
+def _write_npy(path: Path, first: Tensor, rest: Iterable[Tensor], shape: tuple[int, ...]) -> None:
     import numpy as np
 
     with path.open("wb") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (n, *shape)}
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for part in _chain(first, rest):
             file.write(part.cpu().numpy().astype("<f4").tobytes())

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def schedule(
     names: Annotated[list[str], typer.Argument(help="One or more: linear, cosine, sigmoid, vp, edm, flow, trig.")],
-    plot: Annotated[Path | None, typer.Option(help="Draw log SNR and the scales to this file (.png, .svg, .pdf).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw log SNR and the scales to this file (.png, .svg, .pdf).")
+    ] = None,
     at: Annotated[str, typer.Option(help="Table indices to print, out of T.")] = "0,250,500,750,999",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, such as --set linear.T=500.", metavar="K=V")
@@ -49,7 +51,9 @@ def schedule(
     if plot is not None:
         save_figure(_figure(made), plot)
     figures = {
-        name: [{"index": k, "alpha": float(s.alpha((k + 1) / T)), "sigma": float(s.sigma((k + 1) / T))} for k in indices]
+        name: [
+            {"index": k, "alpha": float(s.alpha((k + 1) / T)), "sigma": float(s.sigma((k + 1) / T))} for k in indices
+        ]
         for name, s in made.items()
     }
     text = text_table(rows) + (f"\n\npicture: {plot}" if plot else "")

@@ -25,7 +25,9 @@ def train(
     schedule: Annotated[
         str | None, typer.Option(help="The path: linear, cosine, sigmoid, vp, edm, flow, trig.")
     ] = None,
-    predict: Annotated[str | None, typer.Option(help="What the network predicts: eps, x0, v, flow, score, edm.")] = None,
+    predict: Annotated[
+        str | None, typer.Option(help="What the network predicts: eps, x0, v, flow, score, edm.")
+    ] = None,
     net: Annotated[str | None, typer.Option(help="The network: mlp.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
@@ -128,7 +130,8 @@ def _show_lines(events: Any, steps: int) -> Event:
         part = 10 * event.step // steps
         if event.run is None and part > told:
             told = part
-            say(f"step {event.step:>7}/{steps}  {_numbers(event)}  {event.rate:5.0f} steps/s  {event.seconds_left:4.0f} s left")
+            speed = f"{event.rate:5.0f} steps/s  {event.seconds_left:4.0f} s left"
+            say(f"step {event.step:>7}/{steps}  {_numbers(event)}  {speed}")
     assert event is not None
     return event
 
@@ -152,8 +155,9 @@ def _show_bar(events: Any, steps: int) -> Event:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("train", total=steps, numbers="", rate="")
         for event in events:
-            rate = f"{event.rate:.0f} steps/s" if event.rate else ""
-            progress.update(task, completed=event.step, numbers=_numbers(event), **({"rate": rate} if rate else {}))
+            progress.update(task, completed=event.step, numbers=_numbers(event))
+            if event.run is None:
+                progress.update(task, rate=f"{event.rate:.0f} steps/s")
     assert event is not None
     return event
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from fromnoise.errors import InputError
@@ -84,7 +84,7 @@ def precision_recall(samples: Tensor, data: Tensor, *, neighbours: int = 5) -> t
 def _share_among(points: np.ndarray, members: np.ndarray, k: int) -> float:
     if len(members) <= k:
         raise InputError(f"precision and recall need more than {k} samples on each side, not {len(members)}")
-    tree = cKDTree(members)
+    tree = KDTree(members)
     radius = tree.query(members, k=k + 1)[0][:, -1]
     nearest = min(len(members), 64)  # a member whose ball holds the point is almost always among the nearest
     distance, index = tree.query(points, k=nearest)

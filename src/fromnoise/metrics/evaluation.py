@@ -75,7 +75,9 @@ class Evaluation:
         raise KeyError(f"{name}; known: {', '.join(m.name for m in self.measures)}")
 
     def __str__(self) -> str:
-        head = f"{self.n} samples against {self.against}\n{'':<22}{'samples':>10}{'':12}{'floor':>10}{'':12}{'ratio':>8}"
+        head = (
+            f"{self.n} samples against {self.against}\n{'':<22}{'samples':>10}{'':12}{'floor':>10}{'':12}{'ratio':>8}"
+        )
         return "\n".join([head, *map(str, self.measures)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ def loss(steps: Sequence[int], losses: Sequence[float], *, floor: float | None =
             axes.plot(x, y, color=PALETTE[0], label="training loss")
         if floor is not None:
             axes.axhline(floor, color=PALETTE[1], linestyle=(0, (4, 2)), label="floor" + (f": {what}" if what else ""))
-        low = min([*y, *([floor] if floor is not None else [])])
+        low = min(float(y.min()), math.inf if floor is None else floor)
         high = float(np.quantile(y[min(1, len(y) - 1) :], 0.98)) if len(y) > 4 else float(y.max())
         axes.set_ylim(low - 0.08 * (high - low + 1e-9), high + 0.15 * (high - low + 1e-9))
         axes.set(xlabel="step", ylabel="loss")
@@ -48,20 +49,19 @@ def schedules(curves: Mapping[str, tuple[Any, Any, Any]]) -> Figure:
     """
     with styled():
         figure, (left, right) = new_figure(2, width=5.0, height=3.7)
-        for k, (name, (t, alpha, sigma)) in enumerate(curves.items()):
+        for k, (name, curve) in enumerate(curves.items()):
+            t, alpha, sigma = (as_array(v) for v in curve)
             colour = PALETTE[k % len(PALETTE)]
-            t, alpha, sigma = (as_array(v) for v in (t, alpha, sigma))
             with np.errstate(divide="ignore"):
                 log_snr = 2 * (np.log(alpha) - np.log(sigma))
-            left.plot(t, np.clip(log_snr, -25, 25), color=colour, label=name)
-            right.plot(t, alpha, color=colour, label=f"{name}: alpha")
-            right.plot(t, sigma, color=colour, linestyle=(0, (4, 2)), label=f"{name}: sigma")
+            left.plot(t, np.where(np.abs(log_snr) <= 25, log_snr, np.nan), color=colour, label=name)
+            right.plot(t, alpha, color=colour)
+            right.plot(t, sigma, color=colour, linestyle=(0, (4, 2)))
         left.axhline(0, color=QUIET, linewidth=0.8)
-        left.annotate("signal = noise", (0.01, 0.4), color=QUIET, fontsize=9)
+        left.text(1.0, 0.3, "signal = noise", color=QUIET, fontsize=9, ha="right")
         left.set(xlabel="t", ylabel="log SNR", title="signal to noise")
-        right.set(xlabel="t", title="scales", ylim=(0, None if len(curves) == 1 else 1.6))
+        right.set(xlabel="t", title="scales", ylim=(0, None))
         left.legend()
-        right.plot([], [], color=INK, label="alpha")
         handles = [
             right.plot([], [], color=INK, label="alpha")[0],
             right.plot([], [], color=INK, linestyle=(0, (4, 2)), label="sigma")[0],

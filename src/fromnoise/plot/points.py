@@ -13,13 +13,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fromnoise.errors import InputError
-from fromnoise.plot.style import PALETTE, QUIET, as_array, frame, new_figure, show_points, styled
+from fromnoise.plot.style import PALETTE, QUIET, around, as_array, frame, new_figure, show_points, styled
 
 
 def _plane(x: Any, what: str = "samples") -> np.ndarray:
     array = as_array(x)
     if array.ndim != 2 or array.shape[1] < 2:
-        raise InputError(f"a scatter plot needs {what} of two coordinates or more, not of shape {list(array.shape[1:])}")
+        raise InputError(
+            f"a scatter plot needs {what} of two coordinates or more, not of shape {list(array.shape[1:])}"
+        )
     return array[:, :2]
 
 
@@ -78,17 +80,18 @@ def dissolve(x0: Any, alphas: Sequence[float], sigmas: Sequence[float], times: S
 
     Args:
         x0: the data `[n, D]`.
-        alphas, sigmas: the scales at the times.
+        alphas: the signal scales at the times.
+        sigmas: the noise scales.
         times: in [0, 1].
         eps: standard normal noise `[n, D]`.
     """
     clean, noise = _plane(x0, "data"), _plane(eps, "noise")
-    hue = np.arctan2(*(clean - clean.mean(0)).T[::-1])
+    colours = around(clean)
     with styled():
         figure, all_axes = new_figure(len(times), width=2.3, height=2.75)
         for axes, t, alpha, sigma in zip(all_axes, times, alphas, sigmas, strict=True):
             x = alpha * clean + sigma * noise
-            show_points(axes, x, c=hue, cmap="twilight")
+            show_points(axes, x, c=colours)
             view = frame(np.concatenate([clean - clean.mean(0), x / max(1.0, math.hypot(alpha, sigma))]))
             half = max(abs(v) for v in view) * max(1.0, math.hypot(alpha, sigma))
             axes.set(xlim=(-half, half), ylim=(-half, half))
@@ -119,7 +122,7 @@ def animate_trajectory(
     """
     ways = np.asarray(as_array(xs))[:, :, :2]
     last = ways[-1]
-    hue = np.arctan2(*(last - last.mean(0)).T[::-1])
+    colours = around(last)
     scaled = ways / np.maximum(np.asarray(sizes, dtype=float), 1.0)[:, None, None]
     view = frame(np.concatenate([last, scaled[0] * 0.8]))
     chosen = np.unique(np.linspace(0, len(times) - 1, min(frames, len(times))).round().astype(int))
@@ -127,7 +130,7 @@ def animate_trajectory(
         figure, (axes,) = new_figure(1, width=4.2, height=4.5)
         canvas = FigureCanvasAgg(figure)
         figure.set_dpi(96)
-        dots = show_points(axes, scaled[0], c=hue, cmap="twilight")
+        dots = show_points(axes, scaled[0], c=colours)
         axes.set(xlim=view[:2], ylim=view[2:], title=title)
         note = axes.set_xlabel("", color=QUIET)
         images = []

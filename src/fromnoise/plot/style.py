@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 INK, QUIET, PAPER = "#1b1f27", "#8a919e", "#ffffff"
 PALETTE = ("#2563c9", "#d9542b", "#1f9d6b", "#8b4fc4", "#c98a12", "#0f8ea8", "#c23b78", "#5d6675")
 
-_RC: dict[str, Any] = {
+_RC: Any = {
     "figure.facecolor": PAPER,
     "axes.facecolor": PAPER,
     "axes.edgecolor": QUIET,
@@ -35,6 +36,12 @@ _RC: dict[str, Any] = {
     "font.size": 11,
     "svg.fonttype": "none",
 }
+
+
+def around(points: np.ndarray) -> np.ndarray:
+    """Return a colour for each point `[n, 2]` by its direction from the middle, so that an eye can follow it."""
+    direction = np.arctan2(*(points - points.mean(0)).T[::-1])
+    return np.array([colorsys.hls_to_rgb((angle / (2 * np.pi)) % 1, 0.45, 0.7) for angle in direction])
 
 
 @contextmanager
@@ -67,7 +74,7 @@ def frame(points: np.ndarray, margin: float = 0.08) -> tuple[float, float, float
 
 def show_points(axes: Axes, x: np.ndarray, labels: np.ndarray | None = None, **options: Any) -> Any:
     """Draw points `[n, 2]` without ticks, a colour for each label."""
-    size = options.pop("s", float(np.clip(3000 / max(len(x), 1), 1.2, 9)))
+    size = options.pop("s", float(np.clip(7000 / max(len(x), 1), 2.5, 12)))
     colours: Any = PALETTE[0] if labels is None else [PALETTE[int(k) % len(PALETTE)] for k in labels]
     colours = options.pop("c", colours)
     axes.set_aspect("equal")

@@ -15,7 +15,7 @@ from fromnoise import plot
 from fromnoise.report.assess import Result
 from fromnoise.run import Run
 from fromnoise.run.config import to_toml
-from fromnoise.run.files import write, writing
+from fromnoise.run.files import Writing, write
 from fromnoise.train.loss import Floor
 
 _STYLE = """
@@ -116,15 +116,15 @@ def write_report(run: Run, floor: Floor | None, results: Sequence[Result], *, gi
         f"<body><main>{''.join(parts)}</main></body></html>"
     )
     path = run.folder.path / "report.html"
-    with writing(path):
+    with Writing(path):
         write(path, page.encode())
     return path
 
 
 _DISTANCES = (
     '<p class="quiet">Two finite sets of one distribution are never at distance 0: the floor is the distance of two '
-    "fresh draws of the data, and a ratio of 1 is as good as fresh data. The exact denoiser, driven by the same sampler "
-    "from the same noise, shows which part of the error is the sampler's own.</p>"
+    "fresh draws of the data, and a ratio of 1 is as good as fresh data. The exact denoiser, driven by the same "
+    "sampler from the same noise, shows the sampler's own part of the error.</p>"
 )
 _FLOOR = (
     '<p class="quiet">The best denoiser there can be is known exactly, so its loss is too: no network gets below '

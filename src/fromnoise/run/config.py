@@ -36,6 +36,10 @@ class Measured(BaseModel):
     shape: list[int] = Field(default_factory=list)
     sigma_data: float = 1.0
 
+    def scaling(self) -> Scaling:
+        """Return the scaling."""
+        return Scaling(*(_shaped(value, self.shape) for value in (self.mean, self.std)))
+
 
 class RunConfig(BaseModel):
     """Everything that makes a run what it is, as data.
@@ -46,7 +50,8 @@ class RunConfig(BaseModel):
         label_names: of the classes.
         scaling: how the data are scaled: isotropic, columns or none.
         measured: what scaling and sigma_data came out as.
-        schedule, network: components' settings.
+        schedule: a component's settings.
+        network: a component's settings.
         predict: what the network's output means.
         train: the settings of the training (`TrainConfig`).
     """
@@ -65,14 +70,12 @@ class RunConfig(BaseModel):
 
     def denoiser(self) -> Denoiser:
         """Build the denoiser this describes, with fresh weights."""
-        m = self.measured
-        mean, std = (_shaped(value, m.shape) for value in (m.mean, m.std))
         return Denoiser(
             networks.build(self.network),
             schedules.build(self.schedule),
             self.predict,
-            sigma_data=m.sigma_data,
-            scaling=Scaling(mean, std),
+            sigma_data=self.measured.sigma_data,
+            scaling=self.measured.scaling(),
             label_names=self.label_names,
         )
 

@@ -18,7 +18,7 @@ from fromnoise.data.dataset import Dataset
 from fromnoise.errors import CheckpointDamaged, RunError
 
 
-class writing:
+class Writing:
     """Turn an operating system's refusal to write into one line that says what to do."""
 
     def __init__(self, path: Path) -> None:
@@ -29,7 +29,9 @@ class writing:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
             reason = getattr(error, "strerror", None) or str(error)
-            raise RunError(f"{self._path} cannot be written: {reason}; free some space or choose another --out") from None
+            raise RunError(
+                f"{self._path} cannot be written: {reason}; free some space or choose another --out"
+            ) from None
 
 
 def read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -99,11 +101,13 @@ def load_data(path: Path, label_names: list[str]) -> Dataset:
 
 
 def file_sum(path: Path) -> str:
+    """Return a file's sha256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write data as JSON, whole or not at all."""
     write(path, json.dumps(value, indent=2).encode())
 
 
@@ -118,6 +122,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def flush(path: Path) -> None:
+    """Have the system put a file or folder on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -38,7 +38,7 @@ from fromnoise.denoiser import Denoiser
 from fromnoise.errors import CheckpointDamaged, ConfigChanged, FormatTooNew, InputError, NoRun, RunError, RunExists
 from fromnoise.registry import explain
 from fromnoise.run.config import FORMAT_VERSION, RunConfig, check_version, environment, to_toml
-from fromnoise.run.files import file_sum, flush, load_data, read_tensors, save_data, write, write_json, writing
+from fromnoise.run.files import Writing, file_sum, flush, load_data, read_tensors, save_data, write, write_json
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class RunFolder:
             return True
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunExists(f"{self.path} exists and is not a run: choose another --out")
-        with writing(self.path):
+        with Writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             if data.config is None:
                 save_data(self.path / "data.safetensors", data)
@@ -109,7 +109,8 @@ class RunFolder:
     def _check_same(self, config: RunConfig, free: frozenset[str]) -> None:
         old, new = _flat(self.config.model_dump()), _flat(json.loads(config.model_dump_json()))
         ignored = {f"train.{key}" for key in free}
-        changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in ignored)
+        keys = {k for k in old.keys() | new.keys() if k not in ignored and not k.startswith("measured.")}
+        changed = sorted(k for k in keys if old.get(k) != new.get(k))
         if changed:
             what = ", ".join(f"{k} was {old.get(k)!r} and is now {new.get(k)!r}" for k in changed[:4])
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
@@ -187,7 +188,7 @@ class RunFolder:
         root, target = self.path / "checkpoints", self.place(checkpoint.step)
         if target.exists() and self._flaw(target) is None:
             return target
-        with writing(target):
+        with Writing(target):
             root.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=root))
             try:

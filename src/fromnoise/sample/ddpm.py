@@ -36,4 +36,4 @@ class DDPM(Sampler):
         on_x_t, on_x0, std = process.posterior(denoiser.schedule, t, s)
         if self.variance == "large":
             std = process.step(denoiser.schedule, s, t).std
-        return weighted(on_x_t, x_t, on_x0, x0_hat).add_(noise(), alpha=std), None
+        return weighted(on_x_t, x_t, on_x0, x0_hat) + std * noise(), None

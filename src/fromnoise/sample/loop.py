@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -90,7 +91,7 @@ def walk(
     noise = noise or (lambda: torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device))
     recorder = _Recorder(denoiser, precision)
     state: Any = None
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         with contextlib.nullcontext() if torch.is_inference_mode_enabled() else torch.inference_mode():
             x, state = sampler.step(recorder, x, t, s, cond=cond, noise=noise, state=state)
         yield Walked(t, s, x, recorder.take(x))
@@ -228,7 +229,9 @@ def trajectory(
         keep = slice(0, n - first)
         xs.append(torch.stack([x, *(step.x_s for step in way)])[:, keep])
         hats.append(torch.stack([step.x0_hat for step in way])[:, keep])
-    alphas, sigmas = ([float(scale) for scale in scales] for scales in zip(*map(denoiser.schedule.scales, times)))
+    alphas, sigmas = (
+        [float(scale) for scale in scales] for scales in zip(*map(denoiser.schedule.scales, times), strict=True)
+    )
     x = torch.cat(xs, dim=1)
     # x_t = alpha x0 + sigma eps: only the signal has a mean in the data's units
     scaling: Scaling = denoiser.scaling
@@ -242,7 +245,7 @@ def _times(denoiser: DenoiserLike, sampler: Sampler, steps: int | None, grid: Se
         steps = sampler.default_steps if steps is None else steps
         return sampler.grid(denoiser.schedule, steps, spread(denoiser))
     times = [float(t) for t in grid]
-    if len(times) < 2 or times[0] != 1 or times[-1] != 0 or any(t <= s for t, s in zip(times, times[1:], strict=False)):
+    if len(times) < 2 or times[0] != 1 or times[-1] != 0 or any(t <= s for t, s in pairwise(times)):
         raise InputError("a grid must fall strictly from 1 to 0")
     if steps is not None and steps != len(times) - 1:
         raise InputError(f"a grid of {len(times)} times makes {len(times) - 1} steps, not {steps}: give one of the two")
@@ -276,25 +279,26 @@ class _Conditions:
     """The condition of each sample: None, one for all, or one each."""
 
     def __init__(self, cond: Label | Sequence[Label] | Tensor | None, n: int, denoiser: DenoiserLike) -> None:
-        self._one_each = False
-        self._cond: Cond = None
+        names, device = denoiser.label_names, denoiser.device
+        self._for_all: Cond = None
+        self._one_each: Tensor | None = None
         if cond is None:
             return
-        names, device = denoiser.label_names, denoiser.device
         if isinstance(cond, Tensor) and cond.is_floating_point():
-            self._cond, self._one_each = cond.to(device), cond.dim() == 2
+            cond = cond.to(device)
+            self._for_all, self._one_each = (cond, None) if cond.dim() == 1 else (None, cond)
         elif isinstance(cond, (str, int)) or (isinstance(cond, Tensor) and cond.dim() == 0):
-            self._cond = torch.tensor(find_label(_plain(cond), names), device=device)
+            self._for_all = torch.tensor(find_label(_plain(cond), names), device=device)
         else:
-            self._cond = torch.tensor([find_label(_plain(label), names) for label in cond], device=device)
-            self._one_each = True
-        if self._one_each and len(self._cond) != n:
-            raise LabelError(f"{len(self._cond)} conditions were given for {n} samples: give one for all, or one each")
+            self._one_each = torch.tensor([find_label(_plain(label), names) for label in cond], device=device)
+        if self._one_each is not None and len(self._one_each) != n:
+            raise LabelError(
+                f"{len(self._one_each)} conditions were given for {n} samples: give one for all, or one each"
+            )
 
     def rows(self, first: int, rows: int) -> Cond:
-        if self._cond is None or not self._one_each:
-            return self._cond
-        return _padded(self._cond[first : first + rows], rows)
+        """Return the condition of samples first..first + rows - 1, the last one repeated as padding."""
+        return self._for_all if self._one_each is None else _padded(self._one_each[first : first + rows], rows)
 
 
 def _plain(label: Any) -> Label:

@@ -76,24 +76,32 @@ class Multistep(Sampler):
     def step(
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Past | None
     ) -> tuple[Tensor, Any]:
-        c = _VARIABLE_LENGTH * spread(denoiser)
         values, levels = (denoiser(x_t, t, cond),), (float(denoiser.schedule.noise_level(t)),)
         if state is not None:
             values, levels = values + state.values, levels + state.levels
-            x_t = _advance(denoiser.schedule, state.x, state.t, t, values[: self.order], levels[: self.order], c)
         values, levels = values[: self.order], levels[: self.order]
-        return _advance(denoiser.schedule, x_t, t, s, values, levels, c), Past(x_t, t, values, levels)
+        known: dict[str, Any] = {"values": values, "levels": levels, "c": _VARIABLE_LENGTH * spread(denoiser)}
+        if state is not None:  # correct the step that led here
+            x_t = _advance(denoiser.schedule, state.x, state.t, t, **known)
+        return _advance(denoiser.schedule, x_t, t, s, **known), Past(x_t, t, values, levels)
 
 
 def _advance(
-    schedule: Schedule, x: Tensor, t: float, s: float, values: tuple[Tensor, ...], levels: tuple[float, ...], c: float
+    schedule: Schedule,
+    x: Tensor,
+    t: float,
+    s: float,
+    *,
+    values: tuple[Tensor, ...],
+    levels: tuple[float, ...],
+    c: float,
 ) -> Tensor:
-    """Return x_s from x_t with D along the way interpolated through `values` at `levels`."""
+    """Return x_s from x_t with D along the way interpolated through `values` at `levels`, in atan(level/c)."""
     weights = _weights(float(schedule.noise_level(t)), float(schedule.noise_level(s)), levels, c)
     alpha_s, sigma_s = schedule.scales(s)
     x_s = sigma_s / schedule.sigma(t) * x
     for weight, value in zip(weights, values, strict=True):
-        x_s = x_s.add(value, alpha=alpha_s * weight)
+        x_s = x_s.add(value, alpha=float(alpha_s * weight))
     return x_s
 
 

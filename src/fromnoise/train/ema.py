@@ -21,7 +21,7 @@ class EMA:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.network = copy.deepcopy(network).requires_grad_(False)
-        self._averages = list(self.network.parameters())
+        self._averages = [p.detach() for p in self.network.parameters()]
         self._originals = [p.detach() for p in network.parameters()]
         self._buffers = list(zip(self.network.buffers(), network.buffers(), strict=True))
 
@@ -29,6 +29,6 @@ class EMA:
     def update(self, step: int) -> None:
         """Follow the original after optimizer step 0, 1, ..."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._averages, self._originals, 1 - decay)
+        torch._foreach_lerp_(self._averages, self._originals, 1 - decay)  # pyright: ignore[reportPrivateImportUsage] no public name
         for average, original in self._buffers:
             average.copy_(original)

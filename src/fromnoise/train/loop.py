@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError, Diverged
 from fromnoise.rng import Streams
 from fromnoise.run import Checkpoint, Run, RunFolder, describe
-from fromnoise.run.files import writing
+from fromnoise.run.files import Writing
 from fromnoise.train.config import FREE_KEYS, TrainConfig, learning_rate
 from fromnoise.train.ema import EMA
 from fromnoise.train.loss import Floor, floor_of, mean_square, objective
@@ -39,7 +39,7 @@ class Event:
     Attributes:
         step: steps done.
         steps: steps in all.
-        loss: mean training loss since the event before.
+        loss: mean training loss since the event before; in the last event, over the last tenth of the training.
         floor: the least expected loss; None where it is not known.
         share: the share of the way from silence to the floor.
         lr: the learning rate.
@@ -126,15 +126,18 @@ class _Trainer:
         """
         kept = self.losses[[step % self.config.log_every for step in range(first, last)]].tolist()
         for step, loss in enumerate(kept, first):
-            if loss != loss or abs(loss) == float("inf"):
-                raise Diverged(f"the loss became {loss} at step {step + 1}")
+            if not math.isfinite(loss):
+                raise Diverged(
+                    f"the loss became {loss} at step {step + 1}: training stopped, checkpoints before it are kept; "
+                    "lower --lr or set train.clip_norm"
+                )
         return sum(kept) / len(kept)
 
     def checkpoint(self, step: int) -> Checkpoint:
         """Return the state after `step` steps."""
         for name, tensor in self.network.state_dict().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise Diverged(f"{name} became infinite or NaN by step {step}")
+                raise Diverged(f"{name} became infinite or NaN by step {step}: lower --lr or set train.clip_norm")
         model = self.network.state_dict()
         optimizer = {
             f"{i}.{key}": value
@@ -190,9 +193,13 @@ def fit(
         raise ConfigError("train: drop_cond needs a network with classes, and this one has none")
     folder = RunFolder(out) if out is not None else None
     described = describe(denoiser, data, scaling, config.model_dump(mode="json"))
+    going_on = folder is not None and folder.begin(described, data, resume=resume, free=FREE_KEYS)
+    if folder is not None and going_on:  # what was measured then, to the last bit
+        described = folder.config
+        denoiser.rescale(described.measured.scaling(), described.measured.sigma_data)
     trainer = _Trainer(denoiser, data, config)
     done = 0
-    if folder is not None and folder.begin(described, data, resume=resume, free=FREE_KEYS) and folder.steps():
+    if folder is not None and folder.steps():
         checkpoint = folder.load(denoiser, optimizer=True)
         trainer.restore(checkpoint)
         done = checkpoint.step
@@ -201,18 +208,21 @@ def fit(
         if done == 0:
             folder.save(trainer.checkpoint(0), config.keep)
     floor = floor_of(denoiser, data, config.model_dump()) if torch.Size(data.shape).numel() <= 4096 else None
-    yield from _steps(trainer, folder, done, floor)
+    rows: list[dict[str, Any]] = []
+    yield from _steps(trainer, folder, done, floor, rows)
     if trainer.average is not None:
         denoiser.network.load_state_dict(trainer.average.network.state_dict())
     denoiser.eval().requires_grad_(False)
-    loss = _last_loss(folder, trainer, done)
+    loss = _last_loss(folder.metrics() if folder is not None else rows, config.steps)
     share = floor.share(loss) if floor is not None else None
     run = Run(folder, described, denoiser, data, config.steps)
     yield Event(config.steps, config.steps, loss, floor, share, 0.0, 0.0, 0.0, run)
 
 
-def _steps(trainer: _Trainer, folder: RunFolder | None, done: int, floor: Floor | None) -> Iterator[Event]:
-    """Do the steps from `done` on, with logs and checkpoints."""
+def _steps(
+    trainer: _Trainer, folder: RunFolder | None, done: int, floor: Floor | None, rows: list[dict[str, Any]]
+) -> Iterator[Event]:
+    """Do the steps from `done` on, with logs, kept in `rows` too, and checkpoints."""
     config, since, told = trainer.config, time.perf_counter(), done
     with _stop_signals() as stop, _metrics(folder) as write:
         for step in range(done, config.steps):
@@ -227,7 +237,8 @@ def _steps(trainer: _Trainer, folder: RunFolder | None, done: int, floor: Floor 
                     after, config.steps, loss, floor, floor.share(loss) if floor else None,
                     learning_rate(config, step), rate, (config.steps - after) / rate,
                 )  # fmt: skip
-                write({"step": after, "loss": loss, "lr": event.lr, "rate": round(rate, 1)})
+                rows.append({"step": after, "loss": loss, "lr": event.lr, "rate": round(rate, 1)})
+                write(rows[-1])
                 told = after
                 yield event
                 since = time.perf_counter()
@@ -239,25 +250,22 @@ def _steps(trainer: _Trainer, folder: RunFolder | None, done: int, floor: Floor 
                 raise Interrupted(after, folder.path if folder else None)
 
 
-def _last_loss(folder: RunFolder | None, trainer: _Trainer, done: int) -> float:
-    """Return the mean loss at the end: the last line of the metrics."""
-    rows = folder.metrics() if folder is not None else []
-    if rows:
-        return float(rows[-1]["loss"])
-    if done >= trainer.config.steps:
-        return float("nan")
-    first = (trainer.config.steps - 1) // trainer.config.log_every * trainer.config.log_every
-    return trainer.mean_loss(max(first, done), trainer.config.steps)
+def _last_loss(rows: list[dict[str, Any]], steps: int) -> float:
+    """Return the mean loss over the last tenth of the training."""
+    last = [float(row["loss"]) for row in rows if row["step"] > 0.9 * steps] or [
+        float(row["loss"]) for row in rows[-1:]
+    ]
+    return sum(last) / len(last) if last else float("nan")
 
 
 @contextlib.contextmanager
 def _metrics(folder: RunFolder | None) -> Iterator[Any]:
     """Give a function that adds a line to metrics.jsonl."""
     if folder is None:
-        yield lambda row: None
+        yield lambda _: None
         return
     path = folder.path / "metrics.jsonl"
-    with writing(path), path.open("a", encoding="utf-8", buffering=1) as file:
+    with Writing(path), path.open("a", encoding="utf-8", buffering=1) as file:
         yield lambda row: file.write(json.dumps(row) + "\n")
 
 
@@ -278,7 +286,7 @@ def _stop_signals() -> Iterator[_Stop]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask(*_: Any) -> None:
         stop.asked = True
         put_back()
 

@@ -32,7 +32,8 @@ class Plan(BaseModel):
         predict: what the network predicts.
         scaling: how the data are scaled: "isotropic", "columns" or "none".
         data: for a built-in data set, its n and seed.
-        schedule, network: components' settings; the network's sizes that follow from the data may be left out.
+        schedule: a component's settings.
+        network: a component's settings; the sizes that follow from the data may be left out.
         train: the settings of the training.
     """
 
@@ -93,12 +94,11 @@ def _name(settings: Any) -> Any:
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
     """Lay changes over a tree of settings. A component of another name replaces the old one whole."""
     merged = dict(base)
-    for key, value in changes.items():
-        old = merged.get(key)
-        if isinstance(value, str) and isinstance(old, Mapping) and "name" in old:
-            value = {"name": value}
-        replaces = isinstance(value, Mapping) and isinstance(old, Mapping) and value.get("name", _name(old)) != _name(old)
-        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) and not replaces else value
+    for key, given in changes.items():
+        old: Any = merged.get(key)
+        value: Any = {"name": given} if isinstance(given, str) and isinstance(old, Mapping) and "name" in old else given
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        merged[key] = merge(old, value) if both and value.get("name", _name(old)) == _name(old) else value
     return merged
 
 
