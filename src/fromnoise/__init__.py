@@ -76,14 +76,13 @@ _HOME = {
 _MODULES = ("data", "metrics", "nn", "plot", "process")
 
 __all__ = [
-    "EDM",
-    "VP",
     "CosineBeta",
     "DDIM",
     "DDPM",
     "Dataset",
     "Denoiser",
     "DenoiserLike",
+    "EDM",
     "FiniteSet",
     "FromBetas",
     "FromnoiseError",
@@ -96,6 +95,7 @@ __all__ = [
     "TrainConfig",
     "Trajectory",
     "Trig",
+    "VP",
     "data",
     "evaluate",
     "fit",

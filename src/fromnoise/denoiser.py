@@ -210,5 +210,5 @@ def _ratio(own_alpha: Any, own_sigma: Any, alpha: Any, sigma: Any) -> Any:
 
 
 def spread(denoiser: DenoiserLike) -> float:
-    """Return the data's root mean square distance from its mean, R = sigma_data sqrt(dimension)."""
-    return denoiser.sigma_data * math.sqrt(math.prod(denoiser.shape))
+    """Return the data's root mean square distance from its mean, R = sigma_data sqrt(dimension); 1 for a point."""
+    return denoiser.sigma_data * math.sqrt(math.prod(denoiser.shape)) or 1.0

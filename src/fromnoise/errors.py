@@ -19,7 +19,9 @@ A message says what was expected, what came, and what to do, in one line.
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 
 class FromnoiseError(Exception):
@@ -74,3 +76,18 @@ class CheckpointDamaged(RunError):
 
 class Diverged(FromnoiseError):
     """Training met a NaN or an infinity."""
+
+
+def whole_number(what: str, value: Any, *, least: int = 1) -> int:
+    """Return a whole number of at least `least`, as an int; any integer type will do, a bool will not.
+
+    Raises:
+        InputError: if it is not one.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least or isinstance(value, bool):
+        raise InputError(f"{what} must be a whole number of at least {least}, not {value!r}")
+    return number

@@ -18,7 +18,7 @@ import copy
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -29,6 +29,9 @@ from fromnoise.denoiser import DenoiserLike
 from fromnoise.errors import InputError, LabelError
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
+
+Column: TypeAlias = Any
+"""A scale for a block of rows: a float, `[]`, or `[b, 1]`, as floats and columns broadcast alike."""
 
 _BLOCK = 2**19
 """How many pairs (row, component) are in memory at once: what fits the cache."""
@@ -103,7 +106,7 @@ class GaussianMixture:
         self._needs_density()
         law, cond = self._given(cond)
 
-        def of(rows: Tensor, alpha: Level, sigma: Level, labels: Cond) -> Tensor:
+        def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
             r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
             if law.variances is not None:
                 r = r / law.variances
@@ -178,7 +181,7 @@ class GaussianMixture:
         """Return E[x0 | x_t, cond], `[B, *S]`; alpha and sigma are floats, `[]` or `[B]`."""
         law, cond = self._given(cond)
 
-        def of(rows: Tensor, alpha: Level, sigma: Level, labels: Cond) -> Tensor:
+        def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
             r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
             if law.variances is not None:
                 if law.is_finite_set:
@@ -196,7 +199,7 @@ class GaussianMixture:
         law, cond = self._given(cond)
         m, variances = law.flat.double(), law._round_variances().double()
 
-        def of(rows: Tensor, alpha: Level, sigma: Level, labels: Cond) -> Tensor:
+        def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
             r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
             shrink, gain = law._shrink_and_gain(alpha, sigma)  # component k's posterior mean: shrink m_k + gain x
             mean = (r * shrink) @ m + (r * gain).sum(1, keepdim=True) * rows
@@ -214,7 +217,7 @@ class GaussianMixture:
         """
         variances = self._round_variances()
 
-        def of(rows: Tensor, alpha: Level, sigma: Level, labels: Cond) -> Tensor:
+        def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
             r = self._log_joint(rows, alpha, sigma, labels).softmax(1)
             k = torch.multinomial(r, 1, generator=generator)
             shrink, gain = (v.expand(len(rows), -1).gather(1, k) for v in self._shrink_and_gain(alpha, sigma))
@@ -225,7 +228,7 @@ class GaussianMixture:
 
     # -- rows and components -------------------------------------------------------------------------------------
 
-    def _log_joint(self, rows: Tensor, alpha: Level, sigma: Level, labels: Cond) -> Tensor:
+    def _log_joint(self, rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
         """Return log(w_k N(x; alpha m_k, C_k)), rows `[b, D]` -> `[b, K]`; components of other labels at -inf."""
         if self.variances is not None:
             total = alpha**2 * self.variances + sigma**2  # [K] or [b, K]
@@ -242,7 +245,7 @@ class GaussianMixture:
         share = torch.where(other, -math.inf, self.log_weights).logsumexp(1, keepdim=True)
         return logs.masked_fill(other, -math.inf) - share
 
-    def _square_distances(self, rows: Tensor, alpha: Level) -> Tensor:
+    def _square_distances(self, rows: Tensor, alpha: Column) -> Tensor:
         """Return |x - alpha m_k|^2, rows `[b, D]` -> `[b, K]`."""
         if rows.shape[1] <= 16:
             squares = (rows[:, :1] - alpha * self.flat[:, 0]).square_()
@@ -253,14 +256,14 @@ class GaussianMixture:
         squares = x.square().sum(1, keepdim=True) - 2 * alpha * (x @ m.T) + alpha**2 * m.square().sum(1)
         return squares.clamp(min=0).to(rows.dtype)
 
-    def _shrink_and_gain(self, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor]:
+    def _shrink_and_gain(self, alpha: Column, sigma: Column) -> tuple[Tensor, Tensor]:
         """Return what a round component's posterior mean takes of m_k and of x_t, `[K]` or `[b, K]` each."""
         variances = self._round_variances()
         total = alpha**2 * variances + sigma**2
         gain = alpha * variances / total.clamp(min=torch.finfo(total.dtype).tiny)
         return 1 - alpha * gain, gain
 
-    def _along_axes(self, rows: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Any]:
+    def _along_axes(self, rows: Tensor, alpha: Column, sigma: Column) -> tuple[Tensor, Tensor, Any]:
         """Return x - alpha m_k along the components' axes `[b, K, D]`, the variances there, and alpha to go with."""
         values, vectors = self._eigen()
         a, s = (v[..., None] if isinstance(v, Tensor) else v for v in (alpha, sigma))
@@ -316,7 +319,7 @@ class GaussianMixture:
         return self.variances is not None and not bool(self.variances.any())
 
 
-def _column(level: Level, part: slice, rows: Tensor) -> Level:
+def _column(level: Level, part: slice, rows: Tensor) -> Column:
     if not isinstance(level, Tensor):
         return level
     level = level.to(rows)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import torch
 
-from fromnoise.errors import InputError
+from fromnoise.errors import InputError, whole_number
 
 _LOW = 0xFFFFFFFF
 
@@ -62,9 +62,10 @@ def check_seed(seed: int) -> int:
     Raises:
         InputError: if it is negative or has more than 64 bits.
     """
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
-        raise InputError(f"seed must be a whole number from 0 to 2^64 - 1, not {seed!r}")
-    return seed
+    number = whole_number("seed", seed, least=0)
+    if number >= 2**64:
+        raise InputError(f"seed must be below 2^64, not {seed!r}")
+    return number
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from fromnoise.arrays import Level, Time
-from fromnoise.errors import InputError
+from fromnoise.errors import InputError, whole_number
 from fromnoise.registry import Registry
 
 schedules: Registry[Schedule] = Registry("schedule")
@@ -121,8 +121,7 @@ class Schedule:
         Raises:
             InputError: if steps is below 1, or above T for a table spaced uniformly.
         """
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            raise InputError(f"steps must be a whole number of at least 1, not {steps!r}")
+        steps = whole_number("steps", steps)
         if spacing == "uniform":
             return self._uniform_grid(steps)
         if spacing == "quadratic":

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -188,7 +188,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror or error}; choose another --out") from None
     finally:
-        staging.unlink(missing_ok=True)
+        with suppress(OSError):
+            staging.unlink(missing_ok=True)
 
 
 def save_figure(figure: Any, path: Path) -> None:

@@ -59,9 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
-    warnings.showwarning = _warn
     try:
-        return _run(given)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return _run(given)
     except (InputError, RunError, Diverged) as error:
         if debug:
             raise

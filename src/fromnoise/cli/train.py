@@ -63,7 +63,8 @@ def train(
         run, last = watch(denoiser, points, plan, folder, resume)
     except Interrupted as stop:
         again = " ".join(["fromnoise", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
-        raise Interrupted(stop.step, stop.path, again) from None
+        say(f"{stop}; go on with: {again}")
+        raise typer.Exit(130) from None
     summarize(run, last, time.perf_counter() - began, report=report, as_json=as_json)
 
 

@@ -141,7 +141,7 @@ class Dataset:
         if self.law is None:
             raise InputError(f"the distribution of {self.name!r} is not known, only its {len(self)} samples")
         x, labels = self.law.draw(n, seed)
-        return replace(self, x=x, labels=labels, config=None)
+        return replace(self, x=x, labels=labels if self.classes else None, config=None)
 
     def even(self, n: int, seed: int = 0) -> Dataset:
         """Draw n samples spread evenly over the true distribution: the truth with the least sampling noise.
@@ -152,7 +152,7 @@ class Dataset:
         if self.law is None:
             raise InputError(f"the distribution of {self.name!r} is not known, only its {len(self)} samples")
         x, labels = self.law.draw_evenly(n, seed)
-        return replace(self, x=x, labels=labels, config=None)
+        return replace(self, x=x, labels=labels if self.classes else None, config=None)
 
 
 def find_label(name: str | int, label_names: Sequence[str]) -> int:

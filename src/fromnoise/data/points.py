@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.data.dataset import Dataset, Law, Points, normal_quantile
-from fromnoise.errors import ConfigError, InputError, UnknownName
+from fromnoise.errors import ConfigError, InputError, UnknownName, whole_number
 from fromnoise.rng import check_seed
 
 _TAU = 2 * math.pi
@@ -145,14 +145,8 @@ class Maker(Protocol):
         ...
 
 
-def _check(n: int, seed: int) -> None:
-    check_seed(seed)
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise InputError(f"n must be a whole number of at least 1, not {n!r}")
-
-
 def _draw(name: str, n: int = 2000, seed: int = 0) -> Dataset:
-    _check(n, seed)
+    n, seed = whole_number("n", n), check_seed(seed)
     x, _ = _LAWS[name].draw(n, seed)
     return Dataset(x, name=name, config={"name": name, "n": n, "seed": seed}, law=_LAWS[name])
 
@@ -197,7 +191,7 @@ def labelled(**parts: Dataset) -> Dataset:
 
 def shapes(n: int = 6000, seed: int = 0) -> Dataset:
     """Draw n points of spiral, circles and moons, labelled so, as near to equally many as can be."""
-    _check(n, seed)
+    n, seed = whole_number("n", n), check_seed(seed)
     names = _LABELLED["shapes"]
     counts = [n // len(names) + (k < n % len(names)) for k in range(len(names))]
     if min(counts) < 1:

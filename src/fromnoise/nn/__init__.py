@@ -4,4 +4,11 @@ from fromnoise.nn.embed import Condition, FourierFeatures, SinusoidalEmbedding
 from fromnoise.nn.mlp import MLP
 from fromnoise.nn.network import Network, networks
 
-__all__ = ["MLP", "Condition", "FourierFeatures", "Network", "SinusoidalEmbedding", "networks"]
+__all__ = [
+    "Condition",
+    "FourierFeatures",
+    "MLP",
+    "Network",
+    "SinusoidalEmbedding",
+    "networks",
+]

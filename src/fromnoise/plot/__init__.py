@@ -3,4 +3,11 @@
 from fromnoise.plot.curves import loss, schedules
 from fromnoise.plot.points import animate_trajectory, dissolve, scatter, side_by_side
 
-__all__ = ["animate_trajectory", "dissolve", "loss", "scatter", "schedules", "side_by_side"]
+__all__ = [
+    "animate_trajectory",
+    "dissolve",
+    "loss",
+    "scatter",
+    "schedules",
+    "side_by_side",
+]

@@ -3,4 +3,11 @@
 from fromnoise.report.assess import Assessor, Result, exact_beside, table_for
 from fromnoise.report.page import table_rows, write_report
 
-__all__ = ["Assessor", "Result", "exact_beside", "table_for", "table_rows", "write_report"]
+__all__ = [
+    "Assessor",
+    "Result",
+    "exact_beside",
+    "table_for",
+    "table_rows",
+    "write_report",
+]

@@ -3,4 +3,12 @@
 from fromnoise.run.config import Measured, RunConfig, describe
 from fromnoise.run.folder import Checkpoint, Run, RunFolder, load
 
-__all__ = ["Checkpoint", "Measured", "Run", "RunConfig", "RunFolder", "describe", "load"]
+__all__ = [
+    "Checkpoint",
+    "Measured",
+    "Run",
+    "RunConfig",
+    "RunFolder",
+    "describe",
+    "load",
+]

@@ -19,7 +19,7 @@ from torch import Tensor
 from fromnoise.arrays import Cond, Time
 from fromnoise.data.dataset import Scaling, find_label
 from fromnoise.denoiser import DenoiserLike, spread
-from fromnoise.errors import InputError, LabelError
+from fromnoise.errors import InputError, LabelError, whole_number
 from fromnoise.rng import check_seed, stream
 from fromnoise.sample.multistep import Multistep
 from fromnoise.sample.sampler import Noise, Sampler
@@ -254,8 +254,7 @@ def _times(denoiser: DenoiserLike, sampler: Sampler, steps: int | None, grid: Se
 
 def _plan(denoiser: DenoiserLike, n: int, seed: int, start: Tensor | None) -> Iterator[tuple[int, int, int]]:
     check_seed(seed)
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise InputError(f"n must be a whole number of at least 1, not {n!r}")
+    n = whole_number("n", n)
     if start is not None and tuple(start.shape) != (n, *denoiser.shape):
         raise InputError(f"start must be {[n, *denoiser.shape]}, not {list(start.shape)}")
     return chunks(n, denoiser.shape)

@@ -36,6 +36,7 @@ from torch import Tensor
 
 from fromnoise.arrays import Cond
 from fromnoise.denoiser import DenoiserLike, spread
+from fromnoise.errors import whole_number
 from fromnoise.sample.sampler import Noise, Sampler, samplers
 from fromnoise.schedule import Schedule
 
@@ -66,7 +67,7 @@ class Multistep(Sampler):
 
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
         """Return the times at which v/(g + v) is evenly spaced, from t = 1 to 0."""
-        schedule.grid(1)  # its own checks
+        steps = whole_number("steps", steps)
         g = _GRID_LENGTH * spread
         highest = float(schedule.noise_level(1.0))
         top = 1.0 if math.isinf(highest) else highest / (g + highest)

@@ -62,10 +62,10 @@ class Event:
 class Interrupted(KeyboardInterrupt):
     """The training was asked to stop; it saved its state at `step` if it has a folder."""
 
-    def __init__(self, step: int, path: Path | None, again: str = "") -> None:
+    def __init__(self, step: int, path: Path | None) -> None:
         self.step, self.path = step, path
         where = f"; its state is saved in {path}" if path else ""
-        super().__init__(f"stopped after step {step}{where}" + (f"; go on with: {again}" if again else ""))
+        super().__init__(f"stopped after step {step}{where}")
 
 
 class _Trainer:

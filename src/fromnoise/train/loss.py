@@ -299,7 +299,7 @@ def loss_floor(
     *,
     drop_cond: float = 0.0,
     sigma_data: float | None = None,
-    draws: int = 32_768,
+    draws: int | None = None,
     seed: int = 0,
 ) -> Floor:
     """Return the lowest expected training loss that any network can reach on the data, with its standard error.
@@ -315,7 +315,7 @@ def loss_floor(
         times: how times are drawn, a name or settings.
         drop_cond: for labelled data, the probability of training without the label.
         sigma_data: the data's standard deviation, measured when not given; "edm" uses it.
-        draws: how many triples.
+        draws: how many triples; 32,768 when not given, fewer for large sets.
         seed: of the draws.
 
     Raises:
@@ -329,6 +329,7 @@ def loss_floor(
     if predict == "edm":
         predict = EDMPrediction(sigma_data=sigma_data)
     goal = Objective(schedule, prediction(predict), time_laws.build(times), weightings.build(weighting), sigma_data)
+    draws = draws or max(4096, min(32_768, 40_000_000 // len(law.flat)))
     generator = stream(seed, "floor", device=law.flat.device)
     k = torch.multinomial(law.log_weights.exp(), draws, replacement=True, generator=generator)
     noise = torch.randn((draws, law.flat.shape[1]), generator=generator, device=k.device)

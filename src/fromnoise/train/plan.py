@@ -96,9 +96,10 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
     merged = dict(base)
     for key, given in changes.items():
         old: Any = merged.get(key)
-        value: Any = {"name": given} if isinstance(given, str) and isinstance(old, Mapping) and "name" in old else given
+        value: Any = {"name": given} if isinstance(given, str) and isinstance(old, Mapping) else given
         both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        merged[key] = merge(old, value) if both and value.get("name", _name(old)) == _name(old) else value
+        same = both and (_name(old) is None or value.get("name") in (None, _name(old)))
+        merged[key] = merge(old, value) if same else value
     return merged
 
 

@@ -1,0 +1,195 @@
+"""Timing several things fairly on a noisy machine, and the table that says what came of it."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+Times = dict[str, list[float]]
+
+_ELSEWHERE = 0.15
+"""A round is disturbed if other processes take more than this share of one core meanwhile."""
+_ENOUGH = 3
+_PATIENCE = 30.0
+"""How many seconds, in all, to wait for other processes to be done before going on regardless."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What `interleaved` measured.
+
+    Attributes:
+        times: each one's seconds, of the undisturbed rounds if there were enough of them.
+        note: how many rounds those are.
+    """
+
+    times: Times
+    note: str
+
+
+def interleaved(runs: Mapping[str, Callable[[], object]], repetitions: int) -> Rounds:
+    """Time each of the runs `repetitions` times, one after the other, starting with another one each time.
+
+    The machine's ups and downs then meet all of them alike. One round goes before, untimed. Where the system tells
+    what other processes do, rounds that they disturbed are left out and done again, up to as many as were wanted.
+    """
+    rounds: list[dict[str, float]] = []
+    quiet: list[dict[str, float]] = []
+    _round(runs, 0)
+    patience = _PATIENCE
+    while len(quiet) < repetitions and len(rounds) < 2 * repetitions:
+        busy, elapsed = _others(), time.perf_counter()
+        rounds.append(_round(runs, len(rounds)))
+        if _others() - busy < _ELSEWHERE * (time.perf_counter() - elapsed):
+            quiet.append(rounds[-1])
+        else:
+            patience = _wait(patience)
+    used = quiet if len(quiet) >= min(_ENOUGH, repetitions) else rounds
+    share = f"{len(quiet)} of {len(rounds)} rounds undisturbed" + ("" if used is quiet else ", all used")
+    return Rounds({name: [times[name] for times in used] for name in runs}, share)
+
+
+def _round(runs: Mapping[str, Callable[[], object]], number: int) -> dict[str, float]:
+    names = list(runs)
+    first = number % len(names)
+    times: dict[str, float] = {}
+    for name in names[first:] + names[:first]:
+        start = time.perf_counter()
+        runs[name]()
+        times[name] = time.perf_counter() - start
+    return times
+
+
+def _wait(patience: float) -> float:
+    """Wait while other processes are busy, at most so many seconds; return what is left of them."""
+    while patience > 0:
+        busy = _others()
+        time.sleep(0.5)
+        patience -= 0.5
+        if _others() - busy < _ELSEWHERE * 0.5:
+            break
+    return patience
+
+
+def _others() -> float:
+    """Return the processor seconds that all other processes have had since the machine started; 0 if not known."""
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
+        user, nice, system, _idle, _waiting, irq, softirq, stolen = map(int, fields)
+    except (OSError, ValueError):
+        return 0.0
+    busy = (user + nice + system + irq + softirq + stolen) / os.sysconf("SC_CLK_TCK")
+    return busy - sum(os.times()[:4])
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What is said of a ratio measured in several rounds.
+
+    Attributes:
+        median: of the rounds' ratios.
+        low: their lower quartile.
+        high: their upper quartile.
+        best: the ratio of each one's best round, the least disturbed by other work; None where it is not known.
+    """
+
+    median: float
+    low: float
+    high: float
+    best: float | None = None
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
+    """Return above/below, round by round."""
+    values = [a / b for a, b in zip(above, below, strict=True)]
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(median, low, high, min(above) / min(below))
+
+
+def times_as_fast(times: Times, name: str, reference: str) -> Spread:
+    """Return how many times as fast as the reference something is."""
+    return ratios(times[reference], times[name])
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        section: train, sample, memory or import.
+        what: the case measured.
+        contender: who.
+        value: the ratio, or bytes a point; None where it could not be measured.
+        low: the lower quartile.
+        high: the upper quartile.
+        best: the ratio of the best rounds.
+        target: what the value must reach; None for no target.
+        at_most: whether the target is a ceiling.
+        note: what else there is to know: the plain measurement, why there is none.
+    """
+
+    section: str
+    what: str
+    contender: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    best: float | None = None
+    target: float | None = None
+    at_most: bool = False
+    note: str = ""
+
+    @classmethod
+    def ratio(cls, place: tuple[str, str, str], spread: Spread, target: float | None = None, **rest: Any) -> Row:
+        """Make a row of (section, what, contender) from a ratio with its spread."""
+        return cls(*place, spread.median, spread.low, spread.high, spread.best, target, **rest)
+
+    @property
+    def mark(self) -> str:
+        """PASS, behind, or nothing where no target is set."""
+        if self.target is None or self.value is None:
+            return ""
+        return "PASS" if (self.value <= self.target if self.at_most else self.value >= self.target) else "behind"
+
+    def cells(self) -> list[str]:
+        """Return the table's cells."""
+        digits = 1 if self.section == "memory" else 3
+        value = "-" if self.value is None else f"{self.value:,.{digits}f}"
+        spread = "" if self.low is None else f"{self.low:.{digits}f}..{self.high:.{digits}f}"
+        target = "" if self.target is None else f"{'<=' if self.at_most else '>='} {self.target:g}"
+        best = "" if self.best is None else f"{self.best:.{digits}f}"
+        return [self.what, self.contender, value, spread, best, target, self.mark, self.note]
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the row for a JSON file."""
+        return {**asdict(self), "mark": self.mark}
+
+
+HEAD = ["what", "contender", "median", "quartiles", "best", "target", "mark", "measured"]
+TITLES = {
+    "train": "Training steps a second, as a multiple of a bare hand-tuned loop's",
+    "sample": "DDIM, as a multiple of the speed of as many bare forward passes of the same network",
+    "memory": "Growth of peak memory with the number of samples, bytes a point",
+    "import": "Import time, as a multiple of `import torch`",
+}
+
+
+def table(section: str, rows: Sequence[Row]) -> str:
+    """Return a section's rows as a Markdown table, columns aligned."""
+    lines = [HEAD, *(row.cells() for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+    right = {2, 4, 5}
+
+    def joined(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in _numbered(cells)) + " |"
+
+    def _numbered(cells: Sequence[str]) -> Any:
+        return enumerate(zip(cells, widths, strict=True))
+
+    rule = "|" + "|".join("-" * (w + 1) + (":" if i in right else "-") for i, w in enumerate(widths)) + "|"
+    return "\n".join([f"## {TITLES[section]}", "", joined(lines[0]), rule, *map(joined, lines[1:]), ""])

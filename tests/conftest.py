@@ -1,0 +1,53 @@
+"""Every test runs with the library's shapes and types checked at each call (jaxtyping with beartype)."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # thread counts change bits, and small work is quicker on one
+
+import pytest
+from jaxtyping import install_import_hook
+
+with install_import_hook("fromnoise", "typecheck.check"):
+    import fromnoise.plot
+    import fromnoise.report
+    import fromnoise.train
+
+import torch
+
+import fromnoise.cli.main  # outside the hook: typer hands over types of its own
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def run_cli(capsys):
+    """Run the command line in this process; return its exit code, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = fromnoise.cli.main.main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A small run on the spiral, with the default recipe cut short."""
+    import fromnoise as fn
+
+    path = tmp_path_factory.mktemp("runs") / "spiral"
+    fn.train(fn.data.spiral(5000), steps=300, out=path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained_shapes(tmp_path_factory):
+    """A small labelled run."""
+    import fromnoise as fn
+
+    path = tmp_path_factory.mktemp("runs") / "shapes"
+    fn.train(fn.data.shapes(3000), steps=600, out=path)
+    return path

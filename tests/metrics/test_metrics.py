@@ -1,0 +1,105 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+import fromnoise as fn
+from fromnoise.errors import InputError
+from fromnoise.metrics import (
+    energy_distance,
+    low_noise,
+    precision_recall,
+    sliced_wasserstein2,
+    wasserstein2,
+    wasserstein_floor,
+)  # fmt: skip
+
+
+def test_wasserstein_is_the_best_matching():
+    a, b = torch.randn(6, 2), torch.randn(6, 2)
+    best = min(
+        sum(float((a[i] - b[p[i]]).square().sum()) for i in range(6)) / 6 for p in itertools.permutations(range(6))
+    )
+    assert wasserstein2(a, b) == pytest.approx(math.sqrt(best), rel=1e-6)
+    with pytest.raises(InputError, match="one size"):
+        wasserstein2(a, b[:5])
+
+
+@pytest.mark.parametrize("distance", [wasserstein2, sliced_wasserstein2])
+def test_a_shift_is_its_length(distance):
+    x = torch.randn(300, 3)
+    shift = torch.tensor([1.0, -2.0, 0.5])
+    assert distance(x, x + shift) == pytest.approx(
+        float(shift.norm()), rel=0.1 if distance is sliced_wasserstein2 else 1e-5
+    )
+    assert distance(x, x) == pytest.approx(0, abs=1e-6)
+
+
+def test_energy_distance_is_its_definition_and_zero_for_one_law():
+    a, b = torch.randn(40, 2), torch.randn(50, 2) + 1
+    mean = torch.cdist(a, b).mean()
+    aa, bb = torch.cdist(a, a).sum() / (40 * 39), torch.cdist(b, b).sum() / (50 * 49)
+    assert energy_distance(a, b) == pytest.approx(float((2 * mean - aa - bb).sqrt()), rel=1e-4)
+    many = [energy_distance(torch.randn(500, 2), torch.randn(500, 2)) for _ in range(8)]
+    assert max(many) < 0.2
+
+
+def test_precision_and_recall_tell_missing_from_wrong():
+    modes = fn.data.eight_gaussians(4000)
+    half = modes.x[modes.x[:, 0] > 0]
+    precision, recall = precision_recall(half[:1500], modes.x[:1500])
+    assert precision > 0.95
+    assert recall < 0.7
+    scattered = torch.randn(1500, 2) * 3
+    precision, recall = precision_recall(scattered, modes.x[:1500])
+    assert precision < 0.5
+
+
+def test_fresh_data_stand_at_their_floor():
+    data = fn.data.spiral(100)
+    found = fn.evaluate(data.fresh(500, seed=77).x, data, pairs=8)
+    for measure in found.measures:
+        if measure.name != "energy distance":  # its floor is almost 0, a ratio of noise
+            assert abs(measure.ratio - 1) < 4 * measure.ratio_error + 0.02
+    assert "ratio" in str(found)
+    assert found["2-Wasserstein"].floor > 0
+
+
+def test_wrong_samples_stand_far_from_their_floor():
+    data = fn.data.spiral(100)
+    found = fn.evaluate(torch.randn(500, 2), data, pairs=3)
+    assert found["2-Wasserstein"].ratio > 2
+    assert found["precision"].ratio < 0.5
+
+
+def test_a_set_without_a_law_is_compared_with_its_halves():
+    data = fn.Dataset.of(fn.data.moons(1000).x)
+    found = fn.evaluate(fn.data.moons(700, seed=5).x, data, pairs=3)
+    assert found.n == 500
+    assert "the 1,000 samples" in found.against
+    assert found["2-Wasserstein"].ratio == pytest.approx(1, abs=0.6)
+
+
+def test_large_sets_are_sliced():
+    data = fn.data.moons(100)
+    found = fn.evaluate(data.fresh(2500, 1).x, data, pairs=2)
+    assert found.measures[0].name == "sliced 2-Wasserstein"
+
+
+def test_low_noise_ratios_are_one_at_the_truth_and_repeat():
+    data = fn.data.spiral(100)
+    floor = wasserstein_floor(data, 400)
+    even = [low_noise(data.even(400, seed=s).x, data, floor=floor).ratio for s in (1, 2)]
+    assert max(even) < 1.04
+    shifted = [low_noise(data.even(400, seed=s).x + 0.2, data, floor=floor) for s in (1, 2)]
+    for s in shifted:
+        assert s.distance == pytest.approx(0.2 * math.sqrt(2), rel=0.05)
+        assert s.ratio == pytest.approx(math.sqrt(1 + (s.distance / floor) ** 2))
+
+
+@pytest.mark.parametrize(("x", "words"), [(torch.zeros(50, 3), "shape"), (torch.zeros(5, 2), "too few"),
+                                          (torch.full((50, 2), math.nan), "NaN")])  # fmt: skip
+def test_samples_that_cannot_be_measured_are_refused(x, words):
+    with pytest.raises(InputError, match=words):
+        fn.evaluate(x, fn.data.spiral(100))

@@ -1,0 +1,71 @@
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+import fromnoise as fn
+from fromnoise.errors import InputError
+
+
+def test_a_scatter_brings_labels_and_legend(tmp_path):
+    figure = fn.plot.scatter(fn.data.shapes(90), title="shapes")
+    assert isinstance(figure, Figure)
+    axes = figure.axes[0]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["spiral", "circles", "moons"]
+    assert len({tuple(c) for c in axes.collections[0].get_facecolors()}) == 3
+    figure.savefig(tmp_path / "s.png")
+    with Image.open(tmp_path / "s.png") as image:
+        assert image.size[0] > 300
+
+
+def test_side_by_side_shares_one_frame():
+    figure = fn.plot.side_by_side({"a": torch.randn(50, 2), "b": torch.randn(50, 2) * 9}, captions=["", "wide"])
+    assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()
+    assert figure.axes[1].get_xlabel() == "wide"
+
+
+def test_the_dissolve_strip_spreads_as_sigma_says():
+    x0, eps = fn.data.spiral(500).x, torch.randn(500, 2)
+    times = [0.0, 0.5, 1.0]
+    schedule = fn.CosineBeta()
+    alphas, sigmas = zip(*(schedule.scales(t) for t in times), strict=True)
+    figure = fn.plot.dissolve(x0, alphas, sigmas, times, eps)
+    for axes, a, s in zip(figure.axes, alphas, sigmas, strict=True):
+        drawn = torch.as_tensor(axes.collections[0].get_offsets().data).float()
+        torch.testing.assert_close(drawn, a * x0 + s * eps, rtol=1e-4, atol=1e-4)
+
+
+def test_a_trajectory_is_an_animation(tmp_path):
+    way = fn.trajectory(fn.FiniteSet(fn.data.moons(50).x).denoiser(fn.VP()), 60, steps=12)
+    path = fn.plot.animate_trajectory(way.x, way.times, [1.0] * 13, tmp_path / "t.gif", frames=8)
+    with Image.open(path) as image:
+        assert image.n_frames == 8
+        first = image.convert("RGB").tobytes()
+        image.seek(7)
+        assert image.convert("RGB").tobytes() != first
+
+
+def test_the_loss_is_drawn_above_its_floor():
+    figure = fn.plot.loss(range(10, 200, 10), [1 / k + 0.5 for k in range(1, 20)], floor=0.5, what="all 300 samples")
+    labels = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["training loss", "floor: all 300 samples"]
+
+
+def test_schedules_are_drawn_with_their_scales():
+    t = torch.linspace(0.01, 1, 50)
+    figure = fn.plot.schedules({n: (t, *s.scales(t)) for n, s in {"linear": fn.LinearBeta(), "edm": fn.EDM()}.items()})
+    assert len(figure.axes) == 2
+    assert [x.get_text() for x in figure.axes[0].get_legend().get_texts()] == ["linear", "edm"]
+
+
+def test_one_coordinate_cannot_be_scattered():
+    with pytest.raises(InputError, match="two coordinates"):
+        fn.plot.scatter(torch.randn(5, 1))
+
+
+def test_the_callers_matplotlib_is_left_alone():
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    fn.plot.scatter(torch.randn(5, 2))
+    assert dict(mpl.rcParams) == before

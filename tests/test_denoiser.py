@@ -1,0 +1,97 @@
+import pytest
+import torch
+
+import fromnoise as fn
+from fromnoise.denoiser import DenoiserLike
+from fromnoise.errors import InputError, LabelError
+from fromnoise.schedule import schedules
+
+NAMES = ["eps", "x0", "v", "flow", "score", "edm"]
+SCHEDULES = [n for n in schedules.names() if n != "betas"]
+
+
+@pytest.mark.parametrize("predict", NAMES)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_one_time_for_all_equals_one_each(predict, name):
+    if predict in ("eps", "score") and name in ("flow", "trig"):
+        return
+    denoiser = fn.Denoiser(fn.nn.MLP(3, 16, classes=2), schedules.build(name), predict).double()
+    x = torch.randn(6, 3).double()
+    for t in (0.02, 0.5, 1.0):
+        one, each = denoiser(x, t), denoiser(x, torch.full((6,), t).double())
+        torch.testing.assert_close(one, each, rtol=1e-5, atol=1e-7)
+        assert torch.isfinite(one).all()
+    assert torch.isfinite(denoiser(x, 0.0)).all()
+    assert isinstance(denoiser, DenoiserLike)
+
+
+@pytest.mark.parametrize("predict", ["eps", "score"])
+@pytest.mark.parametrize("schedule", [fn.RectifiedFlow(), fn.Trig(), fn.CosineBeta(beta_max=1.0)])
+def test_eps_at_zero_terminal_snr_is_refused_with_the_way_out(predict, schedule):
+    if schedule.alpha(1.0) != 0:
+        schedule = fn.FromBetas([*schedule.betas[:-1], 1.0])
+    with pytest.raises(InputError, match='predict "v"'):
+        fn.Denoiser(fn.nn.MLP(2), schedule, predict)
+    fn.Denoiser(fn.nn.MLP(2), schedule, "v")
+
+
+def test_a_table_model_is_told_its_index():
+    denoiser = fn.Denoiser(fn.nn.MLP(2), fn.LinearBeta())
+    x = torch.zeros(4, 2)
+    for k in (0, 1, 17, 500, 998, 999):
+        assert float(denoiser.told((k + 1) / 1000, x)) == k
+        assert denoiser.told(torch.full((4,), (k + 1) / 1000, dtype=torch.float64), x).tolist() == [k] * 4
+
+
+def test_a_continuous_model_is_told_a_clamped_log_snr():
+    denoiser = fn.Denoiser(fn.nn.MLP(2), fn.RectifiedFlow(), "flow")
+    x = torch.zeros(1, 2)
+    assert float(denoiser.told(0.0, x)) == 20
+    assert float(denoiser.told(1.0, x)) == -20
+    assert float(denoiser.told(0.5, x)) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_table_model_knows_its_table_only_and_says_so():
+    denoiser = fn.Denoiser(fn.nn.MLP(2), fn.LinearBeta())
+    assert denoiser.on(fn.LinearBeta()) is denoiser
+    with pytest.raises(InputError, match="that table only"):
+        denoiser.on(fn.CosineBeta())
+
+
+def test_a_trained_noise_level_model_gives_the_same_samples_on_every_path(trained):
+    denoiser = fn.load(trained).denoiser
+    start = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    # the same noise levels on every path, and the deterministic rule, so the same points
+    levels = [60.0, 5.0, 1.0, 0.3, 0.05]
+    found = []
+    for schedule in (fn.EDM(), fn.LinearBeta(), fn.VP(), fn.RectifiedFlow()):
+        there = denoiser.on(schedule)
+        x = (60.0**2 + 1) ** 0.5 * start
+        for v, w in zip(levels, [*levels[1:], 0.0], strict=True):
+            t, s = (schedule.time_of_level(level) if level else 0.0 for level in (v, w))
+            alpha_t, alpha_s = schedule.alpha(t), schedule.alpha(s)
+            x_s, _ = fn.DDIM().step(there, alpha_t * x, t, s, cond=None, noise=lambda: None, state=None)
+            x = x_s / alpha_s
+        found.append(x)
+    for other in found[1:]:
+        assert (other - found[0]).abs().max() < 2e-3
+
+
+def test_measuring_takes_scaling_and_sigma_from_the_data():
+    data = fn.Dataset.of(torch.randn(500, 2) * torch.tensor([3.0, 1.0]) + 5)
+    denoiser = fn.Denoiser(fn.nn.MLP(2), fn.EDM(), "edm")
+    denoiser.measure(data)
+    z = denoiser.scaling.into(data.x)
+    assert float(z.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(z.square().mean()) == pytest.approx(1, abs=1e-3)
+    torch.testing.assert_close(denoiser.scaling.out(z), data.x, rtol=1e-5, atol=1e-5)
+    assert denoiser.prediction.sigma_data == pytest.approx(denoiser.sigma_data)
+
+
+def test_shapes_and_labels_must_fit():
+    with pytest.raises(InputError, match="shape"):
+        fn.Denoiser(fn.nn.MLP(3), fn.EDM(), "edm").measure(fn.data.spiral(10))
+    with pytest.raises(LabelError, match="knows 2 labels and the data have 3"):
+        fn.Denoiser(fn.nn.MLP(2, classes=2), fn.EDM(), "edm").measure(fn.data.shapes(30))
+    with pytest.raises(InputError, match="label names"):
+        fn.Denoiser(fn.nn.MLP(2, classes=2), fn.EDM(), "edm", label_names=["a"])

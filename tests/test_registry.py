@@ -1,0 +1,52 @@
+from dataclasses import dataclass
+from typing import Annotated
+
+import pytest
+from pydantic import Field
+
+from fromnoise.errors import ConfigError, UnknownName
+from fromnoise.registry import Registry
+
+
+@pytest.fixture
+def shapes():
+    registry = Registry("shape")
+
+    @registry.register("box")
+    @dataclass(frozen=True)
+    class Box:
+        width: Annotated[float, Field(gt=0)]
+        height: float = 2.0
+
+    registry.Box = Box
+    return registry
+
+
+def test_a_component_remembers_what_it_was_built_from(shapes):
+    box = shapes.Box(3)
+    assert shapes.settings(box) == {"name": "box", "width": 3.0, "height": 2.0}
+    assert shapes.build(shapes.settings(box)) == box
+    assert shapes.complete({"name": "box", "width": 1}) == {"name": "box", "width": 1.0, "height": 2.0}
+
+
+def test_arguments_are_checked_however_they_come(shapes):
+    for make in (lambda: shapes.Box(-1), lambda: shapes.build({"name": "box", "width": -1})):
+        with pytest.raises(ConfigError, match="width should be greater than 0, not -1"):
+            make()
+    with pytest.raises(ConfigError, match="width is missing"):
+        shapes.build("box")
+    with pytest.raises(ConfigError, match="depth"):
+        shapes.Box(1, depth=3)
+    with pytest.raises(UnknownName, match="did you mean 'box'"):
+        shapes.build("bx")
+
+
+def test_a_class_that_was_never_registered_cannot_be_named(shapes):
+    with pytest.raises(ConfigError, match="not a registered shape"):
+        shapes.settings(object())
+
+
+def test_the_schema_is_the_signature(shapes):
+    properties = shapes.schema("box").model_json_schema()["properties"]
+    assert properties["width"]["exclusiveMinimum"] == 0
+    assert properties["height"]["default"] == 2.0

@@ -1,0 +1,162 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fromnoise as fn
+from fromnoise.errors import InputError
+from fromnoise.schedule import Schedule, TableSchedule, schedules
+
+ALL = [
+    fn.LinearBeta(), fn.CosineBeta(), fn.SigmoidBeta(), fn.FromBetas(torch.linspace(0.01, 1, 10)), fn.LinearBeta(T=7),
+    fn.VP(), fn.EDM(), fn.RectifiedFlow(), fn.Trig(),
+]  # fmt: skip
+TABLES = [s for s in ALL if isinstance(s, TableSchedule)]
+each = pytest.mark.parametrize("schedule", ALL, ids=lambda s: type(s).__name__)
+each_table = pytest.mark.parametrize("schedule", TABLES, ids=lambda s: f"{type(s).__name__}-{s.T}")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "snr"),
+    [
+        (fn.LinearBeta(), {0: 9999.00, 250: 1.0895, 500: 0.0844, 750: 0.0033}),
+        (fn.CosineBeta(), {0: 24221.33, 250: 5.4888, 500: 0.9696, 750: 0.1671}),
+    ],
+)
+def test_signal_to_noise_is_the_published_table(schedule, snr):
+    for k, value in snr.items():
+        bar = schedule.alpha_bars[k]
+        assert bar / (1 - bar) == pytest.approx(value, rel=2e-3, abs=5e-5)
+        assert math.exp(schedule.log_snr((k + 1) / 1000)) == pytest.approx(bar / (1 - bar), rel=1e-9)
+
+
+def test_cosine_clips_beta_not_alpha_bar():
+    s = fn.CosineBeta()
+    assert s.betas[-1] == 0.999
+    assert s.betas[-2] < 0.999
+    assert s.alpha_bars[-1] < 1e-8
+
+
+def test_tables_are_float64_products():
+    s = fn.LinearBeta()
+    assert s.betas.dtype == s.alpha_bars.dtype == np.float64
+    assert s.alpha_bars[499] == pytest.approx(math.exp(math.fsum(np.log1p(-s.betas[:500]))), rel=1e-13)
+
+
+@each_table
+def test_a_table_is_exact_at_its_steps(schedule):
+    for k in range(0, schedule.T, max(1, schedule.T // 50)):
+        alpha, sigma = schedule.scales((k + 1) / schedule.T)
+        assert alpha == pytest.approx(math.sqrt(schedule.alpha_bars[k]), rel=1e-12, abs=1e-15)
+        assert sigma == pytest.approx(math.sqrt(1 - schedule.alpha_bars[k]), rel=1e-12)
+        assert schedule.index((k + 1) / schedule.T) == pytest.approx(k, abs=1e-9)
+
+
+@each_table
+def test_looking_up_equals_working_out(schedule):
+    t = (torch.arange(schedule.T, dtype=torch.float64) + 1) / schedule.T
+    for looked_up, worked_out in zip(schedule.scales_on_table(t), schedule.scales(t), strict=True):
+        torch.testing.assert_close(looked_up, worked_out, rtol=1e-9, atol=1e-12)
+
+
+@each
+def test_time_zero_is_clean(schedule):
+    assert schedule.scales(0.0) == (1.0, 0.0)
+    assert schedule.log_snr(0.0) == math.inf
+    alpha, sigma = schedule.scales(torch.zeros(2, dtype=torch.float64))
+    assert (alpha == 1).all()
+    assert (sigma == 0).all()
+
+
+@each
+def test_floats_and_tensors_agree(schedule):
+    t = torch.linspace(0, 1, 997, dtype=torch.float64)
+    alpha, sigma = schedule.scales(t)
+    single = [schedule.scales(v) for v in t.tolist()]
+    torch.testing.assert_close(alpha, torch.tensor([a for a, _ in single], dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(sigma, torch.tensor([s for _, s in single], dtype=torch.float64), rtol=1e-12, atol=1e-12)
+
+
+@each
+def test_log_snr_falls_strictly(schedule):
+    log_snr = schedule.log_snr(torch.linspace(0, 1, 3001, dtype=torch.float64))
+    assert (log_snr[1:] < log_snr[:-1]).all()
+
+
+@each
+@given(t=st.floats(1e-4, 1.0))
+def test_time_inverts_log_snr(schedule: Schedule, t: float):
+    back = schedule.time(schedule.log_snr(t))
+    assert back == pytest.approx(t, abs=1e-9)
+    in_tensor = schedule.time(torch.as_tensor(schedule.log_snr(t), dtype=torch.float64))
+    assert float(in_tensor) == pytest.approx(t, abs=1e-9)
+    if not math.isinf(schedule.noise_level(t)):
+        assert schedule.time_of_level(schedule.noise_level(t)) == pytest.approx(t, abs=1e-9)
+
+
+@each
+@pytest.mark.parametrize("spacing", ["uniform", "quadratic", "karras"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_a_grid_falls_strictly_from_one_to_zero(schedule, spacing, steps):
+    grid = schedule.grid(steps, spacing)
+    assert len(grid) == steps + 1
+    assert grid[0] == 1
+    assert grid[-1] == 0
+    assert all(a > b for a, b in zip(grid, grid[1:], strict=False))
+
+
+def test_every_number_of_steps_has_its_grid_on_a_table():
+    schedule = fn.LinearBeta()
+    for n in range(1, 1001):
+        grid = schedule.grid(n)
+        assert len(grid) == n + 1
+        assert all(a > b for a, b in zip(grid, grid[1:], strict=False))
+        assert all(abs(t * 1000 - round(t * 1000)) < 1e-9 for t in grid)
+
+
+def test_karras_grid_is_the_published_one():
+    # Karras et al. 2022, eq. 5, computed directly
+    n, lo, hi, rho = 18, 0.002, 80.0, 7.0
+    expected = [(hi ** (1 / rho) + i / (n - 1) * (lo ** (1 / rho) - hi ** (1 / rho))) ** rho for i in range(n)]
+    schedule = fn.EDM()
+    found = [schedule.sigma(t) for t in schedule.grid(n, "karras")]
+    assert found == pytest.approx([*expected, 0.0], rel=1e-9)
+
+
+@pytest.mark.parametrize("steps", [0, -1, True])
+def test_wrong_steps_are_refused(steps):
+    with pytest.raises(InputError, match="at least 1"):
+        fn.EDM().grid(steps)
+
+
+def test_more_steps_than_the_table_has_are_refused():
+    with pytest.raises(InputError, match="at most T = 1000"):
+        fn.LinearBeta().grid(1001)
+
+
+def test_only_the_last_beta_may_be_one():
+    with pytest.raises(InputError, match="only the last"):
+        fn.FromBetas([0.1, 1.0, 0.5])
+    assert fn.FromBetas([0.1, 1.0]).alpha(1.0) == 0
+
+
+def test_components_are_compared_and_named_by_value():
+    assert fn.LinearBeta() == fn.LinearBeta(T=1000)
+    assert schedules.build(schedules.settings(fn.CosineBeta(T=50))) == fn.CosineBeta(T=50)
+    assert schedules.build(schedules.settings(fn.FromBetas([0.1, 0.2]))) == fn.FromBetas([0.1, 0.2])
+
+
+def test_wrong_settings_are_refused_in_one_line():
+    for settings, words in [
+        ({"name": "linaer"}, "did you mean 'linear'"),
+        ({"name": "linear", "T": 0}, "T should be greater than or equal to 1"),
+        ({"name": "linear", "beta": 1}, "beta is not a setting"),
+        ({"T": 5}, "name is missing"),
+        ({"name": "vp", "beta_max": float("nan")}, "finite"),
+    ]:
+        with pytest.raises(InputError, match=words) as caught:
+            schedules.build(settings)
+        assert "\n" not in str(caught.value)
