@@ -99,6 +99,7 @@ def main(arguments: list[str]) -> int:
     if not options.no_peers and not environment.inside():
         python = environment.ready(options.constraints)
         return subprocess.run([str(python), __file__, *arguments], check=False).returncode
+    os.environ.setdefault("TQDM_DISABLE", "1")
     if options.threads:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)  # before torch is imported, here and in every process
     about, start = machine(), time.perf_counter()

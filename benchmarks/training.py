@@ -86,5 +86,5 @@ def _check_learning(network: Plain, steps: Iterator[object]) -> None:
     before = [p.detach().clone() for p in network.parameters()]
     _take(steps, 3)
     for old, new in zip(before, network.parameters(), strict=True):
-        if torch.equal(old, new) or not math.isfinite(float(new.sum())):
+        if torch.equal(old, new) or not math.isfinite(float(new.detach().sum())):
             raise RuntimeError("three steps left a weight as it was, or broke it")

@@ -63,7 +63,7 @@ def embed(k, width=64, dtype=np.float64):
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1).astype(dtype)
 
 
-def init_params(rng, classes=0, hidden=256, width=64, dtype=np.float32):
+def init_params(rng, classes=0, hidden=256, width=64, dtype: type = np.float32):
     """Draw weights [out, in] and biases from U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
     params, sizes = {}, [2 + width, hidden, hidden, 2]
     for i in (1, 2, 3):
@@ -173,7 +173,7 @@ def loss_and_floor(params, data, alpha_bars, rng, labels=None, drop=0.1, rounds=
     for _ in range(rounds):
         x0, k, eps, label = draw_batch(data, len(alpha_bars), batch, rng, labels, drop)
         x_t = corrupt(x0, k, eps, alpha_bars)
-        allowed = labels is None or (label[:, None] == labels) | (label[:, None] > labels.max())
+        allowed = label is None or labels is None or (label[:, None] == labels) | (label[:, None] > labels.max())
         losses.append(np.mean((forward(params, x_t, k, label)[0] - eps) ** 2))
         floors.append(np.mean((optimal_eps(x_t, k, data, alpha_bars, allowed) - eps) ** 2))
     return float(np.mean(losses)), float(np.mean(floors))
@@ -217,8 +217,8 @@ def sample(eps_model, alpha_bars, steps, eta, x_start, noises=None):
     """Go from x_start to x0 with `steps` calls eps_model(x_t, k); noises: [steps, n, 2] or a Generator."""
     abar = np.concatenate([[1.0], alpha_bars])  # indexed by time j = k + 1; j = 0 is clean data
     alpha, sigma, x_t = np.sqrt(abar), np.sqrt(1 - abar), x_start
-    if isinstance(noises, np.random.Generator):
-        noises = noises.standard_normal((steps, *x_t.shape), x_t.dtype)
+    if noises is None or isinstance(noises, np.random.Generator):
+        noises = noises.standard_normal((steps, *x_t.shape), x_t.dtype) if noises else np.zeros(steps)
     for i, (t, s) in enumerate(itertools.pairwise(time_grid(len(alpha_bars), steps))):
         eps_hat, noise = eps_model(x_t, t - 1), noises[i] if eta else 0.0
         x_t = step(x_t, eps_hat, alpha[t], sigma[t], alpha[s], sigma[s], eta, noise)
@@ -278,7 +278,7 @@ def picture(blocks, path):
 
 def main(argv=None):
     """Train on one spiral and on three classes; sample, measure and draw both."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Diffusion models in NumPy alone.")
     parser.add_argument("--quick", action="store_true", help="a few seconds, poor samples")
     parser.add_argument("--no-plot", action="store_true", help="save no picture")
     parser.add_argument("--out", default="from_scratch.png", help="where to save the picture")

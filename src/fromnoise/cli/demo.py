@@ -44,7 +44,7 @@ def demo(
             results.append(assessor(rule, count, schedule=path, progress=progress))
     gif = _animation(run, out)
     best = sorted(results, key=lambda r: r.ratio)
-    page = write_report(run, last.floor, best, gif=gif)
+    page = write_report(run, best, loss=last.loss, floor=last.floor, gif=gif)
     picture = out / "spiral.png" if data == "spiral" else out / f"{data}.png"
     _picture(run, results, picture)
     seconds = time.perf_counter() - began

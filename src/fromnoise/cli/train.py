@@ -183,7 +183,7 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
         assessor = Assessor(run, n=min(1000, max(20, len(run.data) // 2)))
         sampler = Multistep()
         found = assessor(sampler, sampler.default_steps)
-        page = write_report(run, last.floor, [found])
+        page = write_report(run, [found], loss=last.loss, floor=last.floor)
         data["samples"], data["report"] = found.row(), str(page)
         lines.append(
             f"samples by {found.sampler}: 2-Wasserstein ratio to the floor {found.ratio:.3f}, "

@@ -139,7 +139,7 @@ def animate_trajectory(
             note.set_text(f"t = {times[k]:.2f}")
             canvas.draw()
             images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3].copy()))
-    palette = images[len(images) // 2].quantize(colors=64)
+    palette = images[len(images) // 2].quantize(colors=96, method=Image.Quantize.MAXCOVERAGE)
     pictures = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     hold = [70] * (len(pictures) - 1) + [1800]
     path = Path(path)

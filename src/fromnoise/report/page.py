@@ -74,13 +74,16 @@ def table_rows(results: Sequence[Result]) -> list[dict[str, str]]:
     ]
 
 
-def write_report(run: Run, floor: Floor | None, results: Sequence[Result], *, gif: Path | None = None) -> Path:
+def write_report(
+    run: Run, results: Sequence[Result], *, loss: float, floor: Floor | None = None, gif: Path | None = None
+) -> Path:
     """Write report.html into the run's folder and return its path.
 
     Args:
         run: with a folder.
-        floor: of its loss.
         results: its samples, measured; the first is the one shown beside the data.
+        loss: at the end of the training.
+        floor: of the loss.
         gif: an animation to show.
 
     Raises:
@@ -91,7 +94,7 @@ def write_report(run: Run, floor: Floor | None, results: Sequence[Result], *, gi
     parts = [
         f"<h1>{html.escape(run.data.name)}</h1>",
         f'<p class="quiet">{html.escape(_one_line(run))}</p>',
-        _numbers(metrics, floor, results),
+        _numbers(loss, floor, results),
     ]
     if len(run.denoiser.shape) == 1 and run.denoiser.shape[0] >= 2:
         panels = {"data": run.data.x[:: max(1, len(run.data) // 2000)][:2000]}
@@ -141,13 +144,10 @@ def _one_line(run: Run) -> str:
     )
 
 
-def _numbers(metrics: Sequence[Mapping[str, Any]], floor: Floor | None, results: Sequence[Result]) -> str:
-    cards: list[tuple[str, str]] = []
-    if metrics:
-        loss = float(metrics[-1]["loss"])
-        cards.append(("loss", f"{loss:.4f}"))
-        if floor is not None:
-            cards += [("floor", f"{floor.value:.4f}"), ("share of the way", f"{100 * floor.share(loss):.1f}%")]
+def _numbers(loss: float, floor: Floor | None, results: Sequence[Result]) -> str:
+    cards = [("loss", f"{loss:.4f}")]
+    if floor is not None:
+        cards += [("floor", f"{floor.value:.4f}"), ("share of the way", f"{100 * floor.share(loss):.1f}%")]
     if results:
         cards.append((f"ratio to the floor, {results[0].sampler}", f"{results[0].ratio:.3f}"))
     return '<div class="numbers">' + "".join(f"<div>{k}<b>{v}</b></div>" for k, v in cards) + "</div>"
