@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from network import PARAMETERS, Plain
 from torch import Tensor
 
@@ -35,15 +36,12 @@ def training(points: fn.Dataset, batch: int, window: int) -> Iterator[object]:
 
 
 def denoiser_of(plain: Plain) -> fn.Denoiser:
-    """Return the recipe's denoiser with the plain network's weights: its first layer is kept as two halves."""
+    """Return the recipe's denoiser with the plain network's weights."""
     denoiser = Plan.of("article").denoiser(spiral(300))
-    first, second, last = (plain.layers[i].state_dict() for i in (0, 2, 4))
-    state = {
-        "x_in.weight": first["weight"][:, :2], "t_in.weight": first["weight"][:, 2:], "t_in.bias": first["bias"],
-        "layers.0.weight": second["weight"], "layers.0.bias": second["bias"],
-        "out.weight": last["weight"], "out.bias": last["bias"],
-    }  # fmt: skip
-    denoiser.network.load_state_dict(state)
+    with torch.no_grad():
+        for theirs, own in zip(denoiser.network.parameters(), plain.parameters(), strict=True):
+            assert theirs.shape == own.shape
+            theirs.copy_(own)
     return denoiser.eval().requires_grad_(False)
 
 

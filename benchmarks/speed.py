@@ -20,8 +20,11 @@ from typing import Any
 import environment
 from timing import Row, table
 
-SECTIONS = {"import": "startup", "memory": "memory", "train": "training", "sample": "sampling"}
-"""What there is to measure, in this order: what other work disturbs most comes first."""
+SECTIONS = {"import": "startup", "memory": "memory", "sample": "sampling", "train": "training"}
+"""What there is to measure, in this order."""
+
+
+_START = time.perf_counter()
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -73,7 +76,7 @@ def _cpu_name() -> str:
 
 
 def _say(line: str) -> None:
-    print(f"... {line}", file=sys.stderr, flush=True)
+    print(f"{time.perf_counter() - _START:6.0f} s  {line}", file=sys.stderr, flush=True)
 
 
 def measured(options: argparse.Namespace) -> dict[str, list[Row]]:
@@ -102,13 +105,11 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")
     if options.threads:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)  # before torch is imported, here and in every process
-    about, start = machine(), time.perf_counter()
+    about = machine()
     print("\n".join(f"{key:8} {value}" for key, value in about.items()), end="\n\n", flush=True)
-    if about["load"] and about["load"][0] > 0.5:
-        _say(f"the machine is busy (load {about['load'][0]}): expect wide quartiles, and look at the best rounds")
     rows = measured(options)
     about["load after"] = [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None
-    about["seconds"] = round(time.perf_counter() - start)
+    about["seconds"] = round(time.perf_counter() - _START)
     behind = [row for part in rows.values() for row in part if row.mark == "behind"]
     print(
         f"{about['seconds']} s; {len(behind)} behind their target" if behind else f"{about['seconds']} s; none behind"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from workers import Failed, Recipe, Worker
 
 Times = dict[str, list[float]]
 
@@ -19,72 +21,97 @@ _PATIENCE = 30.0
 """How many seconds, in all, to wait for other processes to be done before going on regardless."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rounds:
     """What `interleaved` measured.
 
     Attributes:
         times: each one's seconds, of the undisturbed rounds if there were enough of them.
         note: how many rounds those are.
+        notes: what each one's worker said of itself.
+        failed: why someone has no times.
     """
 
-    times: Times
-    note: str
+    times: Times = field(default_factory=dict)
+    note: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
-def interleaved(runs: Mapping[str, Callable[[], object]], repetitions: int) -> Rounds:
-    """Time each of the runs `repetitions` times, one after the other, starting with another one each time.
+def interleaved(recipes: Mapping[str, Recipe], repetitions: int) -> Rounds:
+    """Time everyone `repetitions` times, each in a process of its own, taking turns.
 
-    The machine's ups and downs then meet all of them alike. One round goes before, untimed. Where the system tells
-    what other processes do, rounds that they disturbed are left out and done again, up to as many as were wanted.
+    The machine's ups and downs then meet all of them alike. Where the system tells what other processes do, rounds
+    that they disturbed are left out and done again, up to as many as were wanted.
+
+    Args:
+        recipes: how each one is prepared.
+        repetitions: how many rounds.
     """
+    result = Rounds()
+    workers = {name: Worker(recipe) for name, recipe in recipes.items()}
+    try:
+        for name, worker in list(workers.items()):
+            try:
+                worker.wait()
+                worker.run()  # untimed: the first one warms up
+                result.notes[name] = worker.note
+            except Failed as failure:
+                result.failed[name] = f"cannot be run: {failure}"
+                workers.pop(name).close()
+        _take_turns(workers, repetitions, result)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return result
+
+
+def _take_turns(workers: Mapping[str, Worker], repetitions: int, result: Rounds) -> None:
     rounds: list[dict[str, float]] = []
     quiet: list[dict[str, float]] = []
-    _round(runs, 0)
-    patience = _PATIENCE
+    patience = _wait(workers, _PATIENCE)
     while len(quiet) < repetitions and len(rounds) < 2 * repetitions:
-        busy, elapsed = _others(), time.perf_counter()
-        rounds.append(_round(runs, len(rounds)))
-        if _others() - busy < _ELSEWHERE * (time.perf_counter() - elapsed):
+        busy, start = _others(workers), time.perf_counter()
+        rounds.append(_round(workers, len(rounds)))
+        if _others(workers) - busy < _ELSEWHERE * (time.perf_counter() - start):
             quiet.append(rounds[-1])
         else:
-            patience = _wait(patience)
+            patience = _wait(workers, patience)
     used = quiet if len(quiet) >= min(_ENOUGH, repetitions) else rounds
-    share = f"{len(quiet)} of {len(rounds)} rounds undisturbed" + ("" if used is quiet else ", all used")
-    return Rounds({name: [times[name] for times in used] for name in runs}, share)
+    result.note = f"{len(quiet)} of {len(rounds)} rounds undisturbed" + ("" if used is quiet else ", all used")
+    result.times = {name: [times[name] for times in used] for name in workers}
 
 
-def _round(runs: Mapping[str, Callable[[], object]], number: int) -> dict[str, float]:
-    names = list(runs)
+def _round(workers: Mapping[str, Worker], number: int) -> dict[str, float]:
+    names = list(workers)
     first = number % len(names)
     times: dict[str, float] = {}
     for name in names[first:] + names[:first]:
-        start = time.perf_counter()
-        runs[name]()
-        times[name] = time.perf_counter() - start
+        time.sleep(0.005)  # threads of the one before may still spin
+        times[name] = workers[name].run()
     return times
 
 
-def _wait(patience: float) -> float:
+def _wait(workers: Mapping[str, Worker], patience: float) -> float:
     """Wait while other processes are busy, at most so many seconds; return what is left of them."""
     while patience > 0:
-        busy = _others()
+        busy = _others(workers)
         time.sleep(0.5)
         patience -= 0.5
-        if _others() - busy < _ELSEWHERE * 0.5:
+        if _others(workers) - busy < _ELSEWHERE * 0.5:
             break
     return patience
 
 
-def _others() -> float:
-    """Return the processor seconds that all other processes have had since the machine started; 0 if not known."""
+def _others(workers: Mapping[str, Worker]) -> float:
+    """Return the processor seconds that all but us have had since the machine started; 0 if that is not known."""
     try:
         fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
         user, nice, system, _idle, _waiting, irq, softirq, stolen = map(int, fields)
     except (OSError, ValueError):
         return 0.0
     busy = (user + nice + system + irq + softirq + stolen) / os.sysconf("SC_CLK_TCK")
-    return busy - sum(os.times()[:4])
+    return busy - sum(os.times()[:4]) - sum(worker.cpu() for worker in workers.values())
 
 
 @dataclass(frozen=True)

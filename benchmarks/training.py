@@ -13,7 +13,7 @@ import ours
 import torch
 from network import BareTraining, Plain
 from timing import Row, interleaved, times_as_fast
-from torch import Tensor
+from workers import Prepared
 
 POINTS = 20_480
 CASES = ((64, 100, 40), (512, 50, 30), (4096, 20, 15))
@@ -24,57 +24,45 @@ BARE = "bare loop"
 
 def measure(*, peers: bool, quick: bool, say: Callable[[str], None]) -> list[Row]:
     """Return the section's rows."""
-    points = ours.spiral(POINTS)
     rows: list[Row] = []
     for batch, window, repetitions in CASES:
         say(f"training at batch {batch}")
-        rows += _case(points, batch, window, max(repetitions // 5, 3) if quick else repetitions, peers)
+        rows += _case(batch, window, max(repetitions // 5, 3) if quick else repetitions, peers)
     return rows
 
 
-def _case(points: ours.fn.Dataset, batch: int, window: int, repetitions: int, peers: bool) -> list[Row]:
-    what = f"batch {batch}"
-    torch.manual_seed(0)
-    events = ours.training(points, batch, window)
-    runs: dict[str, Callable[[], object]] = {
-        BARE: partial(BareTraining(points.x, batch).run, window),
-        ours.NAME: partial(next, events),
-    }
-    notes, broken = {BARE: "fused Adam, EMA, no reading of the loss", ours.NAME: "fn.fit, article"}, []
+def _case(batch: int, window: int, repetitions: int, peers: bool) -> list[Row]:
+    names = [BARE, ours.NAME]
     if peers:
-        broken = _add_peers(runs, notes, points.x, batch, window)
-    rounds = interleaved(runs, repetitions)
-    getattr(events, "close", lambda: None)()
-    notes[BARE] += f"; {rounds.note}"
-    rows = []
-    for name in runs:
-        rate = window / statistics.median(rounds.times[name])
-        rows.append(
-            Row.ratio(
-                ("train", what, name), times_as_fast(rounds.times, name, BARE), TARGET if name == ours.NAME else None,
-                note=f"{rate:,.0f} steps/s; {notes[name]}",
-            )
-        )  # fmt: skip
-    return rows + [Row("train", what, name, None, note=why) for name, why in broken]
+        from peers import PEERS
+
+        names += list(PEERS)
+    rounds = interleaved({name: ("training", "prepared", (name, batch, window)) for name in names}, repetitions)
+    what, rows = f"batch {batch}", []
+    for name, seconds in rounds.times.items():
+        note = f"{window / statistics.median(seconds):,.0f} steps/s; {rounds.notes[name]}"
+        note += f"; {rounds.note}" if name == BARE else ""
+        fast = times_as_fast(rounds.times, name, BARE)
+        rows.append(Row.ratio(("train", what, name), fast, TARGET if name == ours.NAME else None, note=note))
+    return rows + [Row("train", what, name, None, note=why) for name, why in rounds.failed.items()]
 
 
-def _add_peers(
-    runs: dict[str, Callable[[], object]], notes: dict[str, str], points: Tensor, batch: int, window: int
-) -> list[tuple[str, str]]:
-    """Add a run for each peer that trains; return those that do not, with the reason."""
+def prepared(name: str, batch: int, window: int) -> Prepared:
+    """Prepare one contender: what is timed is `window` steps of a training under way."""
+    torch.manual_seed(0)
+    points = ours.spiral(POINTS)
+    if name == BARE:
+        return Prepared(partial(BareTraining(points.x, batch).run, window), "fused Adam, EMA, loss never read")
+    if name == ours.NAME:
+        events = ours.training(points, batch, window)
+        next(events)
+        return Prepared(partial(next, events), "fn.fit, article")
     from peers import PEERS
 
-    broken: list[tuple[str, str]] = []
-    for name, kind in PEERS.items():
-        try:
-            peer, network = kind(), Plain()
-            steps = peer.training(points, batch, network)
-            _check_learning(network, steps)
-        except Exception as error:
-            broken.append((name, f"cannot be run: {type(error).__name__}: {error}"))
-            continue
-        runs[name], notes[name] = partial(_take, steps, window), peer.manner
-    return broken
+    peer, network = PEERS[name](), Plain()
+    steps = peer.training(points.x, batch, network)
+    _check_learning(network, steps)
+    return Prepared(partial(_take, steps, window), peer.manner)
 
 
 def _take(steps: Iterator[object], count: int) -> None:

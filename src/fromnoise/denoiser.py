@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fromnoise.arrays import Batch, Cond, Level, Time, expand_to, weighted
 from fromnoise.data.dataset import Dataset, Scaling, ScalingKind, rms_about_mean
 from fromnoise.errors import InputError, LabelError
+from fromnoise.nn.network import Network
 from fromnoise.process import EDMPrediction, Prediction, prediction
 from fromnoise.schedule import Schedule, TableSchedule
 
@@ -85,7 +86,7 @@ class Denoiser(nn.Module):
             predict = EDMPrediction(sigma_data=sigma_data)
         self.network = network
         self.schedule = schedule
-        self.prediction = prediction(predict)
+        self._mean(prediction(predict))
         self.sigma_data = sigma_data
         self.scaling = scaling or Scaling()
         self._may_measure = scaling is None
@@ -122,39 +123,41 @@ class Denoiser(nn.Module):
         """Take these as the data's scaling and standard deviation; "edm" preconditions with the latter."""
         self.scaling, self.sigma_data, self._may_measure = scaling, sigma_data, False
         if isinstance(self.prediction, EDMPrediction):
-            self.prediction = EDMPrediction(sigma_data=sigma_data)
+            self._mean(EDMPrediction(sigma_data=sigma_data))
+
+    def _mean(self, what: Prediction) -> None:
+        """Take this as the meaning of the network's output."""
+        self.prediction = what
+        scales = [self.schedule.scales(t) for t in (0.0, 0.5, 1.0)]
+        self._rescales = any(what.input_scale(*scale) != 1 for scale in scales)
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.network.parameters()).device
 
-    def told(self, t: Time, like: Tensor) -> Tensor:
-        """Return what the network is told of the time, `[]` or `[B]`: a table's index, or the log SNR, clamped."""
+    def told(self, t: Time) -> Level:
+        """Return what the network is told of the time, like t: a table's index, or the log SNR, clamped."""
         if isinstance(self.schedule, TableSchedule):
-            level: Level = self.schedule.index(t)
-        else:
-            level = self.schedule.log_snr(t)
-            if isinstance(level, Tensor):
-                level = level.clamp(-_TOLD_RANGE, _TOLD_RANGE)
-            else:
-                level = min(max(level, -_TOLD_RANGE), _TOLD_RANGE)
+            return self.schedule.index(t)
+        level = self.schedule.log_snr(t)
         if isinstance(level, Tensor):
-            return level.to(device=like.device, dtype=like.dtype)
-        return torch.full((), level, device=like.device, dtype=like.dtype)
+            return level.clamp(-_TOLD_RANGE, _TOLD_RANGE)
+        return min(max(level, -_TOLD_RANGE), _TOLD_RANGE)
 
-    def raw(self, x_t: Batch, t: Time, cond: Cond = None, scales: tuple[Level, Level] | None = None) -> Batch:
-        """Return the network's own output, `[B, *S]`, in x_t's precision.
+    def raw(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
+        """Return the network's own output, `[B, *S]`, in x_t's precision."""
+        return self.say(x_t, self.told(t), self.schedule.scales(t), cond)
 
-        Args:
-            x_t: `[B, *S]`.
-            t: `[]` or `[B]`.
-            cond: as for the denoiser.
-            scales: alpha and sigma at t, where the caller has them already.
-        """
-        scale = self.prediction.input_scale(*(scales or self.schedule.scales(t)))
-        scaled = x_t if isinstance(scale, float) and scale == 1 else expand_to(scale, x_t) * x_t
-        return self.network(scaled, self.told(t, x_t), cond).to(x_t.dtype)
+    def say(self, x_t: Batch, told: Any, scales: tuple[Any, Any], cond: Cond = None) -> Batch:
+        """Return the network's own output where it is known already what it is told, and the scales."""
+        if self._rescales:
+            x_t = expand_to(self.prediction.input_scale(*scales), x_t) * x_t
+        if isinstance(told, Tensor):
+            told = told.to(x_t)
+        elif not isinstance(self.network, Network):  # a module of another kind expects a tensor
+            told = torch.full((), told, dtype=x_t.dtype, device=x_t.device)
+        return self.network(x_t, told, cond).to(x_t.dtype)
 
     def forward(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
         """Return x0_hat `[B, *S]`."""

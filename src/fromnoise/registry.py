@@ -34,7 +34,8 @@ C = TypeVar("C", bound=type)
 Settings = dict[str, Any]
 """A component as data: its registered `name` and its constructor's arguments."""
 
-STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True, defer_build=True)
+"""Unknown keys and values out of range are refused; a schema is built when first used, not when imported."""
 
 
 def explain(error: ValidationError, where: str) -> ConfigError:

@@ -175,15 +175,14 @@ class TableSchedule(Schedule):
         bar = bars[cell] + (position - cell) * (bars[cell + 1] - bars[cell])
         return math.sqrt(bar), math.sqrt(1 - bar)
 
-    def scales_on_table(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what `scales` does for times that lie on the table, k/T with a whole k, by looking them up."""
-        tables: dict[torch.device, tuple[Tensor, Tensor]] = self.__dict__.setdefault("_scale_tables", {})
-        if t.device not in tables:
-            bars = torch.tensor(self._knots[0], dtype=torch.float64, device=t.device)
-            tables[t.device] = bars.sqrt(), (1 - bars).sqrt()
-        rows = (t * self.T).round_().long()
-        alphas, sigmas = tables[t.device]
-        return alphas[rows], sigmas[rows]
+    def scales_at(self, k: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+        """Return (alpha, sigma) at the table's indices k `[n]`, 0..T-1, by looking them up."""
+        tables: dict[Any, tuple[Tensor, Tensor]] = self.__dict__.setdefault("_scale_tables", {})
+        if (k.device, dtype) not in tables:
+            bars = torch.tensor(self._knots[0][1:], dtype=torch.float64, device=k.device)
+            tables[k.device, dtype] = bars.sqrt().to(dtype), (1 - bars).sqrt().to(dtype)
+        alphas, sigmas = tables[k.device, dtype]
+        return alphas.index_select(0, k), sigmas.index_select(0, k)
 
     def _cell(self, cell: int) -> tuple[float, float]:
         """Return the log SNR at a cell's start and its change to the cell's end."""

@@ -58,9 +58,8 @@ def _one_thread() -> Iterator[None]:
 def split(params: Params) -> dict[str, Array]:
     """Name the example's parameters, or gradients, as the library does."""
     named = {
-        "x_in.weight": params["w1"][:, :2],
-        "t_in.weight": params["w1"][:, 2:],
-        "t_in.bias": params["b1"],
+        "first.weight": params["w1"],
+        "first.bias": params["b1"],
         "layers.0.weight": params["w2"],
         "layers.0.bias": params["b2"],
         "out.weight": params["w3"],
@@ -253,7 +252,7 @@ def test_public_sample_gives_the_same_samples_of_a_given_start(trained: Params) 
 def batch_of(denoiser: fn.Denoiser, x0: Tensor, seed: int) -> tuple[Any, Array, Array]:
     """Draw the library's training batch; return it with the index and the noise it stands for."""
     batch = objective(denoiser, "uniform", "uniform").noised(x0, torch.Generator().manual_seed(seed))
-    return batch, (batch.t * T - 1).round().long().numpy(), batch.target.numpy()
+    return batch, batch.drawn.numpy(), batch.target.numpy()
 
 
 def test_training_draws_the_same_indices_0_to_999_and_standard_normal_noise() -> None:
@@ -276,7 +275,7 @@ def test_loss_and_gradients_of_a_batch_are_the_same(classes: int) -> None:
     batch, k, eps = batch_of(denoiser, torch.tensor(x0), 0)
     assert len(np.unique(k)) > 150
     assert largest(batch.x_t, numpy_model.corrupt(x0, k, eps, ALPHA_BARS)) <= 1e-13
-    out = denoiser.raw(batch.x_t, batch.t, None if label is None else torch.tensor(label), batch.scales)
+    out = denoiser.say(batch.x_t, batch.drawn, batch.scales, None if label is None else torch.tensor(label))
     loss = mean_square(out, batch.target, batch.weight)
     loss.backward()
     numpy_loss, grads = numpy_model.loss_and_grads(params, x0, k, eps, ALPHA_BARS, label)
@@ -339,7 +338,7 @@ def test_twenty_steps_of_training_leave_the_same_weights_and_the_same_average(cl
         rows = rng.integers(0, len(data), 128)
         label = np.where(rng.random(128) < 0.1, classes, labels[rows]) if classes else None
         batch, k, eps = batch_of(denoiser, torch.tensor(data[rows]), n)
-        out = denoiser.raw(batch.x_t, batch.t, None if label is None else torch.tensor(label), batch.scales)
+        out = denoiser.say(batch.x_t, batch.drawn, batch.scales, None if label is None else torch.tensor(label))
         loss = mean_square(out, batch.target, batch.weight)
         optimizer.zero_grad()
         loss.backward()

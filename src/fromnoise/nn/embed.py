@@ -26,11 +26,24 @@ class SinusoidalEmbedding(nn.Module):
         half = width // 2
         freqs = torch.exp(-math.log(period) * torch.arange(half, dtype=torch.float64) / half)
         self.register_buffer("freqs", freqs.float(), persistent=False)
+        self._known: dict[tuple[float, torch.dtype, torch.device], Tensor] = {}
 
-    def forward(self, t: Tensor) -> Tensor:
-        """Embed times `[]` or `[B]` as `[1, E]` or `[B, E]`."""
-        angles = t.reshape(-1, 1) * self.freqs
-        return torch.cat([angles.sin(), angles.cos()], dim=1)
+    def forward(self, t: float | Tensor, like: Tensor | None = None) -> Tensor:
+        """Embed times, a float, `[]` or `[B]`, as `[1, E]` or `[B, E]`, in the dtype of `like`.
+
+        Nothing here is learned, so the embedding of a single time, a sampler's, is remembered.
+        """
+        if isinstance(t, Tensor):
+            angles = t.reshape(-1, 1).to(self.freqs if like is None else like) * self.freqs
+            return torch.cat([angles.sin(), angles.cos()], dim=1)
+        dtype = self.freqs.dtype if like is None else like.dtype
+        key = (t, dtype, self.freqs.device)
+        if key not in self._known:
+            if len(self._known) > 4096:
+                self._known.clear()
+            with torch.inference_mode(False):
+                self._known[key] = self(torch.tensor(t, dtype=dtype, device=self.freqs.device))
+        return self._known[key]
 
 
 class FourierFeatures(nn.Module):

@@ -1,15 +1,14 @@
 """A multilayer perceptron for points and tables.
 
-The first layer of the usual form sees [x, emb(t)]. Written as the sum of its two halves,
+Its first layer sees [x, emb(t)]. Split in two, W = [W_x, W_t],
 
     W [x, emb(t)] + b  =  W_x x + (W_t emb(t) + b),
 
-its second half, with the label's vector, is one `[1, H]` row while all rows share one time, as they do in sampling.
+the second half, with the label's vector, is one `[1, H]` row while all rows share one time, as they do in sampling.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal
@@ -83,12 +82,12 @@ class MLP(Network):
         cond_dim: Count = 0,
     ) -> None:
         super().__init__()
-        self.shape, self.classes = (dim,), classes
+        self.shape, self.classes, self.residual = (dim,), classes, residual
         self._act, self._act_in_place = _ACTIVATIONS[activation]
         self.features = FourierFeatures(dim, fourier, fourier_scale) if fourier else None
         self.embed = SinusoidalEmbedding(time_dim)
         self.condition = Condition(hidden, classes, cond_dim) if classes or cond_dim else None
-        self.x_in, self.t_in = _split_linear(dim + 2 * fourier, time_dim, hidden)
+        self.first = nn.Linear(dim + 2 * fourier + time_dim, hidden)
         kind = ResidualBlock if residual else lambda width: nn.Linear(width, width)
         self.layers = nn.ModuleList(kind(hidden) for _ in range(depth if residual else depth - 1))
         self.out = nn.Linear(hidden, dim)
@@ -102,27 +101,28 @@ class MLP(Network):
         """Apply the activation, in place where no gradient asks for the values before it."""
         return self._act(h) if h.requires_grad else self._act_in_place(h)
 
-    def forward(self, x: Tensor, told: Tensor, cond: Tensor | None = None) -> Tensor:
-        g = F.linear(self.embed(told), self.t_in.weight, self.t_in.bias)  # [1, H] or [B, H]
-        if self.condition is not None:
-            g = g + self.condition(cond)
-        h = F.linear(x if self.features is None else self.features(x), self.x_in.weight).add_(g)
+    def forward(self, x: Tensor, told: float | Tensor, cond: Tensor | None = None) -> Tensor:
+        features = x if self.features is None else self.features(x)
+        emb = self.embed(told, like=x)  # [1, E] or [B, E]
+        vector = None if self.condition is None else self.condition(cond)  # [1, H] or [B, H]
+        if self.residual or len(emb) < len(x):
+            weight, n = self.first.weight, features.shape[1]
+            g = F.linear(emb, weight[:, n:], self.first.bias)
+            g = g if vector is None else g + vector
+            h = F.linear(features, weight[:, :n]).add_(g)
+        else:
+            g, h = emb, self.first(torch.cat([features, emb], dim=1))
+            h = h if vector is None else h + vector
         for layer in self.layers:
             h = layer(h, g, self._act) if isinstance(layer, ResidualBlock) else _affine(layer, self.act(h))
+        h = self.act(h)
+        if h.requires_grad:
+            return self.out(h)
         # W h^T + b, transposed: for a few outputs several times as quick as h W^T + b
-        return torch.addmm(self.out.bias[:, None], self.out.weight, self.act(h).T).T
+        return torch.addmm(self.out.bias[:, None], self.out.weight, h.T).T
 
 
 def _affine(layer: nn.Module, h: Tensor) -> Tensor:
-    """Return layer(h) for a linear layer, its bias added in place: a little quicker than spreading it out first."""
+    """Return layer(h) for a linear layer; where no gradient follows, adding the bias in place is a little quicker."""
     assert isinstance(layer, nn.Linear)
-    return F.linear(h, layer.weight).add_(layer.bias)
-
-
-def _split_linear(from_x: int, from_t: int, width: int) -> tuple[nn.Linear, nn.Linear]:
-    """Return the two halves of nn.Linear(from_x + from_t, width), initialized as the whole would be."""
-    x_in, t_in = nn.Linear(from_x, width, bias=False), nn.Linear(from_t, width)
-    bound = 1 / math.sqrt(from_x + from_t)
-    for parameter in (x_in.weight, t_in.weight, t_in.bias):
-        nn.init.uniform_(parameter, -bound, bound)
-    return x_in, t_in
+    return layer(h) if h.requires_grad else F.linear(h, layer.weight).add_(layer.bias)

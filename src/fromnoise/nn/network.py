@@ -12,6 +12,8 @@ networks: Registry[Network] = Registry("network")
 class Network(nn.Module):
     """Base of the networks here; a user's own needs only the same `forward` and a `shape`.
 
+    A module that is no `Network` is told a time that all rows share as a `[]` tensor, never as a float.
+
     Attributes:
         shape: the shape S of one sample.
         classes: how many labels it knows; 0 for none.
@@ -20,12 +22,12 @@ class Network(nn.Module):
     shape: tuple[int, ...]
     classes: int = 0
 
-    def forward(self, x: Tensor, told: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, told: float | Tensor, cond: Tensor | None = None) -> Tensor:
         """Return the output for x `[B, *S]`.
 
         Args:
             x: `[B, *S]`, scaled to about unit variance by the denoiser.
-            told: what the network is told of the time, `[]` when all rows share it, else `[B]`.
+            told: what the network is told of the time, a float or `[]` when all rows share it, else `[B]`.
             cond: labels `[]` or `[B]`, vectors `[D]` or `[B, D]`, or None.
         """
         raise NotImplementedError

@@ -27,6 +27,7 @@ from fromnoise.errors import ConfigError, Diverged
 from fromnoise.rng import Streams
 from fromnoise.run import Checkpoint, Run, RunFolder, describe
 from fromnoise.run.files import Writing
+from fromnoise.schedule import TableSchedule
 from fromnoise.train.config import FREE_KEYS, TrainConfig, learning_rate
 from fromnoise.train.ema import EMA
 from fromnoise.train.loss import Floor, floor_of, mean_square, objective
@@ -85,16 +86,17 @@ class _Trainer:
         self.x = denoiser.scaling.into(data.x).to(self.device)
         self.labels = None if data.labels is None or not denoiser.label_names else data.labels.to(self.device)
         self.streams = Streams(config.seed, "train", self.device)
-        self.losses = torch.zeros(config.log_every, device=self.device)
+        self.losses: list[Tensor] = []
+        self.on_table = isinstance(denoiser.schedule, TableSchedule)
 
     def step(self, step: int) -> None:
         """Do optimizer step 0, 1, ... and keep its loss."""
         config, generator = self.config, self.streams.at(step)
         rows = torch.randint(len(self.x), (config.batch_size,), generator=generator, device=self.device)
-        batch = self.goal.noised(self.x[rows], generator)
+        batch = self.goal.noised(self.x.index_select(0, rows), generator)
         cond = None if self.labels is None else self._dropped(self.labels[rows], generator)
         with self._autocast():
-            out = self.denoiser.raw(batch.x_t, batch.t, cond, batch.scales)
+            out = self.denoiser.say(batch.x_t, self._told(batch.drawn), batch.scales, cond)
         loss = mean_square(out, batch.target, batch.weight)
         loss.backward()
         if config.clip_norm:
@@ -104,7 +106,10 @@ class _Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(step)
-        self.losses[step % config.log_every] = loss.detach()
+        self.losses.append(loss.detach())
+
+    def _told(self, drawn: Tensor) -> Any:
+        return drawn if self.on_table else self.denoiser.told(drawn)
 
     def _dropped(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Put the null label in the place of some."""
@@ -118,13 +123,13 @@ class _Trainer:
             return torch.autocast(self.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
-    def mean_loss(self, first: int, last: int) -> float:
-        """Return the mean loss of steps first..last-1, all kept since the last call.
+    def mean_loss(self, first: int) -> float:
+        """Return the mean of the losses kept since the last log, of step `first` and those after it.
 
         Raises:
             Diverged: naming the first step whose loss is not finite.
         """
-        kept = self.losses[[step % self.config.log_every for step in range(first, last)]].tolist()
+        kept = torch.stack(self.losses).tolist()
         for step, loss in enumerate(kept, first):
             if not math.isfinite(loss):
                 raise Diverged(
@@ -144,7 +149,7 @@ class _Trainer:
             for i, moments in self.optimizer.state_dict()["state"].items()
             for key, value in moments.items()
         }
-        ema = self.average.network.state_dict() if self.average is not None else model
+        ema = self.average.state_dict() if self.average is not None else model
         return Checkpoint(step, model, ema, optimizer, {"seed": self.config.seed})
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -211,7 +216,7 @@ def fit(
     rows: list[dict[str, Any]] = []
     yield from _steps(trainer, folder, done, floor, rows)
     if trainer.average is not None:
-        denoiser.network.load_state_dict(trainer.average.network.state_dict())
+        denoiser.network.load_state_dict(trainer.average.state_dict())
     denoiser.eval().requires_grad_(False)
     loss = _last_loss(folder.metrics() if folder is not None else rows, config.steps)
     share = floor.share(loss) if floor is not None else None
@@ -230,7 +235,8 @@ def _steps(
             after = step + 1
             last = after == config.steps
             if after % config.log_every == 0 or last:
-                loss = trainer.mean_loss(told, after)
+                loss = trainer.mean_loss(told)
+                trainer.losses.clear()
                 now = time.perf_counter()
                 rate = (after - told) / max(now - since, 1e-9)
                 event = Event(
@@ -244,7 +250,7 @@ def _steps(
                 since = time.perf_counter()
             if folder is not None and (after % config.save_every == 0 or last or stop.asked):
                 if after > told:
-                    trainer.mean_loss(told, after)  # never save what a NaN went through
+                    trainer.mean_loss(told)  # never save what a NaN went through
                 folder.save(trainer.checkpoint(after), config.keep)
             if stop.asked and not last:
                 raise Interrupted(after, folder.path if folder else None)

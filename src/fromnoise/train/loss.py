@@ -39,7 +39,7 @@ class TimeLaw:
     """A distribution of training times."""
 
     def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n times in (0, 1], `[n]` float64."""
+        """Draw n of a table's indices `[n]` int64, or on a continuous schedule n times in (0, 1], `[n]` float64."""
         raise NotImplementedError
 
     def density(self, schedule: Schedule, t: Tensor) -> Tensor:
@@ -47,11 +47,9 @@ class TimeLaw:
         raise NotImplementedError
 
 
-def _uniform_to_time(schedule: Schedule, u: Tensor) -> Tensor:
-    """Turn u in [0, 1) into a time: on a table, one of its T steps; else 1 - u, in (0, 1]."""
-    if isinstance(schedule, TableSchedule):
-        return ((u * schedule.T).floor() + 1) / schedule.T
-    return 1 - u
+def _spread(schedule: Schedule, u: Tensor) -> Tensor:
+    """Turn u in [0, 1) into one of a table's indices, or into a time 1 - u in (0, 1]."""
+    return u.mul_(schedule.T).long() if isinstance(schedule, TableSchedule) else 1 - u
 
 
 def _slope(schedule: Schedule, t: Tensor) -> Tensor:
@@ -68,7 +66,7 @@ class Uniform(TimeLaw):
     """Independent, uniform over t or over a table's steps."""
 
     def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
-        return _uniform_to_time(schedule, _rand(n, generator))
+        return _spread(schedule, _rand(n, generator))
 
     def density(self, schedule: Schedule, t: Tensor) -> Tensor:
         return 1 / _slope(schedule, t)
@@ -80,7 +78,7 @@ class Stratified(Uniform):
     """Uniform, one in each n-th of the range: the same mean with less variance (Kingma et al. 2021, appendix I.1)."""
 
     def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
-        return _uniform_to_time(schedule, _strata(n, generator))
+        return _spread(schedule, _strata(n, generator))
 
 
 @time_laws.register("log-normal")
@@ -98,7 +96,9 @@ class LogNormal(TimeLaw):
         u = _strata(n, generator).clamp(1e-9, 1 - 1e-9)
         log_level = self.mean + self.sd * torch.special.ndtri(u)
         t = torch.as_tensor(schedule.time(-2 * log_level))
-        return (t * schedule.T).ceil().clamp(min=1) / schedule.T if isinstance(schedule, TableSchedule) else t
+        if isinstance(schedule, TableSchedule):
+            return ((t * schedule.T).ceil().long() - 1).clamp(0, schedule.T - 1)
+        return t
 
     def density(self, schedule: Schedule, t: Tensor) -> Tensor:
         z = (torch.as_tensor(schedule.log_snr(t)) / -2 - self.mean) / self.sd
@@ -193,14 +193,14 @@ class Noised(NamedTuple):
     Attributes:
         x_t: `[B, *S]`.
         target: what the network should say, `[B, *S]`.
-        t: `[B]`.
-        scales: alpha and sigma at t, `[B]` each.
+        drawn: a table's indices, or times, `[B]`.
+        scales: alpha and sigma there, `[B]` each.
         weight: of each row's squared error, `[B]`, or None for 1.
     """
 
     x_t: Tensor
     target: Tensor
-    t: Tensor
+    drawn: Tensor
     scales: tuple[Tensor, Tensor]
     weight: Tensor | None
 
@@ -225,26 +225,31 @@ class Objective:
 
     def noised(self, x0: Tensor, generator: torch.Generator) -> Noised:
         """Draw times and noise for x0 `[B, *S]`."""
-        t = self.times.draw(self.schedule, len(x0), generator)
+        drawn = self.times.draw(self.schedule, len(x0), generator)
         eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
-        scales = self.scales(t)
-        alpha, sigma = (expand_to(scale, x0) for scale in scales)
+        scales = self.scales(drawn, x0.dtype)
+        alpha, sigma = (torch.as_tensor(expand_to(scale, x0)) for scale in scales)
         target = self.prediction.target(x0, eps, alpha, sigma)
-        return Noised(alpha * x0 + sigma * eps, target, t, scales, self.weight(t, scales))
+        return Noised(torch.addcmul(alpha * x0, sigma, eps), target, drawn, scales, self.weight(drawn, scales))
 
-    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return alpha and sigma at training times, which lie on a table if the schedule is one, `[B]` each."""
-        on_table = self.schedule.scales_on_table if isinstance(self.schedule, TableSchedule) else self.schedule.scales
-        alpha, sigma = on_table(t)
+    def scales(self, drawn: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+        """Return alpha and sigma at what the time law drew, `[B]` each."""
+        if isinstance(self.schedule, TableSchedule):
+            return self.schedule.scales_at(drawn, dtype)
+        alpha, sigma = self.schedule.scales(drawn)
         return torch.as_tensor(alpha), torch.as_tensor(sigma)
 
-    def weight(self, t: Tensor, scales: tuple[Tensor, Tensor]) -> Tensor | None:
-        """Return the weight of |out - target|^2 at times `[B]` and their scales, or None for 1."""
+    def time(self, drawn: Tensor) -> Tensor:
+        """Return what the time law drew as times, `[B]`."""
+        return (drawn + 1) / self.schedule.T if isinstance(self.schedule, TableSchedule) else drawn
+
+    def weight(self, drawn: Tensor, scales: tuple[Tensor, Tensor]) -> Tensor | None:
+        """Return the weight of |out - target|^2, `[B]`, or None for 1."""
         if isinstance(self.weighting, UniformWeighting):
             return None
         alpha, sigma = scales
         of_x0 = self.weighting.of_x0(
-            (alpha / sigma).square(), lambda: self.times.density(self.schedule, t), self.sigma_data
+            (alpha / sigma).square(), lambda: self.times.density(self.schedule, self.time(drawn)), self.sigma_data
         )
         return None if of_x0 is None else of_x0 * self.gain(scales).square()
 
@@ -334,8 +339,8 @@ def loss_floor(
     k = torch.multinomial(law.log_weights.exp(), draws, replacement=True, generator=generator)
     noise = torch.randn((draws, law.flat.shape[1]), generator=generator, device=k.device)
     x0 = (law.flat[k] + law.variances[k, None].sqrt() * noise).double()
-    t, eps = goal.times.draw(schedule, draws, generator), torch.randn(x0.shape, generator=generator).to(x0)
-    t = t[torch.randperm(draws, generator=generator, device=t.device)]
+    t, eps = goal.times.draw(schedule, draws, generator), torch.randn(x0.shape, generator=generator, device=k.device)
+    t, eps = t[torch.randperm(draws, generator=generator, device=t.device)], eps.to(x0)
     alpha, sigma = scales = goal.scales(t)
     x_t = alpha[:, None] * x0 + sigma[:, None] * eps
     cond: Cond = None
