@@ -30,11 +30,16 @@ def inside() -> bool:
 
 def ready(constraints: Path) -> Path:
     """Make the environment if it is missing or was made from something else, and return its interpreter."""
+    if not constraints.exists():
+        raise SystemExit(f"{constraints.name} is missing: give its place with --constraints, or run with --no-peers")
     wanted = _fingerprint(constraints)
     if not (_STAMP.exists() and _STAMP.read_text() == wanted and python().exists()):
         print(f"making {HOME.name} for the peers", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(HOME)], check=True)
-        _install(constraints)
+        try:
+            _install(constraints)
+        except subprocess.CalledProcessError:
+            raise SystemExit("pip could not install the peers (above); --no-peers measures fromnoise alone") from None
         _STAMP.write_text(wanted)
     return python()
 
