@@ -17,8 +17,10 @@ Times = dict[str, list[float]]
 _ELSEWHERE = 0.15
 """A round is disturbed if other processes take more than this share of one core meanwhile."""
 _ENOUGH = 3
-_PATIENCE = 30.0
+_PATIENCE = 20.0
 """How many seconds, in all, to wait for other processes to be done before going on regardless."""
+_BUDGET = 45.0
+"""After how many seconds to be content with the rounds there are."""
 
 
 @dataclass
@@ -69,8 +71,10 @@ def interleaved(recipes: Mapping[str, Recipe], repetitions: int) -> Rounds:
 def _take_turns(workers: Mapping[str, Worker], repetitions: int, result: Rounds) -> None:
     rounds: list[dict[str, float]] = []
     quiet: list[dict[str, float]] = []
-    patience = _wait(workers, _PATIENCE)
+    patience, end = _wait(workers, _PATIENCE), time.perf_counter() + _BUDGET + _PATIENCE
     while len(quiet) < repetitions and len(rounds) < 2 * repetitions:
+        if time.perf_counter() > end and len(rounds) >= _ENOUGH:
+            break
         busy, start = _others(workers), time.perf_counter()
         rounds.append(_round(workers, len(rounds)))
         if _others(workers) - busy < _ELSEWHERE * (time.perf_counter() - start):
