@@ -147,17 +147,19 @@ class Denoiser(nn.Module):
 
     def raw(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
         """Return the network's own output, `[B, *S]`, in x_t's precision."""
-        return self.say(x_t, self.told(t), self.schedule.scales(t), cond)
+        return self.say(self.scale_in(x_t, self.schedule.scales(t)), self.told(t), cond)
 
-    def say(self, x_t: Batch, told: Any, scales: tuple[Any, Any], cond: Cond = None) -> Batch:
-        """Return the network's own output where it is known already what it is told, and the scales."""
-        if self._rescales:
-            x_t = expand_to(self.prediction.input_scale(*scales), x_t) * x_t
+    def scale_in(self, x_t: Batch, scales: tuple[Any, Any]) -> Batch:
+        """Return x_t as the network is given it, c_in x_t; the scales are alpha and sigma."""
+        return expand_to(self.prediction.input_scale(*scales), x_t) * x_t if self._rescales else x_t
+
+    def say(self, x: Batch, told: Any, cond: Cond = None) -> Batch:
+        """Return the network's own output for its own input, and for what it is told of the time."""
         if isinstance(told, Tensor):
-            told = told.to(x_t)
+            told = told.to(x)
         elif not isinstance(self.network, Network):  # a module of another kind expects a tensor
-            told = torch.full((), told, dtype=x_t.dtype, device=x_t.device)
-        return self.network(x_t, told, cond).to(x_t.dtype)
+            told = torch.full((), told, dtype=x.dtype, device=x.device)
+        return self.network(x, told, cond).to(x.dtype)
 
     def forward(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
         """Return x0_hat `[B, *S]`."""

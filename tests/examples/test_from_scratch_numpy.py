@@ -275,7 +275,7 @@ def test_loss_and_gradients_of_a_batch_are_the_same(classes: int) -> None:
     batch, k, eps = batch_of(denoiser, torch.tensor(x0), 0)
     assert len(np.unique(k)) > 150
     assert largest(batch.x_t, numpy_model.corrupt(x0, k, eps, ALPHA_BARS)) <= 1e-13
-    out = denoiser.say(batch.x_t, batch.drawn, batch.scales, None if label is None else torch.tensor(label))
+    out = denoiser.say(batch.x_t, batch.drawn, None if label is None else torch.tensor(label))
     loss = mean_square(out, batch.target, batch.weight)
     loss.backward()
     numpy_loss, grads = numpy_model.loss_and_grads(params, x0, k, eps, ALPHA_BARS, label)
@@ -338,7 +338,7 @@ def test_twenty_steps_of_training_leave_the_same_weights_and_the_same_average(cl
         rows = rng.integers(0, len(data), 128)
         label = np.where(rng.random(128) < 0.1, classes, labels[rows]) if classes else None
         batch, k, eps = batch_of(denoiser, torch.tensor(data[rows]), n)
-        out = denoiser.say(batch.x_t, batch.drawn, batch.scales, None if label is None else torch.tensor(label))
+        out = denoiser.say(batch.x_t, batch.drawn, None if label is None else torch.tensor(label))
         loss = mean_square(out, batch.target, batch.weight)
         optimizer.zero_grad()
         loss.backward()

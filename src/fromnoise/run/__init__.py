@@ -1,7 +1,7 @@
 """The run folder: configuration, checkpoints, metrics and samples of one training."""
 
 from fromnoise.run.config import Measured, RunConfig, describe
-from fromnoise.run.folder import Checkpoint, Run, RunFolder, load
+from fromnoise.run.folder import Checkpoint, Run, RunFolder, last_loss, load
 
 __all__ = [
     "Checkpoint",
@@ -10,5 +10,6 @@ __all__ = [
     "RunConfig",
     "RunFolder",
     "describe",
+    "last_loss",
     "load",
 ]

@@ -17,12 +17,13 @@ with a warning that says so. Nothing is ever unpickled.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
 import tomllib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -160,6 +161,11 @@ class RunFolder:
                 continue
         return rows
 
+    def loss(self) -> float | None:
+        """Return the mean loss over the last tenth of the steps done; None before the first is logged."""
+        rows = self.metrics()
+        return last_loss(rows) if rows else None
+
     def keep_metrics_up_to(self, step: int) -> None:
         """Drop the lines after a step: they belong to work that a resumed run does again."""
         path = self.path / "metrics.jsonl"
@@ -269,6 +275,13 @@ class RunFolder:
         ema = read_tensors(place / "ema.safetensors", wanted)
         extra = load_file(place / "optimizer.safetensors") if optimizer else {}
         return Checkpoint(step, model, ema, extra, json.loads((place / "state.json").read_text()))
+
+
+def last_loss(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Return the mean loss over the last tenth of the steps that these lines of metrics.jsonl tell of."""
+    done = max((row["step"] for row in rows), default=0)
+    last = [float(row["loss"]) for row in rows if row["step"] > 0.9 * done]
+    return sum(last) / len(last) if last else math.nan
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ class EMA:
         self._originals = [p.detach() for p in network.parameters()]
         self._buffers = list(zip(self.network.buffers(), network.buffers(), strict=True))
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Follow the original's parameters after optimizer step 0, 1, ..."""
         decay = min(self.decay, (1 + step) / (10 + step))

@@ -12,7 +12,7 @@ The optimal denoiser of a finite set or a mixture is known, so is its loss: `los
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -258,6 +258,13 @@ class Objective:
         return torch.as_tensor(self.prediction.coefficients(*scales)[1])
 
 
+def deal(rows: Tensor | None, hands: int) -> Sequence[Tensor | None]:
+    """Deal rows `[H N, ...]` out in turn to H hands of N: what is stratified as a whole is so in every hand."""
+    if rows is None:
+        return [None] * hands
+    return rows.unflatten(0, (-1, hands)).transpose(0, 1).contiguous().unbind(0)
+
+
 def mean_square(out: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
     """Return the weighted mean square error over rows and coordinates, `[]`."""
     if weight is None:
@@ -329,7 +336,7 @@ def loss_floor(
     law = data if isinstance(data, GaussianMixture) else law_of(Dataset.of(data))
     if law.variances is None:
         raise InputError("loss_floor needs round components: give std, not covariances")
-    _, covariance = law.mean_and_covariance()
+    mean, covariance = law.mean_and_covariance()
     sigma_data = sigma_data or float(covariance.diagonal().mean().sqrt())
     if predict == "edm":
         predict = EDMPrediction(sigma_data=sigma_data)
@@ -351,7 +358,10 @@ def loss_floor(
     weight = goal.weight(t, scales)
     scale = goal.gain(scales).square().reciprocal() * (1 if weight is None else weight)
     least = scale * law.posterior_variance(shaped, alpha, sigma, cond)
-    silent = goal.prediction.target(x0, eps, alpha[:, None], sigma[:, None]).square().mean(1)
+    zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
+    of_x0, of_eps = (goal.prediction.target(*pair, alpha, sigma) for pair in ((one, zero), (zero, one)))
+    square = (mean.square() + covariance.diagonal()).mean().to(alpha)  # E x0^2; every target is linear in x0 and eps
+    silent = of_x0.square() * square + of_eps.square()
     trivial = silent if weight is None else silent * weight
     return Floor(float(least.mean()), float(least.std() / math.sqrt(draws)), float(trivial.mean()), law.note)
 
