@@ -86,9 +86,8 @@ def evaluate(
             "(1 is perfect; the difference is the model's share of the error)",
         ]
     floor = floor_of(trained.denoiser, trained.data, trained.config.train)
-    loss = trained.folder.metrics()[-1:] if trained.folder else []
-    if loss:
-        value = float(loss[0]["loss"])
+    value = trained.folder.loss() if trained.folder else None
+    if value is not None:
         out["loss"], out["floor"], out["share"] = value, floor.value, floor.share(value)
         lines.append(f"training loss {value:.4f}, floor {floor}, {100 * floor.share(value):.1f}% of the way")
     result(out, as_json, "\n".join(lines))

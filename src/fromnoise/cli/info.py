@@ -60,7 +60,7 @@ def _of_run(path: Path) -> dict[str, Any]:
 
     run = load(path)
     assert run.folder is not None
-    c, metrics = run.config, run.folder.metrics()
+    c, loss = run.config, run.folder.loss()
     return {
         "run": str(path),
         "data": c.data,
@@ -72,7 +72,7 @@ def _of_run(path: Path) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in run.denoiser.network.parameters()),
         "train": c.train,
         "step": run.step,
-        "loss": metrics[-1]["loss"] if metrics else "none yet",
+        "loss": "none yet" if loss is None else loss,
         "checkpoints": run.folder.steps(),
         "format": c.format_version,
     }
