@@ -20,6 +20,7 @@ from fromnoise.arrays import Cond, Time
 from fromnoise.data.dataset import Scaling, find_label
 from fromnoise.denoiser import DenoiserLike, spread
 from fromnoise.errors import InputError, LabelError, whole_number
+from fromnoise.memory import keep_freed_memory
 from fromnoise.rng import check_seed, stream
 from fromnoise.sample.multistep import Multistep
 from fromnoise.sample.sampler import Noise, Sampler
@@ -122,6 +123,7 @@ def sample_chunks(
     progress: Progress | None = None,
 ) -> Iterator[Tensor]:
     """Yield samples `[rows, *S]` in the data's units, chunk by chunk, n in all. Arguments are those of `sample`."""
+    keep_freed_memory()
     sampler = sampler or Multistep()
     times = _times(denoiser, sampler, steps, grid)
     conds = _Conditions(cond, n, denoiser)

@@ -25,6 +25,7 @@ from torch import Tensor
 from fromnoise.data.dataset import Dataset, ScalingKind
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError, Diverged
+from fromnoise.memory import keep_freed_memory
 from fromnoise.rng import Streams
 from fromnoise.run import Checkpoint, Run, RunFolder, describe, last_loss
 from fromnoise.run.files import Writing
@@ -88,6 +89,7 @@ class _Trainer:
     """What a training consists of: network, average, optimizer, objective and data on the device."""
 
     def __init__(self, denoiser: Denoiser, data: Dataset, config: TrainConfig) -> None:
+        keep_freed_memory()
         self.denoiser, self.config = denoiser, config
         self.device = denoiser.device
         self.goal = objective(denoiser, config.weighting, config.times)
