@@ -269,7 +269,8 @@ def mean_square(out: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
     """Return the weighted mean square error over rows and coordinates, `[]`."""
     if weight is None:
         return torch.nn.functional.mse_loss(out, target)
-    return ((out - target).square().flatten(1).mean(1) * weight.to(out.dtype)).mean()
+    root = torch.as_tensor(expand_to(weight.sqrt(), out))  # w |a - b|^2 = |sqrt(w) a - sqrt(w) b|^2, in one pass
+    return torch.nn.functional.mse_loss(root * out, root * target)
 
 
 def objective(denoiser: Denoiser, weighting: Any = "uniform", times: Any = "stratified") -> Objective:
