@@ -33,8 +33,9 @@ schedules: Registry[Schedule] = Registry("schedule")
 
 Spacing = Literal["uniform", "quadratic", "karras"]
 
-_LOWEST_LOG_SNR, _HIGHEST_LOG_SNR = -40.0, 40.0
-"""What stands for the infinities where a finite log SNR is needed (sigma/alpha from 2e-9 to 5e8)."""
+
+_FAR = 1e4
+"""A noise level above which nothing is left of the data, zero terminal SNR in all but rounding."""
 
 
 def _lib(t: Any) -> Any:
@@ -116,7 +117,7 @@ class Schedule:
         Args:
             steps: how many steps, at least 1.
             spacing: "uniform" in t, which for a table is round(T - i T/steps)/T; "quadratic", t = (1 - i/steps)^2;
-                "karras", sigma^(1/7) evenly spaced down to sigma = 0.002 (Karras et al. 2022, eq. 5), then 0.
+                "karras", (sigma/alpha)^(1/7) evenly spaced down to 0.002 (Karras et al. 2022, eq. 5), then 0.
 
         Raises:
             InputError: if steps is below 1, or above T for a table spaced uniformly.
@@ -134,10 +135,11 @@ class Schedule:
         return [(steps - i) / steps for i in range(steps + 1)]
 
     def _karras_grid(self, steps: int, lowest: float = 0.002, rho: float = 7.0) -> list[float]:
-        highest = self.noise_level(1.0)
-        highest = min(float(highest), math.exp(-_LOWEST_LOG_SNR / 2))
+        highest, count = float(self.noise_level(1.0)), steps
+        if highest > _FAR:  # from (almost) pure noise the first step goes to EDM's sigma_max, spaced as usual after it
+            highest, count = 80.0, steps - 1
         a, b = highest ** (1 / rho), lowest ** (1 / rho)
-        levels = [(a + i / max(steps - 1, 1) * (b - a)) ** rho for i in range(1, steps)]
+        levels = [(a + i / max(count - 1, 1) * (b - a)) ** rho for i in range(count)][count - steps + 1 :]
         return [1.0, *(float(self.time_of_level(level)) for level in levels), 0.0]
 
 

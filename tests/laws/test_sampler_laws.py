@@ -18,6 +18,16 @@ RULES = [
     fn.DDIM(eta=0.5),
     fn.DDIM(eta=1.0),
     *map(fn.Multistep, (1, 2, 3, 4)),
+    fn.Euler(),
+    fn.Euler(churn=0.2),
+    fn.Heun(),
+    fn.Heun(churn=0.2),
+    *map(fn.DPMSolver, (1, 2, 3)),
+    *map(fn.DPMSolverSinglestep, (1, 2, 3)),
+    *map(fn.UniPC, (1, 2, 3)),
+    fn.SDE(1),
+    fn.SDE(2),
+    fn.SDE(2, eta=0.5),
 ]
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 each_rule = pytest.mark.parametrize("rule", RULES, ids=str)
@@ -49,7 +59,7 @@ def test_steps_is_the_number_of_evaluations(rule):
     for steps in [*range(1, 12), 61, 600, 1000]:
         denoiser.calls = 0
         fn.sample(denoiser, 2, sampler=rule, steps=steps)
-        assert denoiser.calls == steps
+        assert denoiser.calls == rule.evaluations(steps)
 
 
 @each_rule

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fromnoise.schedule import Schedule
 
 RunPath = Annotated[Path, typer.Argument(help="The run's folder, such as runs/spiral.", metavar="RUN")]
-SamplerName = Annotated[str, typer.Option(help="The sampler: multistep, ddim, ddpm.")]
+SamplerName = Annotated[str, typer.Option(help="The sampler: multistep, ddim, ddpm, heun, unipc, ... (fromnoise info lists all).")]
 StepsOption = Annotated[int | None, typer.Option(help="How many steps, one network evaluation each.")]
 Eta = Annotated[float | None, typer.Option(help="DDIM's noise: 0 none, 1 as DDPM.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value.", metavar="K=V")]

@@ -2,16 +2,25 @@
 
 from fromnoise.sample.ddim import DDIM
 from fromnoise.sample.ddpm import DDPM
+from fromnoise.sample.dpm_solver import DPMSolver, DPMSolverSinglestep, UniPC
+from fromnoise.sample.heun import Euler, Heun
 from fromnoise.sample.loop import Trajectory, sample, sample_chunks, trajectory, walk
 from fromnoise.sample.multistep import Multistep
 from fromnoise.sample.sampler import Sampler, samplers
+from fromnoise.sample.sde import SDE
 
 __all__ = [
     "DDIM",
     "DDPM",
+    "DPMSolver",
+    "DPMSolverSinglestep",
+    "Euler",
+    "Heun",
     "Multistep",
+    "SDE",
     "Sampler",
     "Trajectory",
+    "UniPC",
     "sample",
     "sample_chunks",
     "samplers",

@@ -37,7 +37,7 @@ from torch import Tensor
 from fromnoise.arrays import Cond
 from fromnoise.denoiser import DenoiserLike, spread
 from fromnoise.errors import whole_number
-from fromnoise.sample.sampler import Noise, Sampler, samplers
+from fromnoise.sample.sampler import Noise, Sampler, combined, samplers
 from fromnoise.schedule import Schedule
 
 _GRID_LENGTH, _VARIABLE_LENGTH = 0.26, 1.1
@@ -100,10 +100,7 @@ def _advance(
     """Return x_s from x_t with D along the way interpolated through `values` at `levels`, in atan(level/c)."""
     weights = _weights(float(schedule.noise_level(t)), float(schedule.noise_level(s)), levels, c)
     alpha_s, sigma_s = schedule.scales(s)
-    x_s = sigma_s / schedule.sigma(t) * x
-    for weight, value in zip(weights, values, strict=True):
-        x_s = x_s.add(value, alpha=float(alpha_s * weight))
-    return x_s
+    return combined(sigma_s / schedule.sigma(t), x, [alpha_s * weight for weight in weights], values)
 
 
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(32)

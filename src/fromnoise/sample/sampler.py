@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +22,10 @@ class Sampler:
     """A rule for one step."""
 
     default_steps = 50
+
+    def evaluations(self, steps: int) -> int:
+        """Return how many times the denoiser is evaluated in so many steps: once each, unless the rule says else."""
+        return steps
 
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
         """Return the steps + 1 times the rule likes best, from 1 to 0.
@@ -48,3 +52,11 @@ class Sampler:
             state: what the step before returned; None at the first.
         """
         raise NotImplementedError
+
+
+def combined(on_x: Any, x: Tensor, weights: Sequence[Any], values: Sequence[Tensor]) -> Tensor:
+    """Return on_x x + sum_j weights_j values_j, the weights being floats: what nearly every rule comes down to."""
+    out = on_x * x
+    for weight, value in zip(weights, values, strict=True):
+        out.add_(value, alpha=float(weight))
+    return out

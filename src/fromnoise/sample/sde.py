@@ -1,0 +1,62 @@
+"""DPM-Solver++ for the reverse SDE: the multistep rule with fresh noise in every step.
+
+With lam = log(alpha/sigma) and h the step in it, the family of SDEs that all have the path's marginals, eta = 0 being
+the probability-flow ODE and eta = 1 the reverse SDE, is solved by (D = x0_hat, held or drawn as a line in lam)
+
+    x_s = (sigma_s/sigma_t) exp(-eta h) x_t + alpha_s (1 - exp(-(1 + eta) h)) [D_t + h/2 D'] + std noise,
+    std = sigma_s sqrt(1 - exp(-2 eta h)).
+
+Source: Lu et al. 2022 (DPM-Solver++), appendix on SDEs ("SDE-DPM-Solver++(2M)"); eta as in Karras' "DPM++ 2M SDE".
+Order 1 with eta = 1 is DDPM's posterior.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import Tensor
+
+from fromnoise.arrays import Cond
+from fromnoise.denoiser import DenoiserLike
+from fromnoise.sample.dpm_solver import Past, half_log_snr
+from fromnoise.sample.sampler import Noise, Sampler, combined, samplers
+from fromnoise.schedule import Schedule, Spacing
+
+
+@samplers.register("sde")
+@dataclass(frozen=True)
+class SDE(Sampler):
+    """x_s as above: one evaluation and one draw of noise a step.
+
+    Args:
+        order: 1 holds D over a step, 2 draws a line through its last two values.
+        eta: how much noise, 0 for none; above 1 for more than the reverse SDE has.
+        spacing: of the grid.
+    """
+
+    order: Annotated[int, Field(ge=1, le=2)] = 2
+    eta: Annotated[float, Field(ge=0)] = 1.0
+    spacing: Spacing = "karras"
+
+    def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
+        """Return the schedule's grid with this spacing."""
+        return schedule.grid(steps, self.spacing)
+
+    def step(
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Past | None
+    ) -> tuple[Tensor, Any]:
+        schedule = denoiser.schedule
+        past = (state or Past()).add(denoiser(x_t, t, cond), half_log_snr(schedule, t), self.order)
+        if s == 0:
+            return past.values[0], past
+        alpha_s, sigma_s = schedule.scales(s)
+        h = half_log_snr(schedule, s) - past.lams[0]
+        held = -alpha_s * math.expm1(-(1 + self.eta) * h)
+        line = held * h / 2 / (past.lams[0] - past.lams[1]) if len(past.values) == 2 else 0.0
+        on_x = sigma_s / schedule.sigma(t) * (math.exp(-self.eta * h) if self.eta else 1.0)
+        x_s = combined(on_x, x_t, [held + line, -line][: len(past.values)], past.values)
+        std = sigma_s * math.sqrt(-math.expm1(-2 * self.eta * h)) if self.eta else 0.0
+        return (x_s.add_(noise(), alpha=float(std)) if std else x_s), past
