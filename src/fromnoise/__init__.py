@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fromnoise.denoiser import Denoiser, DenoiserLike
     from fromnoise.errors import FromnoiseError
     from fromnoise.exact import FiniteSet, GaussianMixture
+    from fromnoise.guidance import AutoGuided, Guided, Inpainted
     from fromnoise.metrics import evaluate
     from fromnoise.run import Run, load
     from fromnoise.sample import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         Euler,
         Heun,
         Multistep,
+        RePaint,
         Trajectory,
         UniPC,
         sample,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AutoGuided": "guidance",
     "CosineBeta": "schedule",
     "DDIM": "sample",
     "DDPM": "sample",
@@ -73,9 +76,12 @@ _HOME = {
     "FromBetas": "schedule",
     "FromnoiseError": "errors",
     "GaussianMixture": "exact",
+    "Guided": "guidance",
     "Heun": "sample",
+    "Inpainted": "guidance",
     "LinearBeta": "schedule",
     "Multistep": "sample",
+    "RePaint": "sample",
     "RectifiedFlow": "schedule",
     "Run": "run",
     "SDE": "sample",
@@ -97,6 +103,7 @@ _HOME = {
 _MODULES = ("data", "metrics", "nn", "plot", "process")
 
 __all__ = [
+    "AutoGuided",
     "CosineBeta",
     "DDIM",
     "DDPM",
@@ -111,9 +118,12 @@ __all__ = [
     "FromBetas",
     "FromnoiseError",
     "GaussianMixture",
+    "Guided",
     "Heun",
+    "Inpainted",
     "LinearBeta",
     "Multistep",
+    "RePaint",
     "RectifiedFlow",
     "Run",
     "SDE",

@@ -91,7 +91,7 @@ class Denoiser(nn.Module):
         self.scaling = scaling or Scaling()
         self._may_measure = scaling is None
         self.shape: tuple[int, ...] = tuple(network.shape)  # pyright: ignore[reportArgumentType] every network has one
-        classes = int(getattr(network, "classes", 0))
+        classes, self.cond_dim = int(getattr(network, "classes", 0)), int(getattr(network, "cond_dim", 0))
         self.label_names = tuple(label_names) or tuple(str(k) for k in range(classes))
         if len(self.label_names) != classes:
             raise InputError(f"{len(self.label_names)} label names were given for a network of {classes} classes")

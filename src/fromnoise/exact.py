@@ -210,6 +210,18 @@ class GaussianMixture:
 
         return law._by_rows(x_t.double(), alpha, sigma, cond, of)
 
+    def label_probs(self, x_t: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+        """Return p(label | x_t) for each label, `[B, classes]`: the best classifier there can be.
+
+        At alpha = 1 and sigma = 0 it judges clean samples; a finite set needs some noise to judge any but its own.
+        """
+        member = torch.nn.functional.one_hot(self._own_labels(), len(self.label_names)).to(self.flat)
+
+        def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
+            return self._log_joint(rows, alpha, sigma, labels).softmax(1) @ member
+
+        return self._by_rows(x_t, alpha, sigma, None, of)
+
     def draw_x0(self, x_t: Tensor, alpha: Level, sigma: Level, generator: torch.Generator) -> Tensor:
         """Draw x0 from p(x0 | x_t) exactly, `[B, *S]`. Round components only.
 

@@ -92,6 +92,31 @@ def test_a_labelled_run_is_conditional(run_cli, trained_shapes, tmp_path):
     assert run_cli("plot", trained_shapes, "samples", "-n", "90", "--out", tmp_path / "s.svg")[0] == 0
 
 
+def test_guidance_moves_samples_and_its_picture_says_how(run_cli, trained_shapes, tmp_path):
+    files = {}
+    for scale in ("1", "5"):
+        files[scale] = tmp_path / f"{scale}.npy"
+        code, _, _ = run_cli("sample", trained_shapes, "--label", "spiral", "--guidance", scale, "--out", files[scale])
+        assert code == 0
+    plain = tmp_path / "plain.npy"
+    assert run_cli("sample", trained_shapes, "--label", "spiral", "--out", plain)[0] == 0
+    np.testing.assert_array_equal(np.load(files["1"]), np.load(plain))
+    assert np.abs(np.load(files["5"]) - np.load(plain)).max() > 0.01
+    picture = tmp_path / "g.png"
+    code, out, _ = run_cli(
+        "plot", trained_shapes, "guidance", "--scales", "0,1,3", "-n", "200", "--out", picture, "--json"
+    )
+    assert code == 0
+    rows = json.loads(out)["scales"]
+    assert [row["scale"] for row in rows] == [0, 1, 3]
+    assert all(0 <= row["accuracy"] <= 1 and row["diversity"] > 0 for row in rows)
+    with Image.open(picture) as image:
+        assert image.size[0] > 800
+    code, out, _ = run_cli("plot", trained_shapes, "guidance", "-n", "100", "--label", "moons", "--out", picture)
+    assert code == 0
+    assert "class accuracy" in out
+
+
 def test_the_article_recipe_is_to_the_letter(run_cli, tmp_path):
     code, _, _ = run_cli(
         "train", "spiral", "--recipe", "article", "--steps", "5", "--no-report", "--out", tmp_path / "r"
@@ -304,6 +329,14 @@ def test_wrong_plots_and_evaluations_are_refused(run_cli, trained, trained_shape
     refused(run_cli("sample", trained_shapes, "--label", "-1"), ["out of range", "0 spiral, 1 circles, 2 moons"])
     refused(run_cli("sample", trained_shapes, "--label", "3"), "out of range")
     refused(run_cli("sample", trained_shapes, "--label", "circls"), "did you mean 'circles'")
+    refused(run_cli("sample", trained_shapes, "--guidance", "3"), ["--label", "spiral, circles, moons"])
+    refused(run_cli("sample", trained_shapes, "--guidance", "nan", "--label", "moons"), "finite")
+    refused(run_cli("sample", trained, "--guidance", "3"), "without labels")
+    refused(run_cli("sample", trained, "--sampler", "multistep", "--set", "order=9"), "order")
+    refused(run_cli("sample", trained, "--sampler", "multistep", "--set", "order=0"), "order")
+    refused(run_cli("plot", trained, "guidance"), "labels")
+    refused(run_cli("plot", trained_shapes, "guidance", "--scales", "1,two"), "--scales")
+    refused(run_cli("plot", trained_shapes, "guidance", "--label", "star"), "unknown label")
 
 
 def test_another_run_in_the_folder_is_refused_and_left_alone(run_cli, trained):

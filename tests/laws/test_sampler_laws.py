@@ -28,6 +28,7 @@ RULES = [
     fn.SDE(1),
     fn.SDE(2),
     fn.SDE(2, eta=0.5),
+    fn.RePaint(3),
 ]
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 each_rule = pytest.mark.parametrize("rule", RULES, ids=str)

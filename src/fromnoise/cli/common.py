@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from fromnoise.schedule import Schedule
 
 RunPath = Annotated[Path, typer.Argument(help="The run's folder, such as runs/spiral.", metavar="RUN")]
-SamplerName = Annotated[str, typer.Option(help="The sampler: multistep, ddim, ddpm, heun, unipc, ... (fromnoise info lists all).")]
+GuidanceScale = Annotated[
+    float | None, typer.Option(help="Classifier-free guidance towards --label: 1 none, above 1 tighter.")
+]
+SamplerName = Annotated[
+    str, typer.Option(help="The sampler: multistep, ddim, ddpm, heun, unipc, ... (fromnoise info lists all).")
+]
 StepsOption = Annotated[int | None, typer.Option(help="How many steps, one network evaluation each.")]
 Eta = Annotated[float | None, typer.Option(help="DDIM's noise: 0 none, 1 as DDPM.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value.", metavar="K=V")]
@@ -129,6 +134,21 @@ def put_on_path(run: Run, sampler: Sampler, schedule: str | None) -> DenoiserLik
     if path != own and schedule is None:
         say("note: ddpm and ddim walk the linear table of 1,000 steps; --schedule chooses another path")
     return run.denoiser.on(path)
+
+
+def guided(denoiser: DenoiserLike, scale: float | None, label: str | None) -> DenoiserLike:
+    """Return the denoiser, guided if a scale is given.
+
+    Raises:
+        InputError: if there is nothing to guide towards.
+    """
+    from fromnoise.guidance import Guided
+
+    if scale is None:
+        return denoiser
+    if denoiser.label_names and label is None:
+        raise InputError(f"--guidance needs a --label to go towards: {', '.join(denoiser.label_names)}")
+    return Guided(denoiser, scale)
 
 
 def _nothing(done: int, total: int) -> None:

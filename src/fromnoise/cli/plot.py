@@ -12,6 +12,7 @@ import typer
 
 from fromnoise.cli.common import (
     Eta,
+    GuidanceScale,
     Json,
     Plugin,
     RunPath,
@@ -19,11 +20,14 @@ from fromnoise.cli.common import (
     ScheduleOption,
     SetOption,
     StepsOption,
+    bar,
+    guided,
     load_plugins,
     make_sampler,
     put_on_path,
     result,
     save_figure,
+    text_table,
     whole_file,
 )  # fmt: skip
 from fromnoise.errors import InputError, UnknownName
@@ -45,16 +49,19 @@ class _Wish:
     n: int
     seed: int
     label: str | None
+    scales: tuple[float, ...]
 
 
 def plot(
     run: RunPath,
-    kind: Annotated[str, typer.Argument(help="samples, trajectory, dissolve, loss or schedule.")] = "samples",
+    kind: Annotated[str, typer.Argument(help="samples, trajectory, guidance, dissolve, loss or schedule.")] = "samples",
     out: Annotated[Path | None, typer.Option(help="The picture's file; default in the run.")] = None,
     n: Annotated[int, typer.Option("-n", help="How many points.")] = 2000,
     sampler: SamplerName = "multistep",
     steps: StepsOption = None,
     label: Annotated[str | None, typer.Option(help="Only of this label.")] = None,
+    guidance: GuidanceScale = None,
+    scales: Annotated[str, typer.Option(help="The guidance scales of `guidance`.")] = "0,1,3,5",
     seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
     eta: Eta = None,
     schedule: ScheduleOption = None,
@@ -72,18 +79,20 @@ def plot(
     trained = load(run)
     wish = _Wish(
         trained,
-        put_on_path(trained, rule, schedule),
+        guided(put_on_path(trained, rule, schedule), guidance, label),
         rule,
         rule.default_steps if steps is None else steps,
         n,
         seed,
         label,
+        _scales(scales),
     )
     path = out or run / (f"{kind}.gif" if kind == "trajectory" else f"{kind}.png")
     if kind == "trajectory" and path.suffix.lower() != ".gif":
         raise InputError(f"--out {path}: a trajectory's name must end in .gif")
-    _KINDS[kind](wish, path)
-    result({"kind": kind, "out": str(path)}, as_json, f"{path}")
+    more = _KINDS[kind](wish, path) or {}
+    lines = more.pop("lines", [])
+    result({"kind": kind, "out": str(path), **more}, as_json, "\n".join([*lines, str(path)]))
 
 
 def _samples(wish: _Wish, path: Path) -> None:
@@ -119,6 +128,36 @@ def _trajectory(wish: _Wish, path: Path) -> None:
         made = staging.with_suffix(".gif")
         pictures.animate_trajectory(way.x, way.times, sizes, made, title=wish.run.data.name)
         made.replace(staging)
+
+
+def _guidance(wish: _Wish, path: Path) -> dict[str, Any]:
+    from fromnoise import plot as pictures
+    from fromnoise.report import at_scales
+
+    run, names = wish.run, wish.denoiser.label_names
+    label = wish.label or (names[0] if names else "")
+    with bar("sampling") as progress:
+        found = at_scales(
+            run, wish.denoiser, label, wish.scales, sampler=wish.sampler, steps=wish.steps, n=wish.n, seed=wish.seed,
+            progress=progress,
+        )  # fmt: skip
+    panels = {f"{label}: data": run.data.only(label).x[: wish.n]}
+    panels.update({f"scale {a.scale:g}": a.samples for a in found})
+    captions = ["", *(f"accuracy {a.accuracy:.1%}, diversity {a.diversity:.2f}" for a in found)]
+    save_figure(pictures.side_by_side(panels, captions=captions), path)
+    rows = [{"scale": a.scale, "accuracy": a.accuracy, "diversity": a.diversity} for a in found]
+    shown = [
+        {"scale": f"{a.scale:g}", "class accuracy": f"{a.accuracy:.1%}", "diversity": f"{a.diversity:.3f}"}
+        for a in found
+    ]
+    return {"label": label, "scales": rows, "lines": [text_table(shown), ""]}
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--scales takes numbers with commas between them, such as 0,1,3,5, not {text!r}") from None
 
 
 def _dissolve(wish: _Wish, path: Path) -> None:
@@ -163,6 +202,7 @@ def _schedule(wish: _Wish, path: Path) -> None:
 _KINDS: dict[str, Callable[[_Wish, Path], Any]] = {
     "samples": _samples,
     "trajectory": _trajectory,
+    "guidance": _guidance,
     "dissolve": _dissolve,
     "loss": _loss,
     "schedule": _schedule,

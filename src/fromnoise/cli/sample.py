@@ -12,6 +12,7 @@ import typer
 from fromnoise.cli.common import (
     Device,
     Eta,
+    GuidanceScale,
     Json,
     Plugin,
     Precision,
@@ -23,6 +24,7 @@ from fromnoise.cli.common import (
     bar,
     check_device,
     check_precision,
+    guided,
     load_plugins,
     make_sampler,
     put_on_path,
@@ -41,6 +43,7 @@ def sample(
     sampler: SamplerName = "multistep",
     steps: StepsOption = None,
     label: Annotated[str | None, typer.Option(help="Only of this label, by name or number.")] = None,
+    guidance: GuidanceScale = None,
     seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Where to: .csv, .npy or a picture (.png, .svg, .pdf); default in the run.")
@@ -63,8 +66,8 @@ def sample(
     steps = rule.default_steps if steps is None else steps
     trained = load(run, weights=weights)
     trained.denoiser.to(check_device(device))
-    denoiser = put_on_path(trained, rule, schedule)
-    out = out or run / "samples" / f"{samplers.settings(rule)['name']}-{steps}-seed{seed}.csv"
+    denoiser = guided(put_on_path(trained, rule, schedule), guidance, label)
+    out = out or run / "samples" / (_name(samplers.settings(rule)["name"], steps, label, guidance, seed) + ".csv")
     kind = out.suffix.lower()
     if kind not in (".csv", ".npy", ".png", ".svg", ".pdf"):
         raise InputError(f"--out {out}: the name must end in .csv, .npy, .png, .svg or .pdf")
@@ -78,9 +81,15 @@ def sample(
     seconds = time.perf_counter() - began
     data: dict[str, Any] = {
         "out": str(out), "n": n, "sampler": samplers.settings(rule), "steps": steps, "seed": seed,
-        "label": label, "seconds": round(seconds, 3),
+        "label": label, "guidance": guidance, "seconds": round(seconds, 3),
     }  # fmt: skip
     result(data, as_json, f"{out}: {n:,} samples by {sampler} in {steps} steps, {seconds:.2f} s")
+
+
+def _name(sampler: str, steps: int, label: str | None, guidance: float | None, seed: int) -> str:
+    """Return a file's name that says how its samples were made."""
+    parts = [sampler, str(steps), *([label] if label else []), *([f"guidance{guidance:g}"] if guidance else [])]
+    return "-".join([*parts, f"seed{seed}"])
 
 
 def _write(parts: Iterable[Tensor], n: int, shape: tuple[int, ...], out: Path) -> None:

@@ -68,6 +68,12 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
     return math.sqrt(max(square, 0.0))  # rounding alone can make it negative
 
 
+def diversity(samples: Tensor, data: Tensor) -> float:
+    """Return the mean distance between two samples, in units of that between two of the data: 1 is as varied."""
+    a, b = _flat(samples), _flat(data)
+    return _mean_distance(a, a) * len(a) / max(len(a) - 1, 1) / (_mean_distance(b, b) * len(b) / max(len(b) - 1, 1))
+
+
 def _mean_distance(a: Tensor, b: Tensor) -> float:
     rows = max(1, 4_000_000 // len(b))
     return sum(float(torch.cdist(part, b).sum()) for part in a.split(rows)) / (len(a) * len(b))

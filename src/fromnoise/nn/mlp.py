@@ -82,7 +82,7 @@ class MLP(Network):
         cond_dim: Count = 0,
     ) -> None:
         super().__init__()
-        self.shape, self.classes, self.residual = (dim,), classes, residual
+        self.shape, self.classes, self.cond_dim, self.residual = (dim,), classes, cond_dim, residual
         self._act, self._act_in_place = _ACTIVATIONS[activation]
         self.features = FourierFeatures(dim, fourier, fourier_scale) if fourier else None
         self.embed = SinusoidalEmbedding(time_dim)

@@ -17,10 +17,12 @@ class Network(nn.Module):
     Attributes:
         shape: the shape S of one sample.
         classes: how many labels it knows; 0 for none.
+        cond_dim: the length of its condition vectors; 0 for none.
     """
 
     shape: tuple[int, ...]
     classes: int = 0
+    cond_dim: int = 0
 
     def forward(self, x: Tensor, told: float | Tensor, cond: Tensor | None = None) -> Tensor:
         """Return the output for x `[B, *S]`.

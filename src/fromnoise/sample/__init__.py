@@ -6,6 +6,7 @@ from fromnoise.sample.dpm_solver import DPMSolver, DPMSolverSinglestep, UniPC
 from fromnoise.sample.heun import Euler, Heun
 from fromnoise.sample.loop import Trajectory, sample, sample_chunks, trajectory, walk
 from fromnoise.sample.multistep import Multistep
+from fromnoise.sample.repaint import RePaint
 from fromnoise.sample.sampler import Sampler, samplers
 from fromnoise.sample.sde import SDE
 
@@ -17,6 +18,7 @@ __all__ = [
     "Euler",
     "Heun",
     "Multistep",
+    "RePaint",
     "SDE",
     "Sampler",
     "Trajectory",

@@ -1,0 +1,192 @@
+import math
+
+import pytest
+import torch
+
+import fromnoise as fn
+from fromnoise.errors import InputError, LabelError
+
+SHAPES = fn.data.labelled(spiral=fn.data.spiral(60), circles=fn.data.circles(60), moons=fn.data.moons(60))
+SCHEDULE = fn.CosineBeta()
+
+
+class Watched:
+    """A denoiser that keeps the shapes of what it was asked."""
+
+    def __init__(self, base):
+        self.base, self.asked = base, []
+        for name in ("schedule", "shape", "sigma_data", "scaling", "label_names", "device"):
+            setattr(self, name, getattr(base, name))
+
+    def __call__(self, x_t, t, cond=None):
+        self.asked.append((len(x_t), None if cond is None else tuple(cond.shape)))
+        return self.base(x_t, t, cond)
+
+    def on(self, schedule):
+        return Watched(self.base.on(schedule))
+
+
+def exact():
+    return fn.GaussianMixture(SHAPES.x.double(), 0.1, labels=SHAPES.labels, label_names=SHAPES.label_names).denoiser(
+        SCHEDULE
+    )
+
+
+def network():
+    torch.manual_seed(0)
+    return fn.Denoiser(fn.nn.MLP(2, 32, classes=3), SCHEDULE, "v", label_names=SHAPES.label_names).requires_grad_(False)
+
+
+def points(n=50):
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("base", [exact, network], ids=["exact", "network"])
+@pytest.mark.parametrize("cond", [torch.tensor(1), torch.arange(50) % 3], ids=["one label", "one each"])
+def test_scale_one_is_the_conditional_model_bit_for_bit_in_one_evaluation(base, cond):
+    watched, x = Watched(base()), points()
+    assert torch.equal(fn.Guided(watched, 1.0)(x, 0.4, cond), base()(x, 0.4, cond))
+    assert watched.asked == [(50, tuple(cond.shape))]
+    a = fn.sample(fn.Guided(base(), 1.0), 20, cond="moons", steps=5)
+    assert torch.equal(a, fn.sample(base(), 20, cond="moons", steps=5))
+
+
+def test_scale_zero_is_the_unconditional_model_in_one_evaluation():
+    watched, x = Watched(network()), points()
+    assert torch.equal(fn.Guided(watched, 0.0)(x, 0.4, torch.tensor(1)), network()(x, 0.4))
+    assert watched.asked == [(50, None)]
+
+
+@pytest.mark.parametrize("base", [exact, network], ids=["exact", "network"])
+@pytest.mark.parametrize("t", [0.4, torch.tensor(0.4), torch.linspace(0.1, 0.9, 50)], ids=["float", "[]", "[B]"])
+def test_other_scales_are_the_formula_in_one_batch_of_twice_the_rows(base, t):
+    plain, watched, x, cond = base(), Watched(base()), points(), torch.arange(50) % 3
+    for scale in (-1.0, 0.5, 3.0):
+        watched.asked.clear()
+        without, with_cond = plain(x, t), plain(x, t, cond)
+        expected = without + scale * (with_cond - without)
+        torch.testing.assert_close(fn.Guided(watched, scale)(x, t, cond), expected, rtol=1e-4, atol=1e-4)
+        assert watched.asked == [(100, (100,))]
+
+
+def test_guiding_x0_is_guiding_eps():
+    plain, x, cond, scale = exact(), points().double(), torch.tensor(2), 2.5
+    alpha, sigma = SCHEDULE.scales(0.3)
+
+    def eps(x0_hat):
+        return (x - alpha * x0_hat) / sigma
+
+    guided_eps = eps(plain(x, 0.3)) + scale * (eps(plain(x, 0.3, cond)) - eps(plain(x, 0.3)))
+    torch.testing.assert_close(eps(fn.Guided(plain, scale)(x, 0.3, cond)), guided_eps)
+
+
+def test_a_negative_label_takes_the_place_of_none():
+    plain, x = exact(), points().double()
+    moons, circles = plain(x, 0.5, torch.tensor(2)), plain(x, 0.5, torch.tensor(1))
+    away = fn.Guided(plain, 2.0, negative="circles")
+    torch.testing.assert_close(away(x, 0.5, torch.tensor(2)), circles + 2 * (moons - circles))
+    torch.testing.assert_close(fn.Guided(plain, 0.0, negative="circles")(x, 0.5, torch.tensor(2)), circles)
+
+
+def test_outside_the_interval_it_is_the_conditional_model():
+    plain, x, cond = exact(), points().double(), torch.tensor(0)
+    limited, full = fn.Guided(plain, 4.0, interval=(0.2, 1.0)), fn.Guided(plain, 4.0)
+    for level, inside in ((0.1, False), (0.5, True), (3.0, False)):
+        t = float(SCHEDULE.time_of_level(level))
+        assert torch.equal(limited(x, t, cond), (full if inside else plain)(x, t, cond))
+    each = torch.tensor([float(SCHEDULE.time_of_level(level)) for level in (0.1, 0.5)]).repeat(25).double()
+    torch.testing.assert_close(limited(x, each, cond)[1::2], full(x[1::2], each[1::2], cond), rtol=1e-9, atol=1e-9)
+
+
+def test_rescaling_puts_the_standard_deviation_back():
+    torch.manual_seed(0)
+    data = fn.Dataset(torch.randn(40, 3, 4, 4), labels=torch.arange(40) % 2, label_names=("a", "b"))
+    plain = fn.FiniteSet(data.x.double(), data.labels, data.label_names).denoiser(SCHEDULE)
+    x, cond = torch.randn(5, 3, 4, 4).double(), torch.tensor(1)
+    full, part = (fn.Guided(plain, 5.0, rescale=r)(x, 0.9, cond) for r in (1.0, 0.0))
+    std = plain(x, 0.9, cond).std((1, 2, 3))
+    torch.testing.assert_close(full.std((1, 2, 3)), std)
+    half = fn.Guided(plain, 5.0, rescale=0.5)(x, 0.9, cond)
+    torch.testing.assert_close(half, (full + part) / 2)
+
+
+def test_guidance_tightens_samples_of_an_exact_model():
+    law = exact().law
+    right = []
+    for scale in (0.0, 1.0, 4.0):
+        x = fn.sample(fn.Guided(exact(), scale), 600, cond="moons", steps=30, dtype=torch.float64)
+        right.append(float((law.label_probs(x).argmax(1) == 2).double().mean()))
+    assert right[0] < right[1] <= right[2]
+    assert right[0] < 0.6
+    assert right[2] > 0.97
+
+
+def test_condition_vectors_are_guided_against_none():
+    torch.manual_seed(0)
+    plain = fn.Denoiser(fn.nn.MLP(2, 16, cond_dim=5), SCHEDULE, "v").requires_grad_(False)
+    x, cond = points(), torch.randn(5)
+    without, with_cond = plain(x, 0.5), plain(x, 0.5, cond)
+    torch.testing.assert_close(fn.Guided(plain, 3.0)(x, 0.5, cond), without + 3 * (with_cond - without))
+
+
+def test_a_guided_model_moves_to_another_path_and_back():
+    base = fn.FiniteSet(SHAPES.x.double(), SHAPES.labels, SHAPES.label_names).denoiser(fn.EDM())
+    guided = fn.Guided(base, 3.0, interval=(0.1, 2.0), negative="moons")
+    there = guided.on(fn.RectifiedFlow())
+    x, t = points().double(), 0.4
+    level = fn.RectifiedFlow().noise_level(t)
+    own = float(fn.EDM().time_of_level(level))
+    a = there(x, t, torch.tensor(0))
+    torch.testing.assert_close(a, guided(x / fn.RectifiedFlow().alpha(t), own, torch.tensor(0)), rtol=1e-6, atol=1e-6)
+    assert guided.on(fn.EDM()) is guided
+
+
+def test_autoguidance_goes_past_the_good_model_from_the_weak_one():
+    good, weak = (
+        exact(),
+        fn.GaussianMixture(SHAPES.x.double(), 0.5, labels=SHAPES.labels, label_names=SHAPES.label_names).denoiser(
+            SCHEDULE
+        ),
+    )
+    x = points().double()
+    expected = weak(x, 0.5) + 2 * (good(x, 0.5) - weak(x, 0.5))
+    torch.testing.assert_close(fn.AutoGuided(good, weak, 2.0)(x, 0.5), expected)
+    assert torch.equal(fn.AutoGuided(good, weak, 1.0)(x, 0.5), good(x, 0.5))
+    limited = fn.AutoGuided(good, weak, 2.0, interval=(0.0, 1e-3))
+    assert torch.equal(limited(x, 0.5), good(x, 0.5))
+
+
+def test_inpainting_keeps_what_is_known_and_completes_it_on_the_data():
+    spiral = fn.data.spiral(2000)
+    denoiser = fn.GaussianMixture(spiral.x.double(), 0.02).denoiser(fn.EDM())
+    near = spiral.x[(spiral.x[:, 0] - 0.5).abs() < 0.05, 1].double()
+    off = {}
+    for times in (1, 20):
+        x = fn.sample(
+            fn.Inpainted(denoiser, [0.5, 0.0], [True, False]), 400, sampler=fn.RePaint(times), steps=50,
+            dtype=torch.float64,
+        )  # fmt: skip
+        assert torch.allclose(x[:, 0], torch.tensor(0.5).double(), atol=1e-6)
+        off[times] = float(((x[:, 1:] - near).abs().amin(1) > 0.1).double().mean())  # between the arms
+    assert off[20] < 0.03
+    assert off[1] > 0.2
+    assert len(torch.unique((x[:, 1] * 2).round())) >= 4  # on every arm that crosses x = 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: fn.Guided(fn.FiniteSet(SHAPES.x).denoiser(SCHEDULE), 2.0), InputError, "without labels"),
+        (lambda: fn.Guided(exact(), math.nan), InputError, "finite"),
+        (lambda: fn.Guided(exact(), 2.0, negative="stars"), LabelError, "stars"),
+        (lambda: fn.Guided(exact(), 2.0, rescale=2), InputError, "rescale"),
+        (lambda: fn.Guided(exact(), 2.0, interval=(2, 1)), InputError, "interval"),
+        (lambda: fn.AutoGuided(exact(), fn.FiniteSet(SHAPES.x).denoiser(SCHEDULE), 2.0), InputError, "labels"),
+        (lambda: fn.Inpainted(exact(), [0.0], [True]), InputError, "shape"),
+        (lambda: fn.Inpainted(exact(), [0.0, 0.0], [True, True]), InputError, "mask"),
+        (lambda: fn.Inpainted(exact(), [math.nan, 0.0], [True, False]), InputError, "NaN"),
+    ],
+)
+def test_wrong_settings_are_refused(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
