@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from fromnoise import data, metrics, nn, plot, process
     from fromnoise.data import Dataset
     from fromnoise.denoiser import Denoiser, DenoiserLike
+    from fromnoise.dynamics import Flow, ForwardSDE, ReverseSDE
     from fromnoise.errors import FromnoiseError
     from fromnoise.exact import FiniteSet, GaussianMixture
     from fromnoise.guidance import AutoGuided, Guided, Inpainted
+    from fromnoise.likelihood import elbo, log_likelihood
     from fromnoise.metrics import evaluate
     from fromnoise.run import Run, load
     from fromnoise.sample import (
@@ -73,6 +75,8 @@ _HOME = {
     "EDM": "schedule",
     "Euler": "sample",
     "FiniteSet": "exact",
+    "Flow": "dynamics",
+    "ForwardSDE": "dynamics",
     "FromBetas": "schedule",
     "FromnoiseError": "errors",
     "GaussianMixture": "exact",
@@ -83,6 +87,7 @@ _HOME = {
     "Multistep": "sample",
     "RePaint": "sample",
     "RectifiedFlow": "schedule",
+    "ReverseSDE": "dynamics",
     "Run": "run",
     "SDE": "sample",
     "SigmoidBeta": "schedule",
@@ -91,9 +96,11 @@ _HOME = {
     "Trig": "schedule",
     "UniPC": "sample",
     "VP": "schedule",
+    "elbo": "likelihood",
     "evaluate": "metrics",
     "fit": "train",
     "load": "run",
+    "log_likelihood": "likelihood",
     "loss_floor": "train",
     "sample": "sample",
     "sample_chunks": "sample",
@@ -115,6 +122,8 @@ __all__ = [
     "EDM",
     "Euler",
     "FiniteSet",
+    "Flow",
+    "ForwardSDE",
     "FromBetas",
     "FromnoiseError",
     "GaussianMixture",
@@ -125,6 +134,7 @@ __all__ = [
     "Multistep",
     "RePaint",
     "RectifiedFlow",
+    "ReverseSDE",
     "Run",
     "SDE",
     "SigmoidBeta",
@@ -134,9 +144,11 @@ __all__ = [
     "UniPC",
     "VP",
     "data",
+    "elbo",
     "evaluate",
     "fit",
     "load",
+    "log_likelihood",
     "loss_floor",
     "metrics",
     "nn",

@@ -154,12 +154,15 @@ class Denoiser(nn.Module):
         return expand_to(self.prediction.input_scale(*scales), x_t) * x_t if self._rescales else x_t
 
     def say(self, x: Batch, told: Any, cond: Cond = None) -> Batch:
-        """Return the network's own output for its own input, and for what it is told of the time."""
+        """Return the network's own output for its own input, and for what it is told of the time, in x's precision."""
+        dtype = x.dtype
+        if dtype == torch.float64:  # the arithmetic around the network may be finer than the network's own
+            x = x.to(next(self.network.parameters()).dtype)
         if isinstance(told, Tensor):
             told = told.to(x)
         elif not isinstance(self.network, Network):  # a module of another kind expects a tensor
             told = torch.full((), told, dtype=x.dtype, device=x.device)
-        return self.network(x, told, cond).to(x.dtype)
+        return self.network(x, told, cond).to(dtype)
 
     def forward(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
         """Return x0_hat `[B, *S]`."""

@@ -11,6 +11,7 @@
     |   |-- ConfigChanged                a run is resumed with another configuration
     |   |-- FormatTooNew                 written by a newer fromnoise
     |   `-- CheckpointDamaged            truncated, edited, or not what the configuration says
+    |-- NotConverged                     an ODE could not be solved to its tolerance; the command line exits with 3
     `-- Diverged                         training met a NaN or an infinity; the command line exits with 3
 
 A message says what was expected, what came, and what to do, in one line.
@@ -48,6 +49,10 @@ class ConfigError(InputError):
 
 class LabelError(InputError):
     """A label that the data or the model does not have."""
+
+
+class NotConverged(FromnoiseError):
+    """An ODE could not be solved to its tolerance."""
 
 
 class RunExists(InputError):

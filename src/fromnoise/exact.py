@@ -88,6 +88,7 @@ class GaussianMixture:
         self.labels = labels
         self.label_names = tuple(label_names)
         self.note = note
+        self._others: dict[torch.dtype, GaussianMixture] = {}
 
     # -- the law itself ------------------------------------------------------------------------------------------
 
@@ -98,13 +99,13 @@ class GaussianMixture:
             InputError: for a finite set, which has no density; ask its `noised` law.
         """
         self._needs_density()
-        law, cond = self._given(cond)
+        law, cond = self._given(cond, x)
         return law._by_rows(x, 1.0, 0.0, cond, lambda rows, a, s, c: law._log_joint(rows, a, s, c).logsumexp(1))
 
     def score(self, x: Tensor, cond: Cond = None) -> Tensor:
         """Return grad log p(x | cond), `[B, *S]`. Raises as `log_prob` does."""
         self._needs_density()
-        law, cond = self._given(cond)
+        law, cond = self._given(cond, x)
 
         def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
             r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
@@ -152,6 +153,7 @@ class GaussianMixture:
         law.variances = None if self.variances is None else self.variances[keep]
         law.axes = None if self.axes is None else (self.axes[0][keep], self.axes[1][keep])
         law.labels, law.label_names = None, ()
+        law._others = {}
         return law
 
     # -- under noise ---------------------------------------------------------------------------------------------
@@ -179,7 +181,7 @@ class GaussianMixture:
 
     def posterior_mean(self, x_t: Tensor, alpha: Level, sigma: Level, cond: Cond = None) -> Tensor:
         """Return E[x0 | x_t, cond], `[B, *S]`; alpha and sigma are floats, `[]` or `[B]`."""
-        law, cond = self._given(cond)
+        law, cond = self._given(cond, x_t)
 
         def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
             r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
@@ -196,7 +198,7 @@ class GaussianMixture:
 
     def posterior_variance(self, x_t: Tensor, alpha: Level, sigma: Level, cond: Cond = None) -> Tensor:
         """Return E|x0 - E[x0 | x_t]|^2 given x_t, averaged over coordinates, `[B]` float64. Round components only."""
-        law, cond = self._given(cond)
+        law, cond = self._given(cond, x_t)
         m, variances = law.flat.double(), law._round_variances().double()
 
         def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
@@ -215,12 +217,13 @@ class GaussianMixture:
 
         At alpha = 1 and sigma = 0 it judges clean samples; a finite set needs some noise to judge any but its own.
         """
-        member = torch.nn.functional.one_hot(self._own_labels(), len(self.label_names)).to(self.flat)
+        law, _ = self._given(None, x_t)
+        member = torch.nn.functional.one_hot(self._own_labels(), len(self.label_names)).to(law.flat)
 
         def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
-            return self._log_joint(rows, alpha, sigma, labels).softmax(1) @ member
+            return law._log_joint(rows, alpha, sigma, labels).softmax(1) @ member
 
-        return self._by_rows(x_t, alpha, sigma, None, of)
+        return law._by_rows(x_t, alpha, sigma, None, of)
 
     def draw_x0(self, x_t: Tensor, alpha: Level, sigma: Level, generator: torch.Generator) -> Tensor:
         """Draw x0 from p(x0 | x_t) exactly, `[B, *S]`. Round components only.
@@ -296,8 +299,11 @@ class GaussianMixture:
             answers.append(of(rows[part], a, s, None if cond is None else cond[part]))
         return torch.cat(answers).to(torch.promote_types(x.dtype, torch.float32))
 
-    def _given(self, cond: Cond) -> tuple[GaussianMixture, Cond]:
-        """Return the law under a label that all rows share, or this law and the rows' labels."""
+    def _given(self, cond: Cond, x: Tensor) -> tuple[GaussianMixture, Cond]:
+        """Return the law under a label that all rows share, or the law and the rows' labels; as precise as x is."""
+        dtype = torch.promote_types(x.dtype, self.flat.dtype)
+        if dtype != self.flat.dtype:
+            return self._in(dtype)._given(cond, x)
         if cond is None:
             return self, None
         if cond.is_floating_point():
@@ -306,6 +312,17 @@ class GaussianMixture:
         if cond.dim() == 1:
             return self, cond.to(own.device)
         return (self.only(int(cond)), None) if int(cond) < len(self.label_names) else (self, None)
+
+    def _in(self, dtype: torch.dtype) -> GaussianMixture:
+        """Return this law in another precision."""
+        if dtype not in self._others:
+            law = copy.copy(self)
+            law.means, law.flat, law.log_weights = (v.to(dtype) for v in (self.means, self.flat, self.log_weights))
+            law.variances = None if self.variances is None else self.variances.to(dtype)
+            law.axes = None if self.axes is None else (self.axes[0].to(dtype), self.axes[1].to(dtype))
+            law._others = {}
+            self._others[dtype] = law
+        return self._others[dtype]
 
     def _eigen(self) -> tuple[Tensor, Tensor]:
         assert self.axes is not None

@@ -117,6 +117,22 @@ def test_guidance_moves_samples_and_its_picture_says_how(run_cli, trained_shapes
     assert "class accuracy" in out
 
 
+def test_the_likelihood_stands_beside_the_truths(run_cli, trained, tmp_path):
+    run = tmp_path / "endless"  # data whose distribution is known, as 20,000 are more than a finite set is taken of
+    assert run_cli("train", "spiral", "--out", run, "--steps", "200", "--no-report", "-n", "20000")[0] == 0
+    code, out, _ = run_cli("evaluate", run, "-n", "200", "--pairs", "2", "--no-exact", "--elbo", "--json")
+    assert code == 0
+    found = json.loads(out)["likelihood"]
+    assert found["nats"] + 4 * found["error"] > found["truth_nats"]
+    assert found["exact_nats"] > found["truth_nats"] - 0.2
+    assert found["nats"] == pytest.approx(found["prior"] + found["steps"] + found["reconstruction"] + found["units"])
+    code, out, _ = run_cli("plot", trained, "elbo", "-n", "200", "--out", tmp_path / "elbo.png")
+    assert code == 0
+    assert "reconstruction" in out
+    with Image.open(tmp_path / "elbo.png") as image:
+        assert image.size[0] > 400
+
+
 def test_the_article_recipe_is_to_the_letter(run_cli, tmp_path):
     code, _, _ = run_cli(
         "train", "spiral", "--recipe", "article", "--steps", "5", "--no-report", "--out", tmp_path / "r"

@@ -17,6 +17,8 @@ from diffusers import (
 import fromnoise as fn
 from fromnoise.sample import walk
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of numpy, within diffusers
+
 MOST, RMS = 2e-4, 2e-5
 ROWS = 64
 TABLE = {

@@ -40,6 +40,7 @@ def evaluate(
     schedule: ScheduleOption = None,
     set_: SetOption = None,
     exact: Annotated[bool, typer.Option(help="Also measure the exact denoiser with the same sampler.")] = True,
+    elbo: Annotated[bool, typer.Option("--elbo", help="Also the likelihood: the ELBO's terms, and the ODE's.")] = False,
     device: Device = "cpu",
     plugin: Plugin = None,
     as_json: Json = False,
@@ -47,7 +48,7 @@ def evaluate(
     """Measure samples: distances to the data beside the floor of two fresh draws, the exact denoiser's beside them."""
     from fromnoise import metrics
     from fromnoise.data import Dataset
-    from fromnoise.report import Assessor
+    from fromnoise.report import Assessor, likelihood_of
     from fromnoise.run import load
     from fromnoise.sample import sample
     from fromnoise.train.loss import floor_of
@@ -85,6 +86,11 @@ def evaluate(
             f"2-Wasserstein ratio with little noise: {best.ratio:.3f}, with the exact denoiser {best.exact_ratio:.3f} "
             "(1 is perfect; the difference is the model's share of the error)",
         ]
+    if elbo:
+        with bar("ELBO") as progress:
+            likelihood = likelihood_of(trained, n=n, seed=seed, progress=progress)
+        out["likelihood"] = likelihood.row()
+        lines += ["", *likelihood.lines()]
     floor = floor_of(trained.denoiser, trained.data, trained.config.train)
     value = trained.folder.loss() if trained.folder else None
     if value is not None:

@@ -20,7 +20,7 @@ from fromnoise.cli.plot import plot
 from fromnoise.cli.sample import sample
 from fromnoise.cli.schedule import schedule
 from fromnoise.cli.train import train
-from fromnoise.errors import Diverged, InputError, RunError
+from fromnoise.errors import Diverged, InputError, NotConverged, RunError
 
 _UsageError: Any = typer.BadParameter.__mro__[2]
 """Base of what typer raises for a wrong command line (click's ClickException)."""
@@ -63,11 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             return _run(given)
-    except (InputError, RunError, Diverged) as error:
+    except (InputError, RunError, Diverged, NotConverged) as error:
         if debug:
             raise
         _say(f"error: {' '.join(str(error).split())}")
-        return 3 if isinstance(error, Diverged) else 2
+        return 3 if isinstance(error, (Diverged, NotConverged)) else 2
     except KeyboardInterrupt as stop:
         _say(str(stop) or "stopped")
         return 130

@@ -54,7 +54,9 @@ class _Wish:
 
 def plot(
     run: RunPath,
-    kind: Annotated[str, typer.Argument(help="samples, trajectory, guidance, dissolve, loss or schedule.")] = "samples",
+    kind: Annotated[
+        str, typer.Argument(help="samples, trajectory, guidance, dissolve, elbo, loss or schedule.")
+    ] = "samples",
     out: Annotated[Path | None, typer.Option(help="The picture's file; default in the run.")] = None,
     n: Annotated[int, typer.Option("-n", help="How many points.")] = 2000,
     sampler: SamplerName = "multistep",
@@ -175,6 +177,19 @@ def _dissolve(wish: _Wish, path: Path) -> None:
     save_figure(pictures.dissolve(x0, alphas, sigmas, times, eps), path)
 
 
+def _elbo(wish: _Wish, path: Path) -> dict[str, Any]:
+    from fromnoise import plot as pictures
+    from fromnoise.likelihood import elbo
+
+    run = wish.run
+    data = run.data.fresh(wish.n, seed=wish.seed + 1) if run.data.law is not None else run.data
+    with bar("ELBO") as progress:
+        bound = elbo(wish.denoiser, data, seed=wish.seed, progress=progress)
+    levels = [float(wish.denoiser.schedule.log_snr(t)) for t in bound.times[:-1]]
+    save_figure(pictures.elbo(levels, [*bound.steps, bound.reconstruction], bound.simple), path)
+    return {"nats": bound.nats, "bits_per_dim": bound.bits_per_dim, "lines": [str(bound), ""]}
+
+
 def _loss(wish: _Wish, path: Path) -> None:
     from fromnoise import plot as pictures
     from fromnoise.train.loss import floor_of
@@ -204,6 +219,7 @@ _KINDS: dict[str, Callable[[_Wish, Path], Any]] = {
     "trajectory": _trajectory,
     "guidance": _guidance,
     "dissolve": _dissolve,
+    "elbo": _elbo,
     "loss": _loss,
     "schedule": _schedule,
 }

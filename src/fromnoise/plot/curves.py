@@ -41,6 +41,33 @@ def loss(steps: Sequence[int], losses: Sequence[float], *, floor: float | None =
     return figure
 
 
+def elbo(log_snrs: Sequence[float], terms: Sequence[float], simple: Sequence[float]) -> Figure:
+    """Draw where in the noise the bound is made, and where the simple loss looks instead.
+
+    Each curve is a density over log SNR: what lies below it adds up to 1.
+
+    Args:
+        log_snrs: at the start of each step, the noisiest first.
+        terms: each step's share of the bound, in any unit; the last is the reconstruction's and left out.
+        simple: each step's share of the simple loss.
+    """
+    at = np.clip(np.asarray(log_snrs, dtype=float), -25, 25)
+    widths = np.abs(np.diff(at)) + 1e-12
+    with styled():
+        figure, (axes,) = new_figure(1, width=6.4, height=3.6)
+        for k, (name, values) in enumerate((("ELBO", terms), ("simple loss", simple))):
+            share = np.clip(np.asarray(values, dtype=float)[: len(widths)], 0, None)
+            share = share / max(share.sum(), 1e-300)
+            count = min(40, len(widths))
+            edges = np.linspace(at.min(), at.max(), count + 1)
+            heights = np.histogram((at[:-1] + at[1:]) / 2, edges, weights=share)[0] / np.diff(edges)
+            axes.stairs(heights, edges, color=PALETTE[k], label=name, linewidth=1.6)
+            axes.stairs(heights, edges, color=PALETTE[k], alpha=0.15, fill=True)
+        axes.set(xlabel="log SNR (noise to the left, data to the right)", ylabel="share", ylim=(0, None))
+        axes.legend(loc="upper left")
+    return figure
+
+
 def schedules(curves: Mapping[str, tuple[Any, Any, Any]]) -> Figure:
     """Draw log SNR and alpha, sigma over time for several schedules.
 

@@ -1,0 +1,225 @@
+"""Likelihood: the ELBO term by term, and the exact log-likelihood of the probability-flow ODE.
+
+The sampler's chain from t_T = 1 down a grid to t_0 = 0 is a model with latent variables, so -log p(x0) is at most
+(Ho et al. 2020, eq. 5; Kingma et al. 2021, eq. 11-13)
+
+    prior            KL(q(x_1 | x0) || N(0, sigma(1)^2))          = alpha(1)^2 |x0|^2/(2 sigma(1)^2)
+    step i, s < t    E KL(q(x_s | x_t, x0) || p(x_s | x_t))       = (snr(s) - snr(t))/2 E|x0 - x0_hat|^2
+    reconstruction   E -log p(x0 | x at the first grid time t_1),   p = N(x0_hat, sigma(t_1)^2)
+
+for the "small" variance, the posterior's own. With "large", that of q(x_t | x_s), larger by 1/rho, a step costs
+
+    d/2 (rho - 1 - log rho) + rho (snr(s) - snr(t))/2 E|x0 - x0_hat|^2.
+
+All of it is in nats for a whole sample; bits a dimension divide by d log 2. Densities are those of the data in their
+own units: scaling by std adds log std for each coordinate. The bound holds for every grid; the default is a
+table's own, and for a continuous schedule one that is even in the logarithm of the noise level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fromnoise.arrays import Cond
+from fromnoise.data.dataset import Dataset
+from fromnoise.denoiser import DenoiserLike
+from fromnoise.dynamics import Flow, Trace
+from fromnoise.errors import InputError, whole_number
+from fromnoise.rng import stream
+from fromnoise.schedule import Schedule, TableSchedule
+
+Variance = Literal["small", "large"]
+
+
+@dataclass(frozen=True)
+class ELBO:
+    """A bound on the mean negative log-likelihood, in nats for a sample, split into its terms.
+
+    Attributes:
+        prior: what remains of the data at t = 1.
+        steps: each step's term, the noisiest first.
+        reconstruction: the last step's.
+        units: what the data's own units add, log std for each coordinate.
+        error: the standard error of `nats`.
+        times: the grid, from 1 to 0.
+        simple: each step's share of the simple loss, E|eps - eps_hat|^2, the noisiest first.
+        dimension: coordinates of a sample.
+    """
+
+    prior: float
+    steps: tuple[float, ...]
+    reconstruction: float
+    units: float
+    error: float
+    times: tuple[float, ...]
+    simple: tuple[float, ...]
+    dimension: int
+
+    @property
+    def nats(self) -> float:
+        """Return the bound, -ELBO, in nats for a sample."""
+        return self.prior + sum(self.steps) + self.reconstruction + self.units
+
+    @property
+    def bits_per_dim(self) -> float:
+        """Return the bound in bits for a coordinate."""
+        return self.nats / (self.dimension * math.log(2))
+
+    def __str__(self) -> str:
+        bits = 1 / (self.dimension * math.log(2))
+        rows = (
+            ("prior", self.prior),
+            (f"{len(self.steps)} steps", sum(self.steps)),
+            ("reconstruction", self.reconstruction),
+            ("the data's units", self.units),
+            ("-ELBO", self.nats),
+        )
+        head = f"{'':<18}{'nats':>10}{'bits/dim':>10}"
+        lines = [f"{name:<18}{value:10.4f}{value * bits:10.4f}" for name, value in rows]
+        return "\n".join([head, *lines[:-1], f"{lines[-1]}  +- {self.error:.4f} nats"])
+
+
+def elbo(
+    denoiser: DenoiserLike,
+    data: Dataset | Tensor,
+    *,
+    steps: int | None = None,
+    grid: Sequence[float] | None = None,
+    variance: Variance = "small",
+    draws: int = 256,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> ELBO:
+    """Return the ELBO of data under a denoiser's sampling chain.
+
+    Args:
+        denoiser: in whose chain.
+        data: in their own units; labelled data are judged under their labels if the denoiser knows them.
+        steps: of the chain; a table's own T, or 1,000.
+        grid: its times, from 1 to 0.
+        variance: of the chain's steps, as DDPM's.
+        draws: samples and noises for each step; the error falls as 1/sqrt(draws steps).
+        seed: of the draws.
+        progress: called with the steps done and in all.
+
+    Raises:
+        InputError: if the data's shape is not the denoiser's, or a setting cannot be used.
+    """
+    data = Dataset.of(data)
+    if data.shape != denoiser.shape:
+        raise InputError(f"the data's samples have shape {list(data.shape)}, the denoiser's {list(denoiser.shape)}")
+    if variance not in ("small", "large"):
+        raise InputError(f'variance must be "small" or "large", not {variance!r}')
+    draws = whole_number("draws", draws, least=2)
+    schedule, d = denoiser.schedule, math.prod(data.shape)
+    times = tuple(grid or _chain(schedule, steps, denoiser.sigma_data or 1.0))
+    x = denoiser.scaling.into(data.x.double()).to(denoiser.device)
+    labels = data.labels.to(x.device) if data.labels is not None and denoiser.label_names else None
+    terms, variances, simple = [], [], []
+    for i, (t, s) in enumerate(pairwise(times)):
+        generator = stream(seed, "elbo", i, x.device)
+        rows = torch.randint(len(x), (draws,), generator=generator, device=x.device)
+        x0, cond = x[rows], None if labels is None else labels[rows]
+        square, eps = _error(denoiser, x0, t, cond, generator)
+        scale, constant = _last(schedule, t, d) if s == 0 else _cost(schedule, t, s, variance, d)
+        mean, error = _controlled(square, eps.square().sum(1) - d)
+        terms.append(scale * mean + constant)
+        variances.append((scale * error) ** 2)
+        level = float(schedule.noise_level(t))
+        simple.append(float(square.mean()) / level**2 if math.isfinite(level) else float(d))
+        if progress is not None:
+            progress(i + 1, len(times) - 1)
+    at_end = (float(schedule.alpha(1.0)) / float(schedule.sigma(1.0))) ** 2
+    prior = 0.5 * at_end * float(x.double().square().flatten(1).sum(1).mean())
+    total = sum(simple)
+    return ELBO(
+        prior, tuple(terms[:-1]), terms[-1], _units(denoiser, d), math.sqrt(sum(variances)), times,
+        tuple(share / total for share in simple), d,
+    )  # fmt: skip
+
+
+def _chain(schedule: Schedule, steps: int | None, sigma_data: float) -> list[float]:
+    """Return the times of the chain."""
+    if isinstance(schedule, TableSchedule):
+        return schedule.grid(schedule.T if steps is None else steps)
+    steps = whole_number("steps", 1000 if steps is None else steps)
+    high, low = min(float(schedule.noise_level(1.0)), 1e3 * sigma_data), 0.005 * sigma_data
+    levels = [high * (low / high) ** (i / max(steps - 1, 1)) for i in range(1, steps)]
+    return [1.0, *(float(schedule.time_of_level(level)) for level in levels), 0.0]
+
+
+@torch.no_grad()
+def _error(
+    denoiser: DenoiserLike, x0: Tensor, t: float, cond: Cond, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return |x0 - x0_hat|^2 `[B]` at one draw of x_t each, and the noise drawn, `[B, D]`."""
+    alpha, sigma = denoiser.schedule.scales(t)
+    eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+    off = x0 - denoiser(alpha * x0 + sigma * eps, t, cond).double()
+    return off.flatten(1).square().sum(1), eps.flatten(1)
+
+
+def _controlled(values: Tensor, control: Tensor) -> tuple[float, float]:
+    """Return the mean of the values and its standard error, helped by a control variate of mean 0.
+
+    At low noise the error of x0 is nearly the noise itself: |eps|^2, whose mean is known, takes most of the variance.
+    """
+    slope = ((values - values.mean()) * control).mean() / control.square().mean().clamp(min=1e-300)
+    rest = values - slope * control
+    return float(rest.mean()), float(rest.std() / math.sqrt(len(rest)))
+
+
+def _cost(schedule: Schedule, t: float, s: float, variance: Variance, d: int) -> tuple[float, float]:
+    """Return what a step costs: scale and constant of scale |x0 - x0_hat|^2 + constant."""
+    snr_t, snr_s = (float(schedule.noise_level(at)) ** -2 for at in (t, s))
+    if variance == "small":
+        return 0.5 * (snr_s - snr_t), 0.0
+    rho = (float(schedule.sigma(s)) / float(schedule.sigma(t))) ** 2
+    return 0.5 * rho * (snr_s - snr_t), 0.5 * d * (rho - 1 - math.log(rho))
+
+
+def _last(schedule: Schedule, t: float, d: int) -> tuple[float, float]:
+    """Return the same for -log N(x0; x0_hat, sigma(t)^2)."""
+    sigma = float(schedule.sigma(t))
+    return 0.5 / sigma**2, d * (0.5 * math.log(2 * math.pi) + math.log(sigma))
+
+
+def _units(denoiser: DenoiserLike, d: int) -> float:
+    """Return the sum of log std over a sample's coordinates."""
+    return float(denoiser.scaling.std.double().log().expand(denoiser.shape).sum()) if d else 0.0
+
+
+def log_likelihood(
+    denoiser: DenoiserLike,
+    x: Tensor,
+    cond: Cond = None,
+    *,
+    trace: Trace = "exact",
+    tolerance: float = 1e-6,
+    seed: int = 0,
+) -> Tensor:
+    """Return log p(x) in nats, `[B]` float64, by the probability-flow ODE.
+
+    Args:
+        denoiser: whose flow.
+        x: `[B, *S]`, in the data's units.
+        cond: of the model.
+        trace: "exact", a backward pass a coordinate, or "hutchinson", one in all, unbiased.
+        tolerance: of the ODE's solver.
+        seed: of Hutchinson's probe.
+
+    Raises:
+        NotConverged: if the tolerance cannot be kept.
+    """
+    if tuple(x.shape[1:]) != denoiser.shape:
+        raise InputError(f"x has samples of shape {list(x.shape[1:])}, the denoiser {list(denoiser.shape)}")
+    z = denoiser.scaling.into(x.to(denoiser.device))
+    found = Flow(denoiser, tolerance).density(z, cond, trace=trace, seed=seed)
+    return found.log_prob - _units(denoiser, z[0].numel())

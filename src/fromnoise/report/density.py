@@ -1,0 +1,94 @@
+"""A run's likelihood beside the best there can be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fromnoise.data.dataset import Dataset
+from fromnoise.exact import law_of
+from fromnoise.likelihood import ELBO, elbo, log_likelihood
+from fromnoise.report.assess import exact_beside
+from fromnoise.run import Run
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Negative log-likelihoods in nats for a sample, in the data's own units.
+
+    Attributes:
+        bound: the model's ELBO, term by term.
+        exact_bound: the exact denoiser's, what the chain itself costs; None where the data have no density.
+        flow, flow_error: by the model's probability-flow ODE, with its standard error.
+        truth: of the true distribution, the least any model can have; None where it is not known.
+        judged: what was judged.
+    """
+
+    bound: ELBO
+    exact_bound: ELBO | None
+    flow: float
+    flow_error: float
+    truth: float | None
+    judged: str
+
+    def lines(self) -> list[str]:
+        """Return it as text."""
+        bits = 1 / (self.bound.dimension * math.log(2))
+        lines = [f"likelihood of {self.judged}", str(self.bound)]
+        if self.exact_bound is not None:
+            lines.append(f"{'exact denoiser':<18}{self.exact_bound.nats:10.4f}{self.exact_bound.bits_per_dim:10.4f}")
+        lines.append(f"{'flow (ODE)':<18}{self.flow:10.4f}{self.flow * bits:10.4f}  +- {self.flow_error:.4f} nats")
+        if self.truth is not None:
+            lines.append(f"{'the truth':<18}{self.truth:10.4f}{self.truth * bits:10.4f}  (no model has less)")
+        return lines
+
+    def row(self) -> dict[str, Any]:
+        """Return it as data."""
+        return {
+            "nats": self.bound.nats, "bits_per_dim": self.bound.bits_per_dim, "error": self.bound.error,
+            "prior": self.bound.prior, "steps": sum(self.bound.steps), "reconstruction": self.bound.reconstruction,
+            "units": self.bound.units, "exact_nats": None if self.exact_bound is None else self.exact_bound.nats,
+            "flow_nats": self.flow, "flow_error": self.flow_error, "truth_nats": self.truth,
+        }  # fmt: skip
+
+
+def likelihood_of(
+    run: Run, *, n: int = 2000, seed: int = 0, progress: Callable[[int, int], None] | None = None
+) -> Likelihood:
+    """Measure a run's likelihood, of fresh data where they can be drawn, else of its own.
+
+    Args:
+        run: trained.
+        n: how many samples; the ODE is solved for 256 of them.
+        seed: of the draws.
+        progress: called with the ELBO's steps done and in all.
+
+    Raises:
+        NotConverged: if the ODE cannot be solved.
+    """
+    known = run.denoiser.label_names
+    data = run.data.fresh(n, seed=seed + 1) if run.data.law is not None else _some(run.data, n)
+    judged = f"{len(data):,} fresh draws" if run.data.law is not None else f"{len(data):,} of the training samples"
+    law = law_of(run.data)
+    density = not law.is_finite_set
+    cond = data.labels if known else None
+    true = -law.log_prob(data.x.double(), cond) if density else None
+    truth = float(true.mean()) if true is not None else None
+    bound = elbo(run.denoiser, data, seed=seed, progress=progress)
+    exact_bound = elbo(exact_beside(run, run.data), data, seed=seed, progress=progress) if density else None
+    few = slice(0, 256)
+    flow = -log_likelihood(run.denoiser, data.x[few], None if cond is None else cond[few])
+    worse = flow if true is None else flow - true[few].to(flow)  # on the same points: nearly free of their luck
+    error = float(worse.std() / math.sqrt(len(flow)))
+    return Likelihood(bound, exact_bound, float(worse.mean()) + (truth or 0.0), error, truth, judged)
+
+
+def _some(data: Dataset, n: int) -> Dataset:
+    rows = torch.linspace(0, len(data) - 1, min(n, len(data))).long()
+    return Dataset(
+        data.x[rows], labels=None if data.labels is None else data.labels[rows], label_names=data.label_names
+    )

@@ -1,0 +1,79 @@
+import math
+
+import pytest
+import torch
+
+import fromnoise as fn
+from fromnoise.errors import InputError
+
+MIXTURE = fn.GaussianMixture(torch.tensor([[-1.0, 0.3], [1.0, -0.5], [0.2, 1.0]]).double(), 0.2)
+X = MIXTURE.sample(3000, seed=1)
+NLL = -float(MIXTURE.log_prob(X).mean())
+SCHEDULES = [fn.LinearBeta(), fn.CosineBeta(), fn.VP(), fn.EDM(), fn.RectifiedFlow(), fn.Trig()]
+
+
+@pytest.mark.parametrize("variance", ["small", "large"])
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+def test_the_bound_lies_above_the_negative_log_likelihood(schedule, variance):
+    denoiser = MIXTURE.denoiser(schedule)
+    bounds = {}
+    for steps in (30, 300):
+        bound = bounds[steps] = fn.elbo(denoiser, X, steps=steps, variance=variance)
+        assert bound.nats + 4 * bound.error > NLL
+        parts = bound.prior + sum(bound.steps) + bound.reconstruction + bound.units
+        assert bound.nats == pytest.approx(parts)
+        assert all(term > -1e-9 for term in bound.steps)
+        assert sum(bound.simple) == pytest.approx(1)
+        assert bound.bits_per_dim == pytest.approx(bound.nats / (2 * math.log(2)))
+    if not hasattr(schedule, "T"):  # a table's first noise level changes with the grid, and its reconstruction with it
+        assert bounds[300].nats < bounds[30].nats + 4 * bounds[30].error
+
+
+def test_on_a_gaussian_the_bound_is_the_closed_form():
+    # one coordinate, exact denoiser k x_t: E|x0 - x0_hat|^2 = std^2 sigma^2/(alpha^2 std^2 + sigma^2)
+    std, schedule = 0.7, fn.CosineBeta(T=50)
+    law = fn.GaussianMixture(torch.zeros(1, 1).double(), std)
+    found = fn.elbo(law.denoiser(schedule), law.sample(100_000, seed=0), draws=20_000)
+    grid, expected = schedule.grid(50), 0.0
+    for t, s in zip(grid, grid[1:], strict=False):
+        alpha, sigma = schedule.scales(t)
+        left = std**2 * sigma**2 / (alpha**2 * std**2 + sigma**2)
+        if s > 0:
+            expected += (schedule.noise_level(s) ** -2 - schedule.noise_level(t) ** -2) / 2 * left
+        else:
+            expected += left / (2 * sigma**2) + 0.5 * math.log(2 * math.pi * sigma**2)
+    expected += (schedule.alpha(1.0) / schedule.sigma(1.0)) ** 2 * std**2 / 2
+    assert abs(found.nats - expected) < 4 * found.error + 1e-3
+    assert found.error < 0.02
+
+
+def test_units_are_the_datas_own():
+    wide = fn.Dataset(100 * X.float())
+    scaling = fn.data.Scaling.of(wide.x)
+    law = fn.GaussianMixture(scaling.into(100 * MIXTURE.means).double(), float(100 * 0.2 / scaling.std))
+    bound = fn.elbo(law.denoiser(fn.RectifiedFlow(), scaling), wide, variance="large")
+    assert bound.nats == pytest.approx(NLL + 2 * math.log(100), abs=4 * bound.error + 0.1)
+    exact = fn.log_likelihood(law.denoiser(fn.RectifiedFlow(), scaling), wide.x[:8], tolerance=1e-8)
+    torch.testing.assert_close(exact, MIXTURE.log_prob(X[:8]) - 2 * math.log(100), rtol=0, atol=1e-4)
+
+
+def test_labels_are_heeded():
+    labels = torch.tensor([0, 0, 1])
+    law = fn.GaussianMixture(MIXTURE.means, 0.2, labels=labels, label_names=("a", "b"))
+    only_b = law.only(1).sample(500, seed=3)
+    data = fn.Dataset(only_b.float(), labels=torch.ones(500, dtype=torch.long), label_names=("a", "b"))
+    told = fn.elbo(law.denoiser(fn.Trig()), data, variance="large")
+    untold = fn.elbo(law.denoiser(fn.Trig()), fn.Dataset(data.x), variance="large")
+    assert untold.nats - told.nats == pytest.approx(math.log(3), abs=0.2)  # what a label is worth here
+
+
+def test_wrong_input_is_refused():
+    denoiser = MIXTURE.denoiser(fn.EDM())
+    for call, words in (
+        (lambda: fn.elbo(denoiser, torch.randn(9, 3)), "shape"),
+        (lambda: fn.elbo(denoiser, X, draws=1), "draws"),
+        (lambda: fn.elbo(denoiser, X, steps=0), "steps"),
+        (lambda: fn.log_likelihood(denoiser, torch.randn(9, 3)), "shape"),
+    ):
+        with pytest.raises(InputError, match=words):
+            call()
