@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from fromnoise.cli.certify import certify
 from fromnoise.cli.demo import demo
 from fromnoise.cli.evaluate import evaluate
 from fromnoise.cli.info import info
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, sample, evaluate, plot, schedule, info, demo):
+for command in (train, sample, evaluate, plot, schedule, certify, info, demo):
     app.command()(command)
 
 

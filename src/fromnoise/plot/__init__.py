@@ -1,10 +1,11 @@
 """Stills and animations: arrays in, figures out. Every figure has `.savefig(path)`."""
 
-from fromnoise.plot.curves import elbo, loss, schedules
+from fromnoise.plot.curves import convergence, elbo, loss, schedules
 from fromnoise.plot.points import animate_trajectory, dissolve, scatter, side_by_side
 
 __all__ = [
     "animate_trajectory",
+    "convergence",
     "dissolve",
     "elbo",
     "loss",

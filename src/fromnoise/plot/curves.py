@@ -68,6 +68,22 @@ def elbo(log_snrs: Sequence[float], terms: Sequence[float], simple: Sequence[flo
     return figure
 
 
+def convergence(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Figure:
+    """Draw error against evaluations, both on logarithmic axes, so that an order is a slope.
+
+    Args:
+        curves: (evaluations, errors) by name.
+    """
+    with styled():
+        figure, (axes,) = new_figure(1, width=6.8, height=4.4)
+        for k, (name, (evaluations, errors)) in enumerate(curves.items()):
+            style = ("-", "--", ":")[k // len(PALETTE) % 3]
+            axes.loglog(evaluations, errors, style, color=PALETTE[k % len(PALETTE)], label=name, linewidth=1.5)
+        axes.set(xlabel="evaluations", ylabel="error of the end points (rms)")
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
+    return figure
+
+
 def schedules(curves: Mapping[str, tuple[Any, Any, Any]]) -> Figure:
     """Draw log SNR and alpha, sigma over time for several schedules.
 

@@ -26,6 +26,10 @@ class DDIM(Sampler):
 
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
 
+    @property
+    def convergence(self) -> int | None:
+        return None if self.eta else 1
+
     def step(
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:

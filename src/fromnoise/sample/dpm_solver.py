@@ -87,6 +87,10 @@ class DPMSolver(_Spaced):
     faster than order 2, with smaller errors. For true third order take `UniPC`, `Multistep` or the singlestep rule.
     """
 
+    @property
+    def convergence(self) -> int | None:
+        return min(self.order, 2)
+
     def step(
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Past | None
     ) -> tuple[Tensor, Any]:
@@ -122,6 +126,10 @@ class DPMSolverSinglestep(_Spaced):
 
     The last step is of order 1, so `steps` steps take order (steps - 1) + 1 evaluations.
     """
+
+    @property
+    def convergence(self) -> int | None:
+        return self.order
 
     def evaluations(self, steps: int) -> int:
         """Return order (steps - 1) + 1; fewer on a path that ends without any signal."""
@@ -162,6 +170,10 @@ class UniPC(_Spaced):
     The polynomial's integrals are exact but where the paper takes shorter ones: the predictor of order 2 and the
     corrector of order 1 weigh their difference by half. Source: Zhao et al. 2023, Algorithms 1-2, appendix on orders.
     """
+
+    @property
+    def convergence(self) -> int | None:
+        return self.order + 1
 
     def step(
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise,

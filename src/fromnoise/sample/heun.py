@@ -34,14 +34,15 @@ class Churned(Sampler):
         spacing: of the grid; "karras" is the paper's.
         churn: how much the noise level is raised before each step, as a share of itself: the paper's gamma, its
             S_churn/N, at most sqrt(2) - 1.
-        churn_from, churn_to: the noise levels between which that is done, the paper's S_tmin and S_tmax.
+        churn_from, churn_to: the noise levels between which that is done, the paper's S_tmin and S_tmax; None
+            for no upper end.
         churn_noise: the new noise's standard deviation, the paper's S_noise.
     """
 
     spacing: Spacing = "karras"
     churn: Annotated[float, Field(ge=0, le=math.sqrt(2) - 1)] = 0.0
     churn_from: Annotated[float, Field(ge=0)] = 0.0
-    churn_to: Annotated[float, Field(gt=0)] = math.inf
+    churn_to: Annotated[float, Field(gt=0)] | None = None
     churn_noise: Annotated[float, Field(gt=0)] = 1.0
 
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
@@ -51,7 +52,8 @@ class Churned(Sampler):
     def raised(self, schedule: Schedule, x_t: Tensor, t: float, noise: Noise) -> tuple[Tensor, float]:
         """Return x and its time after the churn, which never goes beyond the schedule's noisy end."""
         level = float(schedule.noise_level(t))
-        if not (self.churn and self.churn_from <= level <= self.churn_to and math.isfinite(level)):
+        high = math.inf if self.churn_to is None else self.churn_to
+        if not (self.churn and self.churn_from <= level <= high and math.isfinite(level)):
             return x_t, t
         later = float(schedule.time_of_level((1 + self.churn) * level))
         if later <= t:
@@ -63,6 +65,10 @@ class Churned(Sampler):
 @dataclass(frozen=True)
 class Euler(Churned):
     """One evaluation a step, order 1."""
+
+    @property
+    def convergence(self) -> int | None:
+        return None if self.churn else 1
 
     def step(
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
@@ -77,6 +83,10 @@ class Heun(Churned):
     """Two evaluations a step but for the last, order 2: `steps` steps take 2 steps - 1 evaluations."""
 
     default_steps = 25
+
+    @property
+    def convergence(self) -> int | None:
+        return None if self.churn else 2
 
     def evaluations(self, steps: int) -> int:
         """Return 2 steps - 1; one less on a path that ends without any signal."""

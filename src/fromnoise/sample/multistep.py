@@ -65,6 +65,10 @@ class Multistep(Sampler):
 
     default_steps = 30
 
+    @property
+    def convergence(self) -> int | None:
+        return self.order
+
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
         """Return the times at which v/(g + v) is evenly spaced, from t = 1 to 0."""
         steps = whole_number("steps", steps)

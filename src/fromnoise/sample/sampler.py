@@ -23,6 +23,11 @@ class Sampler:
 
     default_steps = 50
 
+    @property
+    def convergence(self) -> int | None:
+        """Return the order with which its steps converge to the flow; None where it draws noise."""
+        return None
+
     def evaluations(self, steps: int) -> int:
         """Return how many times the denoiser is evaluated in so many steps: once each, unless the rule says else."""
         return steps

@@ -41,6 +41,10 @@ class SDE(Sampler):
     eta: Annotated[float, Field(ge=0)] = 1.0
     spacing: Spacing = "karras"
 
+    @property
+    def convergence(self) -> int | None:
+        return None if self.eta else self.order
+
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
         """Return the schedule's grid with this spacing."""
         return schedule.grid(steps, self.spacing)

@@ -1,0 +1,234 @@
+"""The laws.
+
+| law | what is asked | the exact answer |
+| --- | --- | --- |
+| budget | steps = N evaluates as often as the sampler says, N = 1..1000 | counting |
+| point mass | data of one point are reached | the point |
+| order | the error falls by 2^p when steps are halved | a one-dimensional mixture's flow, by its quantiles |
+| error | more steps, no more error | the same |
+| variance | on Gaussian data the output's variance nears the data's | by linearity, no Monte Carlo |
+| ends | finite where no signal is left at t = 1, on every path | |
+| rows | row i does not depend on the other rows | |
+
+The flow of a one-dimensional law keeps the cumulative probability: it takes x at noise level v to the x at level w with
+F_w(x) = F_v(x). So its exact map is known at any two levels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy.special import ndtr, ndtri
+from torch import Tensor
+
+from fromnoise.arrays import Cond, Time
+from fromnoise.certify.contender import Contender, draws
+from fromnoise.denoiser import DenoiserLike
+from fromnoise.exact import FiniteSet, GaussianMixture
+from fromnoise.guidance import Wrapped
+from fromnoise.sample import walk
+from fromnoise.schedule import EDM, VP, CosineBeta, LinearBeta, RectifiedFlow, Schedule, Trig
+
+BUDGETS = (*range(1, 13), 17, 50, 61, 100, 333)
+PATHS = (LinearBeta(), CosineBeta(), VP(), EDM(), RectifiedFlow(), Trig())
+STEPS = (10, 20, 40, 80)
+
+_MEANS, _SHARES, _STD = np.array([-1.0, 0.6]), np.array([0.4, 0.6]), 0.5
+LAW = GaussianMixture(torch.tensor(_MEANS)[:, None], _STD, weights=torch.tensor(_SHARES))
+"""A smooth law of one coordinate."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One law's verdict.
+
+    Attributes:
+        name: the law's.
+        passed: whether it holds.
+        found: what was seen.
+        asked: what had to be seen.
+    """
+
+    name: str
+    passed: bool
+    found: str
+    asked: str
+
+
+class _Counted(Wrapped):
+    """A denoiser that counts its evaluations."""
+
+    calls = 0
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
+        self.calls += 1
+        return self.base(x_t, t, cond)
+
+    def on(self, schedule: Schedule) -> DenoiserLike:
+        return _Counted(self.base.on(schedule))
+
+
+def certify(contender: Contender, *, progress: Callable[[int, int], None] | None = None) -> list[Check]:
+    """Hold a sampler to every law that applies to it.
+
+    Raises:
+        InputError: if it answers with something that is no sample.
+    """
+    laws = [_budget, _point_mass, _order, _error, _variance, _ends, _rows]
+    out: list[Check] = []
+    for k, law in enumerate(laws, 1):
+        found = law(contender)
+        out += [found] if found is not None else []
+        if progress is not None:
+            progress(k, len(laws))
+    return out
+
+
+def errors(contender: Contender, steps: Sequence[int] = STEPS, schedule: Schedule | None = None) -> list[float]:
+    """Return the root mean square error of the end points on the one-dimensional law, for each number of steps."""
+    schedule = schedule or VP()
+    shares = (torch.arange(64, dtype=torch.float64) + 0.5) / 64
+    noise = torch.special.ndtri(shares)[:, None]
+    level = float(schedule.noise_level(1.0))
+    x = float(schedule.sigma(1.0)) * noise[:, 0].numpy()
+    exact = torch.from_numpy(_map(x / float(schedule.alpha(1.0)), level, 0.0))[:, None]
+    denoiser = LAW.denoiser(schedule)
+    found = (contender.run(denoiser, noise, n, draws(0, noise)) for n in steps)
+    return [float((x0 - exact).square().mean().sqrt()) for x0 in found]
+
+
+def _cumulative(x: np.ndarray, level: float) -> np.ndarray:
+    return (_SHARES * ndtr((x[:, None] - _MEANS) / math.hypot(_STD, level))).sum(1)
+
+
+def _map(x: np.ndarray, start: float, end: float) -> np.ndarray:
+    """Return where the exact flow takes x = x0 + level eps from one noise level to another."""
+    wanted = _cumulative(x, start)
+    low = np.full_like(x, _MEANS.min() - 40 * math.hypot(_STD, end))
+    high = -low + _MEANS.max() + _MEANS.min()
+    for _ in range(200):
+        middle = (low + high) / 2
+        below = _cumulative(middle, end) < wanted
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return (low + high) / 2
+
+
+def _budget(contender: Contender) -> Check:
+    noise, wrong = torch.randn(2, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), []
+    for steps in BUDGETS:
+        counted = _Counted(LAW.denoiser(LinearBeta()))
+        contender.run(counted, noise, steps, draws(0, noise))
+        if counted.calls != contender.evaluations(steps):
+            wrong.append(f"{counted.calls} in {steps} steps")
+    said = f"{contender.evaluations(10)} in 10 steps"
+    return Check("budget", not wrong, ", ".join(wrong[:3]) or said, f"{said}, N to {max(BUDGETS)}")
+
+
+def _point_mass(contender: Contender) -> Check:
+    point, worst = torch.tensor([[0.3, -1.2]], dtype=torch.float64), 0.0
+    noise = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for path in PATHS:
+        for steps in (1, 2, 7):
+            x = contender.run(FiniteSet(point).denoiser(path), noise, steps, draws(0, noise))
+            worst = max(worst, _worst(x - point))
+    return Check("point mass", worst < 1e-9, f"off by {worst:.0e}", "below 1e-9")
+
+
+def _order(contender: Contender) -> Check | None:
+    if contender.order is None or contender.rule is None:
+        return None
+    start, end, schedule = 10.0, 0.1, VP()
+    x = start * ndtri((np.arange(64) + 0.5) / 64)
+    exact = torch.from_numpy(_map(x, start, end))[:, None]
+    off = []
+    for steps in (512, 1024) if contender.order < 4 else (256, 512):  # rounding ends what a fourth order can show
+        levels = [start * (end / start) ** (i / steps) for i in range(steps + 1)]
+        times = [float(schedule.time_of_level(level)) for level in levels]
+        y = float(schedule.alpha(times[0])) * torch.from_numpy(x)[:, None]
+        for step in walk(LAW.denoiser(schedule), contender.rule, times, y):
+            y = step.x_s
+        off.append(float((y / float(schedule.alpha(times[-1])) - exact).square().mean().sqrt()))
+    order, bar = math.log2(off[0] / off[1]), 0.15 if contender.order < 4 else 0.35
+    asked = f"{contender.order} +- {bar:g}"
+    return Check("order", abs(order - contender.order) <= bar, f"{order:.2f}", asked)
+
+
+def _error(contender: Contender) -> Check | None:
+    if stochastic(contender):
+        return None
+    off = errors(contender)
+    never_more = all(b < 1.02 * a + 1e-9 for a, b in pairwise(off))
+    found = ", ".join(f"{e:.1e}" for e in off)
+    return Check("error", never_more, found, f"never more from {STEPS[0]} to {STEPS[-1]} steps")
+
+
+def _variance(contender: Contender) -> Check:
+    std = 0.6
+    off = [abs(math.log(_output_variance(contender, std, steps) / std**2)) for steps in (10, 40, 160)]
+    shrinking = all(b < 1.02 * a + 1e-6 for a, b in pairwise(off))
+    good = shrinking and off[-1] < 0.5 * off[-2] + 1e-6
+    found = ", ".join(f"{100 * math.expm1(e):.1g}%" for e in off)
+    return Check("variance", good, f"off by {found}", "falling, and halved from 40 to 160 steps")
+
+
+def _output_variance(contender: Contender, std: float, steps: int) -> float:
+    """Return the variance of the output on N(0, std^2): every draw's own share, found one draw at a time."""
+    denoiser = GaussianMixture(torch.zeros(1, 1, dtype=torch.float64), std).denoiser(LinearBeta())
+    start, count = torch.zeros(1, 1, dtype=torch.float64), 0
+
+    def silent() -> Tensor:
+        nonlocal count
+        count += 1
+        return torch.zeros(1, 1, dtype=torch.float64)
+
+    contender.run(denoiser, start, steps, silent)
+    width = count + 1  # a basis, a row each: the start alone, then each draw of noise alone
+    calls = iter(range(1, count + 1))
+
+    def one() -> Tensor:
+        return (torch.arange(width) == next(calls)).double()[:, None]
+
+    x = contender.run(denoiser, (torch.arange(width) == 0).double()[:, None], steps, one)
+    return float(x.square().sum())
+
+
+def _ends(contender: Contender) -> Check:
+    noise, bad = torch.randn(8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), []
+    data = FiniteSet(torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    for path in (*PATHS, CosineBeta(beta_max=1.0)):
+        for steps in (1, 2, 3, 20):
+            x = contender.run(data.denoiser(path), noise, steps, draws(0, noise))
+            if not torch.isfinite(x).all():
+                bad.append(f"{type(path).__name__} {steps}")
+    return Check("ends", not bad, ", ".join(bad[:3]) or "finite", "finite on every path, 1 to 20 steps")
+
+
+def _rows(contender: Contender) -> Check:
+    noise = torch.randn(64, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    denoiser = LAW.denoiser(VP())
+    many = contender.run(denoiser, noise, 12, draws(3, noise))
+    few = contender.run(denoiser, noise[:5], 12, draws(3, noise[:5]))
+    worst = _worst(many[:5] - few)
+    return Check("rows", worst < 1e-9, f"off by {worst:.0e}", "below 1e-9")
+
+
+def stochastic(contender: Contender) -> bool:
+    """Return whether a sampler draws noise."""
+    noise, drawn = torch.zeros(1, 1, dtype=torch.float64), []
+
+    def draw() -> Tensor:
+        drawn.append(1)
+        return noise
+
+    contender.run(LAW.denoiser(VP()), noise, 4, draw)
+    return bool(drawn)
+
+
+def _worst(off: Tensor) -> float:
+    worst = float(off.abs().max())
+    return worst if math.isfinite(worst) else math.inf

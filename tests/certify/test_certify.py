@@ -1,0 +1,133 @@
+import json
+
+import pytest
+import torch
+
+import fromnoise as fn
+from fromnoise.certify import Contender, certify, errors, foreign, own
+from fromnoise.certify.contender import shipped
+from fromnoise.errors import InputError
+
+
+@pytest.mark.parametrize("rule", shipped(), ids=lambda rule: own(rule).name)
+def test_every_shipped_sampler_keeps_every_law(rule):
+    checks = certify(own(rule))
+    assert {c.name for c in checks} >= {"budget", "point mass", "variance", "ends", "rows"}
+    assert [c for c in checks if not c.passed] == []
+    if rule.convergence is not None:
+        assert {"order", "error"} <= {c.name for c in checks}
+
+
+def verdicts(run, evaluations=lambda steps: steps):
+    return {c.name: c.passed for c in certify(Contender("broken", run, evaluations))}
+
+
+def test_each_law_catches_the_sampler_that_breaks_it():
+    good = own(fn.DDIM()).run
+    assert all(verdicts(good).values())
+
+    def spends_more(denoiser, noise, steps, draw):
+        return good(denoiser, noise, steps + steps // 50, draw)  # as leading spacings do where N does not divide T
+
+    assert not verdicts(spends_more)["budget"]
+
+    def stops_early(denoiser, noise, steps, draw):
+        return good(denoiser, noise, steps, draw) + 1e-3  # as a loop that never takes the last denoising step
+
+    assert not verdicts(stops_early)["point mass"]
+
+    def gets_worse(denoiser, noise, steps, draw):
+        return good(denoiser, noise, steps, draw) * (1 + steps / 500)
+
+    assert not verdicts(gets_worse)["error"]
+    assert not verdicts(gets_worse)["variance"]
+
+    def mixes_rows(denoiser, noise, steps, draw):
+        return good(denoiser, noise - noise.mean(0) / 10, steps, draw)
+
+    assert not verdicts(mixes_rows)["rows"]
+
+    def blows_up(denoiser, noise, steps, draw):
+        return good(denoiser, noise, steps, draw) / denoiser.schedule.alpha(1.0) ** 0
+
+    def nan_at_zero_snr(denoiser, noise, steps, draw):
+        alpha = torch.tensor(float(denoiser.schedule.alpha(1.0)))
+        return good(denoiser, noise, steps, draw) + 0 * torch.log(alpha)
+
+    assert verdicts(blows_up)["ends"]
+    assert not verdicts(nan_at_zero_snr)["ends"]
+
+
+def test_a_false_claim_of_order_is_caught():
+    class Boastful(fn.DDIM):
+        @property
+        def convergence(self):
+            return 2
+
+    rule = Boastful()
+    checks = {c.name: c for c in certify(Contender("boastful", own(fn.DDIM()).run, lambda n: n, rule))}
+    assert not checks["order"].passed
+    assert checks["order"].found == "1.00"
+
+
+def test_errors_are_against_the_exact_end_points():
+    fine = errors(own(fn.UniPC(3)), (400,))[0]
+    coarse = errors(own(fn.DDIM()), (10,))[0]
+    assert fine < 1e-5 < coarse
+
+
+def euler(denoiser, noise, steps):
+    """Somebody else's sampler."""
+    schedule = denoiser.schedule
+    grid = schedule.grid(steps)
+    x = schedule.sigma(1.0) * noise
+    for t, s in zip(grid, grid[1:], strict=False):
+        x0_hat = denoiser(x, t)
+        if s == 0:
+            return x0_hat
+        alpha, sigma = schedule.scales(t)
+        x = schedule.alpha(s) * x0_hat + schedule.sigma(s) * (x - alpha * x0_hat) / sigma
+    return x
+
+
+def shapeless(denoiser, noise, steps):
+    return denoiser(noise, 1.0)[:, :1].squeeze(1)
+
+
+def test_a_foreign_sampler_is_certified_by_its_path():
+    assert all(c.passed for c in certify(foreign(f"{__name__}:euler")))
+    with pytest.raises(InputError, match="shape"):
+        certify(foreign(f"{__name__}:shapeless"))
+    for path in ("no.such:thing", f"{__name__}:nothing", f"{__name__}:__name__", "os:"):
+        with pytest.raises(InputError):
+            foreign(path)
+
+
+def test_the_command(run_cli, tmp_path):
+    code, out, _ = run_cli("certify", "ddim", "heun", "--plot", tmp_path / "c.png")
+    assert code == 0
+    assert "all hold" in out
+    assert (tmp_path / "c.png").stat().st_size > 10_000
+    code, out, _ = run_cli("certify", "unipc", "--set", "order=3", "--json")
+    assert code == 0
+    assert json.loads(out)["passed"] is True
+    for arguments, words in (
+        (["certify"], "--all"),
+        (["certify", "dim"], "did you mean 'ddim'"),
+        (["certify", "--all", "ddim"], "leave out"),
+        (["certify", "nosuch.module:f"], "cannot be loaded"),
+        (["certify", "multistep", "--set", "order=9"], "order"),
+        (["certify", "sde", "--plot", str(tmp_path / "n.png")], "draw noise"),
+    ):
+        code, _, err = run_cli(*arguments)
+        assert code == 2
+        assert words in err
+
+
+def test_a_broken_law_is_exit_code_one(run_cli, tmp_path, monkeypatch):
+    code = "def f(denoiser, noise, steps):\n    for _ in range(steps):\n        x = denoiser(noise, 1.0)\n    return x + 1\n"
+    (tmp_path / "worse.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    code, out, _ = run_cli("certify", "worse:f")
+    assert code == 1
+    assert "FAIL" in out
