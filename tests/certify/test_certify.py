@@ -125,7 +125,8 @@ def test_the_command(run_cli, tmp_path):
 
 
 def test_a_broken_law_is_exit_code_one(run_cli, tmp_path, monkeypatch):
-    code = "def f(denoiser, noise, steps):\n    for _ in range(steps):\n        x = denoiser(noise, 1.0)\n    return x + 1\n"
+    lines = ["def f(denoiser, noise, steps):", "    for _ in range(steps):", "        x = denoiser(noise, 1.0)"]
+    code = "\n".join([*lines, "    return x + 1", ""])
     (tmp_path / "worse.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     code, out, _ = run_cli("certify", "worse:f")
