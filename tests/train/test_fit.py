@@ -12,7 +12,7 @@ import torch
 import fromnoise as fn
 from fromnoise.errors import ConfigChanged, ConfigError, Diverged, InputError, RunExists
 from fromnoise.run import RunFolder
-from fromnoise.train import EMA, Interrupted
+from fromnoise.train import EMA, Interrupted, Plan
 from fromnoise.train.config import learning_rate
 
 
@@ -238,3 +238,11 @@ def test_the_first_example_of_the_readme_in_small(tmp_path):
     fn.plot.scatter(x).savefig(tmp_path / "spiral.png")
     with pytest.raises(InputError, match="network 'mlp' is for points"):
         fn.train(torch.randn(5, 1, 4, 4))
+
+
+def test_labels_are_left_out_now_and_then_unless_the_settings_say_how_often():
+    shapes = fn.data.labelled(spiral=fn.data.spiral(30), moons=fn.data.moons(30))
+    assert fn.train(shapes, steps=2, batch_size=8).config.train["drop_cond"] == 0.1
+    plain = fn.train(shapes, steps=2, batch_size=8, network=fn.nn.MLP(2, 8))  # a network that knows no labels
+    assert plain.config.train["drop_cond"] == 0
+    assert Plan.of("points", {"train": {"drop_cond": 0.0}}).for_labels().train.drop_cond == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,10 @@ from fromnoise.cli.common import (
     read_samples,
     result,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from fromnoise.metrics import Evaluation
+    from fromnoise.run import Run
 
 
 def evaluate(
@@ -51,7 +55,6 @@ def evaluate(
     from fromnoise.report import Assessor, likelihood_of
     from fromnoise.run import load
     from fromnoise.sample import sample
-    from fromnoise.train.loss import floor_of
 
     load_plugins(plugin)
     rule = make_sampler(sampler, eta, set_)
@@ -71,29 +74,43 @@ def evaluate(
     lines = [f"{run}: {how}", str(found)]
     out: dict[str, Any] = {
         "run": str(run), "sampler": sampler, "steps": steps, "n": found.n, "against": found.against,
-        "measures": {
-            m.name: {"value": m.value, "error": m.error, "floor": m.floor, "floor_error": m.floor_error,
-                     "ratio": m.ratio, "ratio_error": m.ratio_error}
-            for m in found.measures
-        },
+        "measures": _measures(found),
     }  # fmt: skip
     if samples is None and label is None and exact and n <= 2000:
-        assessor = Assessor(trained, n=n, seed=seed)
-        best = assessor(rule, steps, schedule=denoiser.schedule)
+        best = Assessor(trained, n=n, seed=seed)(rule, steps, schedule=denoiser.schedule)
         out["low_noise"] = best.row()
-        lines += [
-            "",
-            f"2-Wasserstein ratio with little noise: {best.ratio:.3f}, with the exact denoiser {best.exact_ratio:.3f} "
-            "(1 is perfect; the difference is the model's share of the error)",
-        ]
+        lines += ["", _LOW_NOISE.format(best.ratio, best.exact_ratio)]
     if elbo:
         with bar("ELBO") as progress:
             likelihood = likelihood_of(trained, n=n, seed=seed, progress=progress)
         out["likelihood"] = likelihood.row()
         lines += ["", *likelihood.lines()]
-    floor = floor_of(trained.denoiser, trained.data, trained.config.train)
-    value = trained.folder.loss() if trained.folder else None
-    if value is not None:
-        out["loss"], out["floor"], out["share"] = value, floor.value, floor.share(value)
-        lines.append(f"training loss {value:.4f}, floor {floor}, {100 * floor.share(value):.1f}% of the way")
-    result(out, as_json, "\n".join(lines))
+    training, line = _training(trained)
+    result(out | training, as_json, "\n".join([*lines, *line]))
+
+
+_LOW_NOISE = (
+    "2-Wasserstein ratio with little noise: {:.3f}, with the exact denoiser {:.3f} "
+    "(1 is perfect; the difference is the model's share of the error)"
+)
+
+
+def _measures(found: Evaluation) -> dict[str, Any]:
+    return {
+        m.name: {"value": m.value, "error": m.error, "floor": m.floor, "floor_error": m.floor_error,
+                 "ratio": m.ratio, "ratio_error": m.ratio_error}
+        for m in found.measures
+    }  # fmt: skip
+
+
+def _training(run: Run) -> tuple[dict[str, Any], list[str]]:
+    """Return how far the training came, as data and as a line; nothing for a run that logged nothing."""
+    from fromnoise.train.floor import floor_of
+
+    loss = run.folder.loss() if run.folder else None
+    if loss is None:
+        return {}, []
+    floor = floor_of(run.denoiser, run.data, run.config.train)
+    share = floor.share(loss)
+    data = {"loss": loss, "floor": floor.value, "share": share}
+    return data, [f"training loss {loss:.4f}, floor {floor}, {100 * share:.1f}% of the way"]

@@ -192,7 +192,7 @@ def _elbo(wish: _Wish, path: Path) -> dict[str, Any]:
 
 def _loss(wish: _Wish, path: Path) -> None:
     from fromnoise import plot as pictures
-    from fromnoise.train.loss import floor_of
+    from fromnoise.train.floor import floor_of
 
     run = wish.run
     rows = run.folder.metrics() if run.folder else []

@@ -108,10 +108,7 @@ def _data_and_plan(name: str, recipe: str, changes: dict[str, Any], plans: type[
         raise UnknownName("data set", name, names())
     plan = plans.of(recipe, changes)
     points = make({"name": name, **plan.data})
-    if points.classes and "drop_cond" not in changes.get("train", {}):
-        changes = {**changes, "train": {**changes.get("train", {}), "drop_cond": 0.1}}
-        plan = plans.of(recipe, changes)
-    return points, plan
+    return points, plan.for_labels() if points.classes else plan
 
 
 def watch(denoiser: Any, data: Dataset, plan: Plan, out: Path, resume: bool) -> tuple[Run, Event]:

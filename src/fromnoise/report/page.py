@@ -16,7 +16,7 @@ from fromnoise.report.assess import Result
 from fromnoise.run import Run
 from fromnoise.run.config import to_toml
 from fromnoise.run.files import Writing, write
-from fromnoise.train.loss import Floor
+from fromnoise.train.floor import Floor
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f27; --quiet: #5f6875; --paper: #fff; --line: #e1e4ea; --card: #f6f7f9; }

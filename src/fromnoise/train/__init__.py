@@ -2,9 +2,11 @@
 
 from fromnoise.train.config import TrainConfig
 from fromnoise.train.ema import EMA
+from fromnoise.train.floor import Floor, loss_floor
 from fromnoise.train.loop import Event, Interrupted, fit
-from fromnoise.train.loss import Floor, Objective, loss_floor, objective, time_laws, weightings
+from fromnoise.train.loss import Objective, objective, weightings
 from fromnoise.train.plan import Plan, train
+from fromnoise.train.times import time_laws
 
 __all__ = [
     "EMA",

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from fromnoise.registry import STRICT, Settings, explain
-from fromnoise.train.loss import time_laws, weightings
+from fromnoise.train.loss import weightings
+from fromnoise.train.times import time_laws
 
 Positive = Annotated[float, Field(gt=0)]
 

@@ -32,7 +32,8 @@ from fromnoise.run.files import Writing
 from fromnoise.schedule import TableSchedule
 from fromnoise.train.config import FREE_KEYS, TrainConfig, learning_rate
 from fromnoise.train.ema import EMA
-from fromnoise.train.loss import Floor, deal, floor_of, mean_square, objective
+from fromnoise.train.floor import Floor, floor_of
+from fromnoise.train.loss import deal, mean_square, objective
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,12 @@ class Plan(BaseModel):
         except ValidationError as error:
             raise explain(error, "the configuration") from None
 
+    def for_labels(self) -> Plan:
+        """Return the plan with labels left out now and then, for guidance, unless it says how often itself."""
+        if "drop_cond" in self.train.model_fields_set:
+            return self
+        return self.model_copy(update={"train": self.train.model_copy(update={"drop_cond": 0.1})})
+
     def denoiser(self, data: Dataset, network: Network | None = None) -> Denoiser:
         """Build the denoiser, its network's sizes fitted to the data, its weights drawn from the seed."""
         with seeded(self.train.seed, "network"):
@@ -144,8 +150,6 @@ def train(
     data = Dataset.of(data)
     settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
     changes: Tree = {"train": {k: v for k, v in settings.items() if v is not None}}
-    if data.classes:
-        changes["train"]["drop_cond"] = 0.1
     for key, value in (("predict", predict), ("scaling", scaling)):
         if value is not None:
             changes[key] = value
@@ -155,6 +159,7 @@ def train(
         changes["network"] = network
     plan = Plan.of(recipe, changes)
     denoiser = plan.denoiser(data, None if isinstance(network, str) else network).to(device)
+    plan = plan.for_labels() if denoiser.label_names else plan
     run = None
     for event in fit(denoiser, data, plan.train, out=out, resume=resume, scaling=plan.scaling):
         run = event.run

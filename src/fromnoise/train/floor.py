@@ -1,0 +1,127 @@
+"""The loss floor: the lowest expected loss that any network can reach.
+
+The optimal denoiser of a finite set or a mixture is known, so is its loss. A loss below the floor means a bug.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fromnoise.arrays import Cond
+from fromnoise.data.dataset import Dataset
+from fromnoise.denoiser import Denoiser
+from fromnoise.errors import InputError
+from fromnoise.exact import GaussianMixture, law_of
+from fromnoise.process import EDMPrediction, Prediction, prediction
+from fromnoise.rng import stream
+from fromnoise.schedule import Schedule
+from fromnoise.train.loss import Objective, weightings
+from fromnoise.train.times import time_laws
+
+
+class Floor(NamedTuple):
+    """The least expected loss that any network can reach.
+
+    Attributes:
+        value: an estimate of it.
+        error: its standard error.
+        trivial: the loss of a network that always says 0: where training starts from, more or less.
+        law: what the data were taken to be.
+    """
+
+    value: float
+    error: float
+    trivial: float
+    law: str
+
+    def share(self, loss: float) -> float:
+        """Return which share of the way from trivial to the floor a loss has gone, 1 being the floor."""
+        way = self.trivial - self.value
+        return (self.trivial - loss) / way if way > 0 else math.nan
+
+    def __str__(self) -> str:
+        return f"{self.value:.5f} +- {self.error:.5f} ({self.law})"
+
+
+def loss_floor(
+    data: Dataset | GaussianMixture | Tensor,
+    schedule: Schedule,
+    predict: str | Prediction = "eps",
+    weighting: Any = "uniform",
+    times: Any = "stratified",
+    *,
+    drop_cond: float = 0.0,
+    sigma_data: float | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+) -> Floor:
+    """Return the lowest expected training loss that any network can reach on the data, with its standard error.
+
+    For each of `draws` triples (t, x0, eps) the loss of the exact denoiser, averaged over all x0 that could have led
+    to the same x_t: E[w gain^-2 Var(x0 | x_t)].
+
+    Args:
+        data: a data set or `[N, *S]`, in the units trained in; or its law.
+        schedule: the path.
+        predict: what is predicted.
+        weighting: the loss's, a name or settings.
+        times: how times are drawn, a name or settings.
+        drop_cond: for labelled data, the probability of training without the label.
+        sigma_data: the data's standard deviation, measured when not given; "edm" uses it.
+        draws: how many triples; 32,768 when not given, fewer for large sets.
+        seed: of the draws.
+
+    Raises:
+        InputError: if the data are labelled neither fully nor not at all.
+    """
+    law = data if isinstance(data, GaussianMixture) else law_of(Dataset.of(data))
+    if law.variances is None:
+        raise InputError("loss_floor needs round components: give std, not covariances")
+    mean, covariance = law.mean_and_covariance()
+    sigma_data = sigma_data or float(covariance.diagonal().mean().sqrt())
+    if predict == "edm":
+        predict = EDMPrediction(sigma_data=sigma_data)
+    goal = Objective(schedule, prediction(predict), time_laws.build(times), weightings.build(weighting), sigma_data)
+    draws = draws or max(4096, min(32_768, 40_000_000 // len(law.flat)))
+    generator = stream(seed, "floor", device=law.flat.device)
+    k = torch.multinomial(law.log_weights.exp(), draws, replacement=True, generator=generator)
+    noise = torch.randn((draws, law.flat.shape[1]), generator=generator, device=k.device)
+    x0 = (law.flat[k] + law.variances[k, None].sqrt() * noise).double()
+    t, eps = goal.times.draw(schedule, draws, generator), torch.randn(x0.shape, generator=generator, device=k.device)
+    t, eps = t[torch.randperm(draws, generator=generator, device=t.device)], eps.to(x0)
+    alpha, sigma = scales = goal.scales(t)
+    x_t = alpha[:, None] * x0 + sigma[:, None] * eps
+    cond: Cond = None
+    if law.labels is not None:
+        dropped = torch.rand(draws, generator=generator, device=k.device) < drop_cond
+        cond = torch.where(dropped, len(law.label_names), law.labels[k])
+    shaped = x_t.reshape(draws, *law.shape)
+    weight = goal.weight(t, scales)
+    scale = goal.gain(scales).square().reciprocal() * (1 if weight is None else weight)
+    least = scale * law.posterior_variance(shaped, alpha, sigma, cond)
+    zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
+    of_x0, of_eps = (goal.prediction.target(*pair, alpha, sigma) for pair in ((one, zero), (zero, one)))
+    square = (mean.square() + covariance.diagonal()).mean().to(alpha)  # E x0^2; every target is linear in x0 and eps
+    silent = of_x0.square() * square + of_eps.square()
+    trivial = silent if weight is None else silent * weight
+    return Floor(float(least.mean()), float(least.std() / math.sqrt(draws)), float(trivial.mean()), law.note)
+
+
+def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Floor:
+    """Return the floor of a training: of its data, on its schedule, with its weighting and times.
+
+    Args:
+        denoiser: with the scaling it was trained with.
+        data: in their own units.
+        train: the settings of the training (`TrainConfig` as data).
+    """
+    known = data if denoiser.label_names else Dataset(data.x, name=data.name, law=data.law)
+    return loss_floor(
+        law_of(known, denoiser.scaling), denoiser.schedule, denoiser.prediction, train["weighting"], train["times"],
+        drop_cond=train["drop_cond"], sigma_data=denoiser.sigma_data,
+    )  # fmt: skip
