@@ -28,7 +28,9 @@ GuidanceScale = Annotated[
 SamplerName = Annotated[
     str, typer.Option(help="The sampler: multistep, ddim, ddpm, heun, unipc, ... (fromnoise info lists all).")
 ]
-StepsOption = Annotated[int | None, typer.Option(help="How many steps, one network evaluation each.")]
+StepsOption = Annotated[
+    int | None, typer.Option(help="How many steps; most samplers evaluate the network once in each.")
+]
 Eta = Annotated[float | None, typer.Option(help="DDIM's noise: 0 none, 1 as DDPM.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value.", metavar="K=V")]
 ScheduleOption = Annotated[
