@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import sys
 import types
@@ -152,7 +153,7 @@ class SmallDiffusion(Peer):
 
     def __init__(self) -> None:
         self._accelerator = importlib.import_module("accelerate").Accelerator
-        with _inert_torchvision():
+        with inert_torchvision():
             self._lib: Any = importlib.import_module("smalldiffusion")
         self._schedule = self._lib.ScheduleDDPM(T)
         self._wrapped = _wrapped_for_smalldiffusion(self._lib)
@@ -210,14 +211,15 @@ def _wrapped_for_smalldiffusion(lib: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _inert_torchvision() -> Iterator[None]:
+def inert_torchvision() -> Iterator[None]:
     """Stand in for torchvision, which is imported for picture transforms that points have no use for."""
 
     class Anything(types.ModuleType):
         def __getattr__(self, name: str) -> Any:
             return lambda *_, **__: None
 
-    stubs = {name: Anything(name) for name in ("torchvision", "torchvision.transforms")}
+    names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+    stubs = {name: Anything(name) for name in names}
     stubs["torchvision"].transforms = stubs["torchvision.transforms"]  # pyright: ignore[reportAttributeAccessIssue]
     before = {name: sys.modules.get(name) for name in stubs}
     sys.modules.update(stubs)
@@ -228,6 +230,17 @@ def _inert_torchvision() -> Iterator[None]:
             del sys.modules[name]
             if module is not None:
                 sys.modules[name] = module
+
+
+def only_module(package: str, module: str) -> Any:
+    """Import package.module without running the package's own `__init__`, which may import far more."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    bare = types.ModuleType(package)
+    bare.__path__ = list(spec.submodule_search_locations or ())
+    bare.__spec__ = spec
+    sys.modules[package] = bare
+    return importlib.import_module(f"{package}.{module}")
 
 
 class TinyDiffusion(Peer):

@@ -105,6 +105,11 @@ class Schedule:
             return sigma / alpha
         return sigma / alpha if alpha > 0 else math.inf
 
+    @property
+    def least_level(self) -> float:
+        """Return the least noise level above 0 that a model on this schedule is trained at: 0 where there is none."""
+        return 0.0
+
     def time_of_level(self, level: Level) -> Level:
         """Return the time at which sigma/alpha has this value, the inverse of `noise_level`."""
         if isinstance(level, Tensor):
@@ -157,6 +162,10 @@ class TableSchedule(Schedule):
     def alpha_bars(self) -> np.ndarray:
         """Return the T products of (1 - beta), float64: alpha_bar = alpha^2 at t = (k + 1)/T."""
         return np.cumprod(1.0 - self.betas)
+
+    @property
+    def least_level(self) -> float:
+        return float(self.noise_level(1 / self.T))
 
     def index(self, t: Time) -> Level:
         """Return the table index of a time, k = t T - 1 (a fraction between two entries)."""

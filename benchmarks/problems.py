@@ -1,0 +1,123 @@
+"""Problems with an exact denoiser, for which the end points of the probability-flow ODE are known to many digits.
+
+| name | what it is |
+| --- | --- |
+| spiral, moons | the library's curves with jitter 0.05, as mixtures of 512 Gaussians |
+| ring | 8 Gaussians of standard deviation 0.1 on a circle of radius 1.5 |
+| mixture-16 | 64 Gaussians of standard deviation 0.1 in 16 dimensions, their means standard normal |
+| images-64 | 50 smooth random pictures of 8 x 8 pixels, contrast 0.5, each with noise of 0.05 |
+| tree-3 | 60 Gaussians of unequal weights and scales in clusters, in 3 dimensions; no rule was tuned on it |
+
+A path never enters: a problem is D(x, v) = E[x0 | x0 + v eps = x] and a start x = v z, z standard normal. Every rule is
+judged by where the exact flow takes its own start.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+import fromnoise as fn
+from fromnoise.dynamics import Flow
+
+FLOAT = torch.float64
+D = Callable[[Tensor, float], Tensor]
+"""The exact denoiser at a noise level v, on points x0 + v eps."""
+
+
+def _curve(name: str, count: int = 512) -> fn.GaussianMixture:
+    law = fn.data.make({"name": name, "n": 1}).law
+    assert law is not None
+    assert law.centres is not None
+    return fn.GaussianMixture(law.centres((torch.arange(count, dtype=FLOAT) + 0.5) / count), law.jitter)
+
+
+def _ring() -> fn.GaussianMixture:
+    angle = torch.arange(8, dtype=FLOAT) * (math.pi / 4)
+    return fn.GaussianMixture(1.5 * torch.stack([angle.cos(), angle.sin()], dim=1), 0.1)
+
+
+def _mixture_16() -> fn.GaussianMixture:
+    return fn.GaussianMixture(_normal(0, 64, 16), 0.1)
+
+
+def _images_64() -> fn.GaussianMixture:
+    """Return pictures whose spectrum falls with the square of the frequency."""
+    wave = torch.fft.fftfreq(8, dtype=FLOAT)
+    fall = 1 / (1 / 8 + 4 * (wave[:, None] ** 2 + wave**2).sqrt()) ** 2
+    pictures = torch.fft.ifft2(torch.fft.fft2(_normal(0, 50, 8, 8)) * fall).real
+    return fn.GaussianMixture((0.5 * pictures / pictures.std()).flatten(1), 0.05)
+
+
+def _tree() -> fn.GaussianMixture:
+    """Return clusters of clusters in three dimensions, their sizes and weights over an order of magnitude."""
+    trunk, twigs = _normal(7, 5, 1, 3), 0.3 * _normal(8, 5, 12, 3)
+    stds = 0.02 * 10 ** torch.rand(60, generator=torch.Generator().manual_seed(9), dtype=FLOAT)
+    weights = torch.arange(1, 61, dtype=FLOAT) ** -0.5
+    return fn.GaussianMixture((2 * trunk + twigs).flatten(0, 1), stds, weights=weights)
+
+
+LAWS: dict[str, Callable[[], fn.GaussianMixture]] = {
+    "spiral": functools.partial(_curve, "spiral"),
+    "moons": functools.partial(_curve, "moons"),
+    "ring": _ring,
+    "mixture-16": _mixture_16,
+    "images-64": _images_64,
+    "tree-3": _tree,
+}
+
+
+def _normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=FLOAT)
+
+
+@dataclass
+class Problem:
+    """A law, where to start, and where each start ends.
+
+    Attributes:
+        name: of the law.
+        law: its exact answers.
+        z: standard normal starts `[n, D]`.
+        ends: where the flow takes v z, by v.
+        calls: how many times D was asked since it was last set to 0.
+    """
+
+    name: str
+    law: fn.GaussianMixture
+    z: Tensor
+    ends: dict[float, Tensor] = field(default_factory=dict)
+    calls: int = 0
+
+    def denoise(self, x: Tensor, level: float) -> Tensor:
+        """Return D(x, v)."""
+        self.calls += 1
+        return self.law.posterior_mean(x, 1.0, level)
+
+    def end(self, level: float) -> Tensor:
+        """Return where the exact flow takes v z."""
+        if level not in self.ends:
+            schedule = fn.EDM(sigma_max=level)
+            self.ends[level] = Flow(self.law.denoiser(schedule)).decode(self.z)
+        return self.ends[level]
+
+    def error(self, x: Tensor, level: float) -> tuple[float, float]:
+        """Return the root mean square and the median distance of x from where it should have ended."""
+        off = (x - self.end(level)).norm(dim=1)
+        return float(off.square().mean().sqrt()), float(off.median())
+
+
+def problem(name: str, n: int) -> Problem:
+    """Return a problem with n starts."""
+    law = LAWS[name]()
+    return Problem(name, law, _normal(1, n, law.flat.shape[1]))
+
+
+def problems(names: Sequence[str], n: int) -> list[Problem]:
+    """Return some problems."""
+    return [problem(name, n) for name in names]
