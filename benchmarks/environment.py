@@ -12,10 +12,16 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".venv-bench"
 _STAMP = HOME / "made-from"
 
-NEEDS = ("diffusers==0.42.1", "accelerate", "einops", "tqdm")
+NEEDS = ("diffusers==0.42.1", "accelerate", "einops", "tqdm", "trampoline")
 """What the peers import."""
-NEEDS_ALONE = ("azula==0.11.1", "smalldiffusion==0.5.0")
-"""Installed without what they declare: both ask for torchvision, which points have no use for."""
+NEEDS_ALONE = (
+    "azula==0.11.1",
+    "smalldiffusion==0.5.0",
+    "k-diffusion==0.1.1.post1",
+    "torchsde==0.2.6",
+    "torchdiffeq==0.2.5",
+)
+"""Installed without what they declare: torchvision among others, which points have no use for."""
 
 
 def python() -> Path:

@@ -12,34 +12,14 @@ import importlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from problems import FLOAT, Problem
+from solver_rule import Ended, Rule
 from torch import Tensor, nn
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-
-class Ended(NamedTuple):
-    """Where a rule took level z, and that level."""
-
-    x: Tensor
-    level: float
-
-
-class Rule(NamedTuple):
-    """A rule by name.
-
-    Attributes:
-        library: whose it is.
-        name: of the rule and its grid.
-        run: (problem, evaluations) -> where it ends; None where it cannot spend just so many.
-    """
-
-    library: str
-    name: str
-    run: Callable[[Problem, int], Ended | None]
 
 
 # -- diffusers -------------------------------------------------------------------------------------------------------
@@ -86,6 +66,8 @@ def _by_levels(
         steps = (evaluations + 1) // 2 if twice else evaluations
         rule = scheduler(**grid, **settings)
         rule.set_timesteps(steps)
+        if len(rule.timesteps) != (2 * steps - 1 if twice else steps):
+            return None  # as above
         levels = [float(level) for level in rule.sigmas]
         first = levels[0]
         x = problem.z * (first if exploding else first / (1 + first**2) ** 0.5)
@@ -111,7 +93,17 @@ def _k_diffusion() -> Iterator[Rule]:
     with inert_torchvision():
         lib: Any = only_module("k_diffusion", "sampling")
     stochastic = {"sample_dpmpp_2m_sde", "sample_dpmpp_3m_sde", "sample_dpmpp_2s_ancestral", "sample_dpmpp_sde"}
-    for name in ("euler", "heun", "dpm_2", "lms", "dpmpp_2m", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde"):
+    for name in (
+        "euler",
+        "heun",
+        "dpm_2",
+        "lms",
+        "dpmpp_2m",
+        "dpmpp_2s_ancestral",
+        "dpmpp_sde",
+        "dpmpp_2m_sde",
+        "dpmpp_3m_sde",
+    ):
         function = getattr(lib, f"sample_{name}")
         twice = name in ("heun", "dpm_2", "dpmpp_2s_ancestral", "dpmpp_sde")
         extra = {"eta": 0.0} if f"sample_{name}" in stochastic else {}
@@ -120,9 +112,7 @@ def _k_diffusion() -> Iterator[Rule]:
 
     def fast(problem: Problem, evaluations: int) -> Ended:
         # its time is -log sigma; it stops at the lowest level and is given no last step
-        x = lib.sample_dpm_fast(
-            _told_rows(problem), _HIGHEST * problem.z, _LOWEST, _HIGHEST, evaluations, disable=True
-        )
+        x = lib.sample_dpm_fast(_told_rows(problem), _HIGHEST * problem.z, _LOWEST, _HIGHEST, evaluations, disable=True)
         return Ended(x, _HIGHEST)
 
     yield Rule("k-diffusion", "dpm_fast", fast)

@@ -1,0 +1,175 @@
+"""Measure samplers on problems whose exact trajectories are known: `python benchmarks/solvers.py`.
+
+Every rule starts from the same noise and spends exactly so many evaluations of the exact denoiser; its error is the
+distance of its end points from those of the exact flow. Ours beside diffusers, k-diffusion and azula, each in many
+settings, against the best of all of which it is held. See README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import environment
+
+BUDGETS = (5, 10, 20, 50)
+TUNED_ON = ("spiral", "moons", "ring", "mixture-16", "images-64")
+UNSEEN = "tree-3"
+BARS = {name: (1.0, 1 / 3, 1 / 4, 1.0) if name in ("spiral", "moons") else (1.0, 0.7, 0.6, 1.0) for name in TUNED_ON}
+"""The share of the best peer's root mean square error that ours may have, at each budget."""
+OURS = "fromnoise"
+
+
+class Score(NamedTuple):
+    """One rule on one problem.
+
+    Attributes:
+        problem: its name.
+        library: whose rule.
+        rule: its name.
+        rms: root mean square distance from the exact end points at each budget; None where it cannot spend just that.
+        median: the median distance.
+    """
+
+    problem: str
+    library: str
+    rule: str
+    rms: list[float | None]
+    median: list[float | None]
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", default=",".join((*TUNED_ON, UNSEEN)), help="some of the problems")
+    parser.add_argument("-n", type=int, default=4096, help="how many starts")
+    parser.add_argument("--no-peers", action="store_true", help="fromnoise alone, in this interpreter")
+    parser.add_argument("--all", action="store_true", help="show every peer's every rule, not the best three")
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--out", type=Path, help="write the tables here, as Markdown")
+    parser.add_argument("--constraints", type=Path, default=environment.ROOT / "constraints.txt", help="pins for pip")
+    options = parser.parse_args(arguments)
+    options.only = [name.strip() for name in options.only.split(",") if name.strip()]
+    unknown = sorted(set(options.only) - {*TUNED_ON, UNSEEN})
+    if unknown:
+        parser.error(f"--only {','.join(unknown)}: known: {', '.join((*TUNED_ON, UNSEEN))}")
+    if options.n < 1:
+        parser.error("-n must be at least 1")
+    return options
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, and print the tables."""
+    options = parsed(arguments)
+    if not options.no_peers and not environment.inside():
+        python = environment.ready(options.constraints)
+        return subprocess.run([str(python), __file__, *arguments], check=False).returncode
+    scores = list(measured(options.only, options.n, peers=not options.no_peers))
+    text = "\n\n".join(table([s for s in scores if s.problem == name], everyone=options.all) for name in options.only)
+    print(text)
+    if options.json:
+        options.json.write_text(json.dumps([score._asdict() for score in scores], indent=1) + "\n", encoding="utf-8")
+    if options.out:
+        options.out.write_text(_page(text, options.n), encoding="utf-8")
+    return 0
+
+
+def measured(names: Sequence[str], n: int, *, peers: bool) -> Iterator[Score]:
+    """Yield every rule's score on every problem.
+
+    Raises:
+        SystemExit: if a peer's adapter fails its own test: the wrong number of evaluations, or no convergence.
+    """
+    import torch
+    from problems import problem
+
+    rules = _rules(peers)
+    with torch.inference_mode():
+        for name in names:
+            print(f"{name}: {len(rules)} rules", file=sys.stderr, flush=True)
+            known = problem(name, n)
+            for rule in rules:
+                found = [_errors(rule, known, evaluations) for evaluations in BUDGETS]
+                yield Score(name, rule.library, rule.name, [f and f[0] for f in found], [f and f[1] for f in found])
+
+
+def _rules(peers: bool) -> list[Any]:
+    """Return ours and, once each is known to be what it says, the peers'."""
+    from solver_ours import ours
+    from solver_rule import trouble
+
+    rules = list(ours())
+    if peers:
+        from solver_peers import PEERS
+
+        for library, make in PEERS.items():
+            found = list(make())
+            print(f"{library}: validating {len(found)} adapters", file=sys.stderr, flush=True)
+            for rule in found:
+                wrong = trouble(rule)
+                if wrong:
+                    raise SystemExit(f"the adapter of {library}'s {rule.name} is not what it says: {wrong}")
+            rules += found
+    return rules
+
+
+def _errors(rule: Any, problem: Any, evaluations: int) -> tuple[float, float] | None:
+    ended = rule.run(problem, evaluations)
+    return None if ended is None else problem.error(ended.x, ended.level)
+
+
+def table(scores: Sequence[Score], *, everyone: bool) -> str:
+    """Return one problem's table: ours, the best of each library, and the bars."""
+    name = scores[0].problem
+    peers = [score for score in scores if score.library != OURS]
+    lines = [f"### {name}", "", "| rule | " + " | ".join(f"{n} evaluations" for n in BUDGETS) + " |"]
+    lines.append("| --- |" + " --- |" * len(BUDGETS))
+    lines += [_row(score) for score in scores if score.library == OURS]
+    for library in dict.fromkeys(score.library for score in peers):
+        own = [score for score in peers if score.library == library]
+        shown = own if everyone else sorted({_best(own, k) for k in range(len(BUDGETS))}, key=own.index)
+        lines += [_row(score) for score in shown]
+    if peers:
+        mine = next(score for score in scores if score.library == OURS)
+        least = [_best(peers, k).rms[k] or math.inf for k in range(len(BUDGETS))]
+        ratios = [(mine.rms[k] or math.inf) / least[k] for k in range(len(BUDGETS))]
+        lines.append("| **first row / best peer** | " + " | ".join(_against(r, name, k) for k, r in enumerate(ratios)))
+        lines[-1] += " |"
+    return "\n".join(lines)
+
+
+def _best(scores: Sequence[Score], k: int) -> Score:
+    """Return the score with the least rms at the k-th budget."""
+    return min(scores, key=lambda score: score.rms[k] or math.inf)
+
+
+def _row(score: Score) -> str:
+    pairs = zip(score.rms, score.median, strict=True)
+    cells = ("-" if rms is None else f"{rms:.4f} ({median:.4f})" for rms, median in pairs)
+    return f"| {score.library} {score.rule} | " + " | ".join(cells) + " |"
+
+
+def _against(ratio: float, name: str, k: int) -> str:
+    if name not in BARS:
+        return f"{ratio:.2f}"
+    bar = BARS[name][k]
+    return f"{ratio:.2f}, {'within' if ratio <= bar else 'above'} {bar:.2f}"
+
+
+def _page(text: str, n: int) -> str:
+    return (
+        "# Samplers against exact trajectories\n\n"
+        f"By `python benchmarks/solvers.py -n {n}`: root mean square distance (median in brackets) of {n:,} end points "
+        "from those of the\nexact flow, in the data's units. Of each library the rules that are its best at one of the "
+        f"budgets. Nothing was tuned on {UNSEEN}.\n\n{text}\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
