@@ -92,7 +92,7 @@ class Multistep(Sampler):
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Past | None
     ) -> tuple[Tensor, Any]:
         schedule = denoiser.schedule
-        begin = _START * float(schedule.noise_level(s))
+        begin, start = _START * float(schedule.noise_level(s)), (x_t, t)
         if state is None and 0 < begin < schedule.noise_level(t):
             x_t, t, x0_hat = _begin(denoiser, x_t, t, float(schedule.time_of_level(begin)), cond)
         else:
@@ -104,7 +104,8 @@ class Multistep(Sampler):
         known: dict[str, Any] = {"values": values, "levels": levels, "c": _VARIABLE_LENGTH * spread(denoiser)}
         if state is not None:  # correct the step that led here
             x_t = _advance(schedule, state.x, state.t, t, **known)
-        return _advance(schedule, x_t, t, s, **known), Past(x_t, t, values, levels)
+            start = x_t, t
+        return _advance(schedule, x_t, t, s, **known), Past(*start, values, levels)
 
 
 def _begin(denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, cond: Cond) -> tuple[Tensor, float, Tensor]:
