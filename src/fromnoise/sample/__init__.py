@@ -4,6 +4,7 @@ from fromnoise.sample.ddim import DDIM
 from fromnoise.sample.ddpm import DDPM
 from fromnoise.sample.dpm_solver import DPMSolver, DPMSolverSinglestep, UniPC
 from fromnoise.sample.heun import Euler, Heun
+from fromnoise.sample.langevin import Langevin, PredictorCorrector
 from fromnoise.sample.loop import Trajectory, sample, sample_chunks, trajectory, walk
 from fromnoise.sample.multistep import Multistep
 from fromnoise.sample.repaint import RePaint
@@ -17,7 +18,9 @@ __all__ = [
     "DPMSolverSinglestep",
     "Euler",
     "Heun",
+    "Langevin",
     "Multistep",
+    "PredictorCorrector",
     "RePaint",
     "SDE",
     "Sampler",

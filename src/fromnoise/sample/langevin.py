@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fromnoise.arrays import Cond
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser import DenoiserLike, spread
 from fromnoise.errors import whole_number
 from fromnoise.sample.ddpm import DDPM
 from fromnoise.sample.sampler import Noise, Sampler, combined, samplers
@@ -59,25 +59,24 @@ class Langevin(Sampler):
         return self.corrections * steps
 
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
-        """Return the times of a geometric ladder of levels, from 20 to 0.004 of the data's spread, t = 1 and 0 added.
+        """Return the times of a geometric ladder of levels, from 20 to 0.004 of the data's spread.
 
-        From 1 to 20 times the spread there is nothing to find: the ladder's first rung is taken from t = 1.
+        Its first rung is taken at t = 1, whatever the level there: above the ladder there is nothing but noise.
         """
         steps = whole_number("steps", steps)
-        top = min(20 * spread, float(schedule.noise_level(1.0)))
-        low = max(0.004 * spread, schedule.least_level)
+        top = min(_TOP * spread, float(schedule.noise_level(1.0)))
+        low = max(_LOW * spread, schedule.least_level)
         rungs = [top * (low / top) ** (i / max(steps - 1, 1)) for i in range(1, steps)]
         return [1.0, *(float(schedule.time_of_level(level)) for level in rungs), 0.0]
 
     def step(
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:
-        schedule = denoiser.schedule
         for _ in range(self.corrections if s > 0 else self.corrections - 1):
             x_t = langevin(denoiser, x_t, t, self.size, cond=cond, noise=noise)
         if s == 0:
             return denoiser(x_t, t, cond), None
-        return _carried(schedule, x_t, t, s), None
+        return _carried(denoiser, x_t, t, s), None
 
 
 @samplers.register("predictor-corrector")
@@ -119,7 +118,12 @@ class PredictorCorrector(Sampler):
         return x_s, None
 
 
-def _carried(schedule: Schedule, x_t: Tensor, t: float, s: float) -> Tensor:
-    """Return x_t as a sample at s: the same x/alpha, or on t = 1's first rung the same noise, scaled."""
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.scales(t), schedule.scales(s)
-    return (sigma_s / sigma_t if t == 1 else alpha_s / alpha_t) * x_t
+def _carried(denoiser: DenoiserLike, x_t: Tensor, t: float, s: float) -> Tensor:
+    """Return x_t as a sample at s: the same x/alpha; above the ladder, where there is only noise, the noise scaled."""
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = denoiser.schedule.scales(t), denoiser.schedule.scales(s)
+    above = sigma_t > (1 + 1e-9) * _TOP * spread(denoiser) * alpha_t
+    return (sigma_s / sigma_t if above else alpha_s / alpha_t) * x_t
+
+
+_TOP, _LOW = 20.0, 0.004
+"""The ladder's ends, in the data's root mean square distance from its mean."""

@@ -33,12 +33,12 @@ class SDE(Sampler):
 
     Args:
         order: 1 holds D over a step, 2 draws a line through its last two values.
-        eta: how much noise, 0 for none; above 1 for more than the reverse SDE has.
+        eta: how much noise, from 0, none, to 1, the reverse SDE's.
         spacing: of the grid.
     """
 
     order: Annotated[int, Field(ge=1, le=2)] = 2
-    eta: Annotated[float, Field(ge=0)] = 1.0
+    eta: Annotated[float, Field(ge=0, le=1)] = 1.0
     spacing: Spacing = "karras"
 
     @property
