@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,19 @@ class DenoiserLike(Protocol):
         ...
 
 
+class Predicted(NamedTuple):
+    """What a denoiser with a learned variance answers.
+
+    Attributes:
+        x0_hat: `[B, *S]`.
+        share: where the logarithm of a step's variance lies, `[B, *S]`: 0 at the posterior's own, beta-tilde, 1 at
+            that of the noising step, beta. Source: Nichol & Dhariwal 2021, eq. 15.
+    """
+
+    x0_hat: Tensor
+    share: Tensor
+
+
 class Denoiser(nn.Module):
     """A network on a schedule, with the meaning of its output.
 
@@ -92,6 +105,7 @@ class Denoiser(nn.Module):
         self._may_measure = scaling is None
         self.shape: tuple[int, ...] = tuple(network.shape)  # pyright: ignore[reportArgumentType] every network has one
         classes, self.cond_dim = int(getattr(network, "classes", 0)), int(getattr(network, "cond_dim", 0))
+        self.learned_variance = bool(getattr(network, "learned_variance", False))
         self.label_names = tuple(label_names) or tuple(str(k) for k in range(classes))
         if len(self.label_names) != classes:
             raise InputError(f"{len(self.label_names)} label names were given for a network of {classes} classes")
@@ -146,15 +160,16 @@ class Denoiser(nn.Module):
         return min(max(level, -_TOLD_RANGE), _TOLD_RANGE)
 
     def raw(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
-        """Return the network's own output, `[B, *S]`, in x_t's precision."""
-        return self.say(self.scale_in(x_t, self.schedule.scales(t)), self.told(t), cond)
+        """Return the network's own output, `[B, *S]`, in x_t's precision; without the half that says a variance."""
+        out = self.say(self.scale_in(x_t, self.schedule.scales(t)), self.told(t), cond)
+        return out[:, : self.shape[0]] if self.learned_variance else out
 
     def scale_in(self, x_t: Batch, scales: tuple[Any, Any]) -> Batch:
         """Return x_t as the network is given it, c_in x_t; the scales are alpha and sigma."""
         return expand_to(self.prediction.input_scale(*scales), x_t) * x_t if self._rescales else x_t
 
-    def say(self, x: Batch, told: Any, cond: Cond = None) -> Batch:
-        """Return the network's own output for its own input, and for what it is told of the time, in x's precision."""
+    def say(self, x: Batch, told: Any, cond: Cond = None) -> Tensor:
+        """Return all the network says to its own input and what it is told of the time, in x's precision."""
         dtype = x.dtype
         if dtype == torch.float64:  # the arithmetic around the network may be finer than the network's own
             x = x.to(next(self.network.parameters()).dtype)
@@ -168,6 +183,23 @@ class Denoiser(nn.Module):
         """Return x0_hat `[B, *S]`."""
         c_skip, c_out = self.prediction.coefficients(*self.schedule.scales(t))
         return weighted(c_skip, x_t, c_out, self.raw(x_t, t, cond))
+
+    def predicted(self, x_t: Batch, t: Time, cond: Cond = None) -> Predicted:
+        """Return x0_hat and the share that sets a step's variance.
+
+        Raises:
+            InputError: if the network says no variance.
+        """
+        if not self.learned_variance:
+            raise InputError(_NO_VARIANCE)
+        out, share = self.halves(self.say(self.scale_in(x_t, self.schedule.scales(t)), self.told(t), cond))
+        c_skip, c_out = self.prediction.coefficients(*self.schedule.scales(t))
+        return Predicted(weighted(c_skip, x_t, c_out, out), share)
+
+    def halves(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Split what a network with a learned variance says into its prediction and the share (v + 1)/2."""
+        mean, v = out.chunk(2, dim=1)
+        return mean, (v + 1) / 2
 
     def on(self, schedule: Schedule) -> DenoiserLike:
         """Return this denoiser as one on another path.
@@ -186,6 +218,21 @@ class Denoiser(nn.Module):
                 "its own schedule, or train with a continuous one (edm, vp, flow, trig)"
             )
         return OnPath(self, schedule)
+
+
+_NO_VARIANCE = 'this denoiser knows no variance: train one that does (--recipe improved), or take "small" or "large"'
+
+
+def predicted(denoiser: DenoiserLike, x_t: Tensor, t: Time, cond: Cond = None) -> Predicted:
+    """Return x0_hat and the share that sets a step's variance, of a denoiser that knows it.
+
+    Raises:
+        InputError: if it knows none: it was trained without, or is guided, exact, or on another's path.
+    """
+    ask = getattr(denoiser, "predicted", None)
+    if ask is None:
+        raise InputError(_NO_VARIANCE)
+    return ask(x_t, t, cond)
 
 
 class OnPath:

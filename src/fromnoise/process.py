@@ -89,6 +89,23 @@ def take_step_back(schedule: Schedule, x_t: Batch, x0: Batch, t: Time, s: Time, 
     return expand_to(on_x_t, x_t) * x_t + expand_to(on_x0, x_t) * x0 + expand_to(std, x_t) * noise
 
 
+def step_divergence(excess: Any, log_ratio: Any) -> Any:
+    """Return KL(q(x_s | x_t, x0) || p(x_s | x_t)) in nats for each coordinate.
+
+    Both are Gaussian, the first with the posterior's mean and variance, beta-tilde, the second with the mean for
+    x0_hat. The square of what the means differ by, over beta-tilde, is (snr(s) - snr(t)) (x0 - x0_hat)^2.
+
+    Args:
+        excess: that.
+        log_ratio: log of the second's variance over beta-tilde; log(sigma_t^2/sigma_s^2) makes it beta, which is
+            "large".
+
+    Source: Kingma et al. 2021, eq. 13, and Nichol & Dhariwal 2021, eq. 15, put together.
+    """
+    inverse = torch.exp(-log_ratio) if isinstance(log_ratio, Tensor) else math.exp(-log_ratio)
+    return 0.5 * (log_ratio - 1 + inverse * (1 + excess))
+
+
 predictions: Registry[Prediction] = Registry("prediction")
 
 

@@ -75,7 +75,7 @@ def test_the_first_evaluation_is_where_the_data_begin_to_show(schedule, steps):
     levels = denoiser.levels
     assert len(levels) == steps
     assert all(a > b > 0 for a, b in zip(levels, levels[1:], strict=False))
-    assert levels[0] == pytest.approx(min(2.6 * levels[1], float(schedule.noise_level(1.0))))
+    assert levels[0] == pytest.approx(min(2.1 * levels[1], float(schedule.noise_level(1.0))))
 
 
 def test_a_grid_of_short_steps_is_walked_as_given():

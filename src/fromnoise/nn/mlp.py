@@ -65,6 +65,7 @@ class MLP(Network):
         time_dim: the width of the time's embedding, even.
         classes: how many labels; 0 for none.
         cond_dim: the length of a condition vector; 0 for none.
+        learned_variance: say a step's variance too, in a second half of the output.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class MLP(Network):
         time_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 64,
         classes: Count = 0,
         cond_dim: Count = 0,
+        learned_variance: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.classes, self.cond_dim, self.residual = (dim,), classes, cond_dim, residual
@@ -90,7 +92,8 @@ class MLP(Network):
         self.first = nn.Linear(dim + 2 * fourier + time_dim, hidden)
         kind = ResidualBlock if residual else lambda width: nn.Linear(width, width)
         self.layers = nn.ModuleList(kind(hidden) for _ in range(depth if residual else depth - 1))
-        self.out = nn.Linear(hidden, dim)
+        self.learned_variance = learned_variance
+        self.out = nn.Linear(hidden, 2 * dim if learned_variance else dim)
 
     @classmethod
     def article(cls, dim: int = 2, classes: int = 0) -> MLP:

@@ -18,14 +18,16 @@ class Network(nn.Module):
         shape: the shape S of one sample.
         classes: how many labels it knows; 0 for none.
         cond_dim: the length of its condition vectors; 0 for none.
+        learned_variance: whether its output is twice as long as x, the second half saying a step's variance.
     """
 
     shape: tuple[int, ...]
     classes: int = 0
     cond_dim: int = 0
+    learned_variance: bool = False
 
     def forward(self, x: Tensor, told: float | Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return the output for x `[B, *S]`.
+        """Return the output for x `[B, *S]`, like x; `[B, 2 S_1, ...]` with a learned variance.
 
         Args:
             x: `[B, *S]`, scaled to about unit variance by the denoiser.

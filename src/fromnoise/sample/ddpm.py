@@ -1,4 +1,10 @@
-"""DDPM: a draw from the posterior with x0_hat in x0's place. Source: Ho et al. 2020, Algorithm 2 and eq. 6-7."""
+"""DDPM: a draw from the posterior with x0_hat in x0's place. Source: Ho et al. 2020, Algorithm 2 and eq. 6-7.
+
+A learned variance lies between the two fixed ones, by a share that the network says for each coordinate (Nichol &
+Dhariwal 2021, eq. 15), over whatever step is taken, long or short:
+
+    log variance = share log beta + (1 - share) log beta-tilde.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ from torch import Tensor
 
 from fromnoise import process
 from fromnoise.arrays import Cond, weighted
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser import DenoiserLike, predicted
 from fromnoise.sample.sampler import Noise, Sampler, samplers
 
 
@@ -20,20 +26,28 @@ class DDPM(Sampler):
 
     Args:
         variance: of the step. "small" is the posterior's own, beta-tilde; "large" that of q(x_t | x_s), beta. They
-            are the lower and upper bounds of the true reverse variance (Ho et al. 2020, section 3.2).
+            are the lower and upper bounds of the true reverse variance (Ho et al. 2020, section 3.2). "learned" is
+            what the network says of it, if it was trained to.
     """
 
-    variance: Literal["small", "large"] = "small"
+    variance: Literal["small", "large", "learned"] = "small"
 
     default_steps = 1000
 
     def step(
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:
-        x0_hat = denoiser(x_t, t, cond)
+        x0_hat, share = self._asked(denoiser, x_t, t, cond)
         if s == 0:  # the posterior at s = 0 is x0 itself
             return x0_hat, None
         on_x_t, on_x0, std = process.posterior(denoiser.schedule, t, s)
-        if self.variance == "large":
-            std = process.step(denoiser.schedule, s, t).std
+        if self.variance != "small":
+            large = process.step(denoiser.schedule, s, t).std
+            std = large if share is None else std * (large / std) ** share
         return weighted(on_x_t, x_t, on_x0, x0_hat) + std * noise(), None
+
+    def _asked(self, denoiser: DenoiserLike, x_t: Tensor, t: float, cond: Cond) -> tuple[Tensor, Tensor | None]:
+        """Return x0_hat and, for a learned variance, its share."""
+        if self.variance != "learned":
+            return denoiser(x_t, t, cond), None
+        return predicted(denoiser, x_t, t, cond)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fromnoise.arrays import Cond, Time
 from fromnoise.data.dataset import Scaling, find_label
-from fromnoise.denoiser import DenoiserLike, spread
+from fromnoise.denoiser import DenoiserLike, Predicted, predicted, spread
 from fromnoise.errors import InputError, LabelError, whole_number
 from fromnoise.memory import keep_freed_memory
 from fromnoise.rng import check_seed, stream
@@ -50,11 +50,19 @@ class _Recorder:
         self._first: Tensor | None = None
 
     def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
-        if self._bf16:
-            with torch.autocast(x_t.device.type, torch.bfloat16):
-                answer = self._base(x_t, t, cond)
-        else:
-            answer = self._base(x_t, t, cond)
+        with self._precision(x_t):
+            return self._kept(self._base(x_t, t, cond))
+
+    def predicted(self, x_t: Tensor, t: Time, cond: Cond = None) -> Predicted:
+        with self._precision(x_t):
+            answer = predicted(self._base, x_t, t, cond)
+        self._kept(answer.x0_hat)
+        return answer
+
+    def _precision(self, x_t: Tensor) -> Any:
+        return torch.autocast(x_t.device.type, torch.bfloat16) if self._bf16 else contextlib.nullcontext()
+
+    def _kept(self, answer: Tensor) -> Tensor:
         if self._first is None:
             self._first = answer
         return answer

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from fromnoise.registry import STRICT, Settings, explain
+from fromnoise.train.criteria import losses
 from fromnoise.train.loss import weightings
 from fromnoise.train.times import time_laws
 
@@ -28,8 +29,10 @@ class TrainConfig(BaseModel):
         weight_decay: adamw's.
         clip_norm: the largest gradient norm; 0 for no clipping.
         ema: the decay of the average of the weights, warmed up as (1 + k)/(10 + k); 0 for no average.
+        loss: what is minimized, a name or a component's settings: denoising, sliced (score matching), hybrid (for a
+            learned variance).
         weighting: of the loss, a name or a component's settings: uniform, snr, min-snr, edm, elbo.
-        times: how times are drawn: uniform, stratified, log-normal.
+        times: how times are drawn: uniform, stratified, log-normal, ladder.
         drop_cond: the probability with which a sample's condition is left out, for guidance.
         precision: "float32", or "bf16" for the network's arithmetic.
         seed: of every random number.
@@ -50,6 +53,9 @@ class TrainConfig(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    loss: Annotated[Settings, BeforeValidator(losses.complete)] = Field(
+        default_factory=lambda: losses.complete("denoising")
+    )
     weighting: Annotated[Settings, BeforeValidator(weightings.complete)] = Field(
         default_factory=lambda: weightings.complete("uniform")
     )

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,9 +31,10 @@ from fromnoise.run import Checkpoint, Run, RunFolder, describe, last_loss
 from fromnoise.run.files import Writing
 from fromnoise.schedule import TableSchedule
 from fromnoise.train.config import FREE_KEYS, TrainConfig, learning_rate
+from fromnoise.train.criteria import Batch, losses
 from fromnoise.train.ema import EMA
 from fromnoise.train.floor import Floor, floor_of
-from fromnoise.train.loss import deal, mean_square, objective
+from fromnoise.train.loss import Noised, deal, objective
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,6 @@ _TOGETHER = 2**16
 """About how many numbers the noisy batches of a round of steps have together, where one batch has fewer."""
 
 
-class _Batch(NamedTuple):
-    """What one step needs: the network's input `[B, *S]`, what it is told, its target, the weight of each row."""
-
-    x: Tensor
-    told: Tensor
-    cond: Tensor | None
-    target: Tensor
-    weight: Tensor | None
-
-
 class _Trainer:
     """What a training consists of: network, average, optimizer, objective and data on the device."""
 
@@ -94,6 +85,8 @@ class _Trainer:
         self.denoiser, self.config = denoiser, config
         self.device = denoiser.device
         self.goal = objective(denoiser, config.weighting, config.times)
+        self.loss = losses.build(config.loss)
+        self.loss.check(denoiser)
         self.network = denoiser.network.train().requires_grad_(True)
         self.average = EMA(self.network, config.ema) if config.ema else None
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
@@ -107,14 +100,11 @@ class _Trainer:
         self.losses: list[Tensor] = []
         self.on_table = isinstance(denoiser.schedule, TableSchedule)
         self.round = min(max(_TOGETHER // (config.batch_size * math.prod(data.shape)), 1), 64)
-        self._number, self._batches = -1, list[_Batch]()
+        self._number, self._batches = -1, list[Batch]()
 
     def step(self, step: int) -> None:
         """Do optimizer step 0, 1, ... and keep its loss."""
-        batch = self._batch(step)
-        with self._autocast():
-            out = self.denoiser.say(batch.x, batch.told, batch.cond)
-        loss = mean_square(out, batch.target, batch.weight)
+        loss = self.loss(self.denoiser, self._batch(step), self._say)
         loss.backward()
         if self.config.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, foreach=True)
@@ -125,14 +115,14 @@ class _Trainer:
             self.average.update(step)
         self.losses.append(loss.detach())
 
-    def _batch(self, step: int) -> _Batch:
+    def _batch(self, step: int) -> Batch:
         """Return the batch of a step, one of a round made together."""
         number, place = divmod(step, self.round)
         if number != self._number:
             self._number, self._batches = number, self._make(number)
         return self._batches[place]
 
-    def _make(self, number: int) -> list[_Batch]:
+    def _make(self, number: int) -> list[Batch]:
         """Make the batches of a round of steps: one by one, they take as long as a small network's forward pass."""
         denoiser, n = self.denoiser, self.round * self.config.batch_size
         generator = self.streams.at(number)
@@ -141,10 +131,17 @@ class _Trainer:
         x = denoiser.scale_in(noised.x_t, noised.scales)
         told = noised.drawn if self.on_table else denoiser.told(noised.drawn)
         cond = None if self.labels is None else self._dropped(self.labels.index_select(0, rows), generator)
-        hands = (
-            deal(part, self.round) for part in (x, torch.as_tensor(told).to(x), cond, noised.target, noised.weight)
-        )
-        return [_Batch(*hand) for hand in zip(*hands, strict=True)]
+        whole = Batch(x, torch.as_tensor(told).to(x), cond, noised.target, noised.weight)
+        whole = whole._replace(**{need: self._more(need, rows, noised, generator) for need in self.loss.needs})
+        return [Batch(*hand) for hand in zip(*(deal(part, self.round) for part in whole), strict=True)]
+
+    def _more(self, need: str, rows: Tensor, noised: Noised, generator: torch.Generator) -> Tensor:
+        """Return a part of the batches that only some losses need."""
+        if need == "x0":
+            return self.x.index_select(0, rows)
+        if need == "drawn":
+            return noised.drawn
+        return torch.randint(0, 2, noised.x_t.shape, generator=generator, device=self.device).to(noised.x_t) * 2 - 1
 
     def _dropped(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Put the null label in the place of some."""
@@ -153,10 +150,10 @@ class _Trainer:
         drop = torch.rand(labels.shape, generator=generator, device=self.device) < self.config.drop_cond
         return labels.masked_fill(drop, len(self.denoiser.label_names))
 
-    def _autocast(self) -> Any:
-        if self.config.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return contextlib.nullcontext()
+    def _say(self, x: Tensor, told: Tensor, cond: Tensor | None) -> Tensor:
+        bf16 = self.config.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
+            return self.denoiser.say(x, told, cond)
 
     def mean_loss(self, first: int) -> float:
         """Return the mean of the losses kept since the last log, of step `first` and those after it.

@@ -176,14 +176,6 @@ def deal(rows: Tensor | None, hands: int) -> Sequence[Tensor | None]:
     return rows.unflatten(0, (-1, hands)).transpose(0, 1).contiguous().unbind(0)
 
 
-def mean_square(out: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-    """Return the weighted mean square error over rows and coordinates, `[]`."""
-    if weight is None:
-        return torch.nn.functional.mse_loss(out, target)
-    root = torch.as_tensor(expand_to(weight.sqrt(), out))  # w |a - b|^2 = |sqrt(w) a - sqrt(w) b|^2, in one pass
-    return torch.nn.functional.mse_loss(root * out, root * target)
-
-
 def objective(denoiser: Denoiser, weighting: Any = "uniform", times: Any = "stratified") -> Objective:
     """Return the objective that trains a denoiser, from names or settings."""
     law, weight = time_laws.build(times), weightings.build(weighting)

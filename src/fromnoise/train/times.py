@@ -75,15 +75,46 @@ class LogNormal(TimeLaw):
 
     def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
         u = _strata(n, generator).clamp(1e-9, 1 - 1e-9)
-        log_level = self.mean + self.sd * torch.special.ndtri(u)
-        t = torch.as_tensor(schedule.time(-2 * log_level))
-        if isinstance(schedule, TableSchedule):
-            return ((t * schedule.T).ceil().long() - 1).clamp(0, schedule.T - 1)
-        return t
+        return _at_level(schedule, self.mean + self.sd * torch.special.ndtri(u))
 
     def density(self, schedule: Schedule, t: Tensor) -> Tensor:
         z = (torch.as_tensor(schedule.log_snr(t)) / -2 - self.mean) / self.sd
         return torch.exp(-z * z / 2) / (self.sd * math.sqrt(2 * math.pi)) / 2
+
+
+@time_laws.register("ladder")
+@dataclass(frozen=True)
+class Ladder(TimeLaw):
+    """One of a ladder's noise levels sigma/alpha, in geometric progression, each as likely as the others.
+
+    Source: Song & Ermon 2019, section 4.2 (10 levels from 1 to 0.01).
+
+    Args:
+        levels: how many.
+        high: the highest, in the denoiser's units.
+        low: the lowest.
+    """
+
+    levels: Annotated[int, Field(ge=2)] = 50
+    high: Annotated[float, Field(gt=0)] = 20.0
+    low: Annotated[float, Field(gt=0)] = 0.01
+
+    def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
+        rung = (_strata(n, generator) * self.levels).long().clamp(max=self.levels - 1)
+        log_level = math.log(self.high) + (math.log(self.low / self.high) / (self.levels - 1)) * rung
+        return _at_level(schedule, log_level)
+
+    def density(self, schedule: Schedule, t: Tensor) -> Tensor:
+        """Return that of a ladder with rungs without end."""
+        return torch.full_like(t, 1 / (2 * math.log(self.high / self.low)), dtype=torch.float64)
+
+
+def _at_level(schedule: Schedule, log_level: Tensor) -> Tensor:
+    """Return the times of these log(sigma/alpha), or a table's nearest indices above."""
+    t = torch.as_tensor(schedule.time(-2 * log_level))
+    if isinstance(schedule, TableSchedule):
+        return ((t * schedule.T).ceil().long() - 1).clamp(0, schedule.T - 1)
+    return t
 
 
 def _rand(n: int, generator: torch.Generator) -> Tensor:

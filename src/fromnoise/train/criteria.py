@@ -1,0 +1,181 @@
+"""What is minimized, given a network's output for noisy samples: three classical losses.
+
+**denoising**: E w |out - target|^2 / D. For the score, whose target is -eps/sigma, it is denoising score matching.
+
+**sliced**: score matching without a target (Song et al. 2019). By parts, with any probe v of E v v^T = I,
+
+    E |s - grad log p_t|^2  =  E |s|^2 + 2 v^T (ds/dx) v  +  E |grad log p_t|^2,
+
+and the last term is not the network's affair. So this loss is negative at its best; it takes a second backward pass.
+
+**hybrid**: the simple loss for the mean, and a little of the ELBO for a learned variance, which leaves the mean alone
+(Nichol & Dhariwal 2021, eq. 16): L_simple + 0.001 T E_t KL, the KL that of `process.step_divergence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fromnoise import process
+from fromnoise.arrays import expand_to
+from fromnoise.denoiser import Denoiser
+from fromnoise.errors import ConfigError
+from fromnoise.registry import Registry
+from fromnoise.schedule import TableSchedule
+
+losses: Registry[Loss] = Registry("loss")
+
+Say = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+class Batch(NamedTuple):
+    """What one step needs, and after that what only some losses ask for.
+
+    Attributes:
+        x: the network's input, `[B, *S]`.
+        told: what it is told of the time, `[B]`.
+        cond: labels, or None.
+        target: what it should say, `[B, *S]`.
+        weight: of each row's squared error, or None for 1.
+        drawn: a table's indices, or times, `[B]`.
+        x0: the clean samples, `[B, *S]`.
+        probe: signs, `[B, *S]`.
+    """
+
+    x: Tensor
+    told: Tensor
+    cond: Tensor | None
+    target: Tensor
+    weight: Tensor | None
+    drawn: Tensor | None = None
+    x0: Tensor | None = None
+    probe: Tensor | None = None
+
+
+class Loss:
+    """A rule that makes one number of a batch.
+
+    Attributes:
+        needs: which of the batch's further parts it asks for.
+    """
+
+    needs: tuple[str, ...] = ()
+
+    def check(self, denoiser: Denoiser) -> None:
+        """Raise ConfigError if the denoiser cannot be trained with it."""
+
+    def __call__(self, denoiser: Denoiser, batch: Batch, say: Say) -> Tensor:
+        """Return the loss, `[]`.
+
+        Args:
+            denoiser: whose network is trained.
+            batch: noisy samples.
+            say: the network, in the precision of the training.
+        """
+        raise NotImplementedError
+
+
+@losses.register("denoising")
+@dataclass(frozen=True)
+class Denoising(Loss):
+    """The weighted mean square error of the output."""
+
+    def __call__(self, denoiser: Denoiser, batch: Batch, say: Say) -> Tensor:
+        out = say(batch.x, batch.told, batch.cond)
+        if denoiser.learned_variance:
+            out, _ = denoiser.halves(out)
+        return mean_square(out, batch.target, batch.weight)
+
+
+@losses.register("sliced")
+@dataclass(frozen=True)
+class Sliced(Loss):
+    """Sliced score matching with one probe a row. Source: Song, Garg, Shi & Ermon 2019, eq. 8 ("SSM-VR")."""
+
+    needs = ("drawn", "probe")
+
+    def __call__(self, denoiser: Denoiser, batch: Batch, say: Say) -> Tensor:
+        assert batch.drawn is not None
+        assert batch.probe is not None
+        x, probe = batch.x.detach().requires_grad_(), batch.probe
+        out = say(x, batch.told, batch.cond)
+        if denoiser.learned_variance:
+            out, _ = denoiser.halves(out)
+        (along,) = torch.autograd.grad((out * probe).sum(), x, create_graph=True)
+        # score = (alpha x0_hat - x_t)/sigma^2 with x0_hat = c_skip x_t + c_out out and x = c_in x_t
+        alpha, sigma = (expand_to(scale, x) for scale in scales_of(denoiser, batch.drawn, x.dtype))
+        c_skip, c_out = denoiser.prediction.coefficients(alpha, sigma)
+        c_in = denoiser.prediction.input_scale(alpha, sigma)
+        on_x, on_out = (alpha * c_skip - 1) / sigma**2, alpha * c_out / sigma**2
+        score = on_x / c_in * x + on_out * out
+        rows = score.square() + 2 * (on_x + on_out * c_in * probe * along)
+        rows = rows / on_out**2  # as heavy as the same error of the output
+        return (rows if batch.weight is None else expand_to(batch.weight, rows) * rows).mean()
+
+
+@losses.register("hybrid")
+@dataclass(frozen=True)
+class Hybrid(Loss):
+    """The simple loss plus `share` times the ELBO's steps, for a learned variance.
+
+    Args:
+        share: lambda, of the ELBO's T steps in nats a coordinate.
+    """
+
+    share: Annotated[float, Field(gt=0)] = 0.001
+
+    needs = ("drawn", "x0")
+
+    def check(self, denoiser: Denoiser) -> None:
+        if not denoiser.learned_variance:
+            raise ConfigError(
+                "the hybrid loss trains a learned variance, and this network says none: "
+                "set network.learned_variance to true (--recipe improved does)"
+            )
+        if not isinstance(denoiser.schedule, TableSchedule):
+            raise ConfigError("the hybrid loss is that of a table's steps: take the schedule linear, cosine or sigmoid")
+
+    def __call__(self, denoiser: Denoiser, batch: Batch, say: Say) -> Tensor:
+        assert batch.drawn is not None
+        assert batch.x0 is not None
+        out, share = denoiser.halves(say(batch.x, batch.told, batch.cond))
+        simple = mean_square(out, batch.target, batch.weight)
+        # the first entry's step ends on x0 itself and has no variance to learn
+        inner, before = batch.drawn > 0, (batch.drawn - 1).clamp(min=0)
+        (alpha, sigma), (alpha_s, sigma_s) = (scales_of(denoiser, k, torch.float64) for k in (batch.drawn, before))
+        gap = _over((alpha_s / sigma_s) ** 2 - (alpha / sigma) ** 2, out)
+        log_ratio = _over(2 * torch.log(sigma / sigma_s), out)
+        alpha, sigma = _over(alpha, out), _over(sigma, out)
+        c_skip, c_out = denoiser.prediction.coefficients(alpha, sigma)
+        x0_hat = c_skip / denoiser.prediction.input_scale(alpha, sigma) * batch.x + c_out * out.detach()
+        divergence = process.step_divergence(gap * (batch.x0 - x0_hat).square(), share * log_ratio)
+        steps = denoiser.schedule.T  # pyright: ignore[reportAttributeAccessIssue] a table, by `check`
+        return simple + self.share * steps * (divergence * _over(inner, out)).mean()
+
+
+def _over(rows: Tensor, like: Tensor) -> Tensor:
+    """Return rows `[B]` as a column that broadcasts over `like`, in its precision."""
+    return torch.as_tensor(expand_to(rows.to(like), like))
+
+
+def scales_of(denoiser: Denoiser, drawn: Tensor, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return alpha and sigma at a table's indices, or at times, `[B]` each."""
+    schedule = denoiser.schedule
+    if isinstance(schedule, TableSchedule):
+        return schedule.scales_at(drawn, dtype)
+    alpha, sigma = schedule.scales(drawn.double())
+    return torch.as_tensor(alpha).to(dtype), torch.as_tensor(sigma).to(dtype)
+
+
+def mean_square(out: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the weighted mean square error over rows and coordinates, `[]`."""
+    if weight is None:
+        return torch.nn.functional.mse_loss(out, target)
+    root = torch.as_tensor(expand_to(weight.sqrt(), out))  # w |a - b|^2 = |sqrt(w) a - sqrt(w) b|^2, in one pass
+    return torch.nn.functional.mse_loss(root * out, root * target)
