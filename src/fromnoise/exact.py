@@ -197,7 +197,7 @@ class GaussianMixture:
         return law._by_rows(x_t, alpha, sigma, cond, of).reshape(x_t.shape)
 
     def posterior_variance(self, x_t: Tensor, alpha: Level, sigma: Level, cond: Cond = None) -> Tensor:
-        """Return E|x0 - E[x0 | x_t]|^2 given x_t, averaged over coordinates, `[B]` float64. Round components only."""
+        """Return Var(x0 | x_t) of each coordinate, `[B, *S]` float64. Round components only."""
         law, cond = self._given(cond, x_t)
         m, variances = law.flat.double(), law._round_variances().double()
 
@@ -205,12 +205,12 @@ class GaussianMixture:
             r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
             shrink, gain = law._shrink_and_gain(alpha, sigma)  # component k's posterior mean: shrink m_k + gain x
             mean = (r * shrink) @ m + (r * gain).sum(1, keepdim=True) * rows
-            second = (r * shrink**2) @ m.square().sum(1) + (r * gain**2).sum(1) * rows.square().sum(1)
-            second = second + 2 * (((r * shrink * gain) @ m) * rows).sum(1)
+            second = (r * shrink**2) @ m.square() + (r * gain**2).sum(1, keepdim=True) * rows.square()
+            second = second + 2 * ((r * shrink * gain) @ m) * rows
             within = (r * shrink) @ variances
-            return ((second - mean.square().sum(1)) / m.shape[1]).clamp(min=0) + within
+            return (second - mean.square()).clamp(min=0) + within[:, None]
 
-        return law._by_rows(x_t.double(), alpha, sigma, cond, of)
+        return law._by_rows(x_t.double(), alpha, sigma, cond, of).reshape(x_t.shape)
 
     def label_probs(self, x_t: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
         """Return p(label | x_t) for each label, `[B, classes]`: the best classifier there can be.

@@ -7,9 +7,8 @@ The sampler's chain from t_T = 1 down a grid to t_0 = 0 is a model with latent v
     step i, s < t    E KL(q(x_s | x_t, x0) || p(x_s | x_t))       = (snr(s) - snr(t))/2 E|x0 - x0_hat|^2
     reconstruction   E -log p(x0 | x at the first grid time t_1),   p = N(x0_hat, sigma(t_1)^2)
 
-for the "small" variance, the posterior's own. With "large", that of q(x_t | x_s), larger by 1/rho, a step costs
-
-    d/2 (rho - 1 - log rho) + rho (snr(s) - snr(t))/2 E|x0 - x0_hat|^2.
+for the "small" variance, the posterior's own. With "large", that of q(x_t | x_s), or a "learned" one between the two
+it is `process.step_divergence`, summed over coordinates.
 
 All of it is in nats for a whole sample; bits a dimension divide by d log 2. Densities are those of the data in their
 own units: scaling by std adds log std for each coordinate. The bound holds for every grid; the default is a
@@ -22,20 +21,21 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from fromnoise import process
 from fromnoise.arrays import Cond
 from fromnoise.data.dataset import Dataset
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser import DenoiserLike, predicted
 from fromnoise.dynamics import Flow, Trace
 from fromnoise.errors import InputError, whole_number
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule, TableSchedule
 
-Variance = Literal["small", "large"]
+Variance = Literal["small", "large", "learned"]
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ def elbo(
     data = Dataset.of(data)
     if data.shape != denoiser.shape:
         raise InputError(f"the data's samples have shape {list(data.shape)}, the denoiser's {list(denoiser.shape)}")
-    if variance not in ("small", "large"):
-        raise InputError(f'variance must be "small" or "large", not {variance!r}')
+    if variance not in get_args(Variance):
+        raise InputError(f'variance must be "small", "large" or "learned", not {variance!r}')
     draws = whole_number("draws", draws, least=2)
     schedule, d = denoiser.schedule, math.prod(data.shape)
     times = tuple(grid or _chain(schedule, steps, denoiser.sigma_data or 1.0))
@@ -127,13 +127,13 @@ def elbo(
         generator = stream(seed, "elbo", i, x.device)
         rows = torch.randint(len(x), (draws,), generator=generator, device=x.device)
         x0, cond = x[rows], None if labels is None else labels[rows]
-        square, eps = _error(denoiser, x0, t, cond, generator)
-        scale, constant = _last(schedule, t, d) if s == 0 else _cost(schedule, t, s, variance, d)
-        mean, error = _controlled(square, eps.square().sum(1) - d)
-        terms.append(scale * mean + constant)
-        variances.append((scale * error) ** 2)
+        square, share, eps = _error(denoiser, x0, t, cond, variance, generator=generator)
+        costs = _last(schedule, t, square) if s == 0 else _cost(schedule, t, s, square, share)
+        mean, error = _controlled(costs, eps.square().sum(1) - d)
+        terms.append(mean)
+        variances.append(error**2)
         level = float(schedule.noise_level(t))
-        simple.append(float(square.mean()) / level**2 if math.isfinite(level) else float(d))
+        simple.append(float(square.sum(1).mean()) / level**2 if math.isfinite(level) else float(d))
         if progress is not None:
             progress(i + 1, len(times) - 1)
     at_end = (float(schedule.alpha(1.0)) / float(schedule.sigma(1.0))) ** 2
@@ -157,13 +157,16 @@ def _chain(schedule: Schedule, steps: int | None, sigma_data: float) -> list[flo
 
 @torch.no_grad()
 def _error(
-    denoiser: DenoiserLike, x0: Tensor, t: float, cond: Cond, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Return |x0 - x0_hat|^2 `[B]` at one draw of x_t each, and the noise drawn, `[B, D]`."""
+    denoiser: DenoiserLike, x0: Tensor, t: float, cond: Cond, variance: Variance, *, generator: torch.Generator
+) -> tuple[Tensor, float | Tensor, Tensor]:
+    """Return (x0 - x0_hat)^2 at one draw of x_t each, the share that sets the variance, and the noise, `[B, D]`."""
     alpha, sigma = denoiser.schedule.scales(t)
     eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
-    off = x0 - denoiser(alpha * x0 + sigma * eps, t, cond).double()
-    return off.flatten(1).square().sum(1), eps.flatten(1)
+    x_t, share = alpha * x0 + sigma * eps, float(variance == "large")
+    if variance == "learned":
+        x0_hat, found = predicted(denoiser, x_t, t, cond)
+        return (x0 - x0_hat.double()).flatten(1).square(), found.double().flatten(1), eps.flatten(1)
+    return (x0 - denoiser(x_t, t, cond).double()).flatten(1).square(), share, eps.flatten(1)
 
 
 def _controlled(values: Tensor, control: Tensor) -> tuple[float, float]:
@@ -176,19 +179,17 @@ def _controlled(values: Tensor, control: Tensor) -> tuple[float, float]:
     return float(rest.mean()), float(rest.std() / math.sqrt(len(rest)))
 
 
-def _cost(schedule: Schedule, t: float, s: float, variance: Variance, d: int) -> tuple[float, float]:
-    """Return what a step costs: scale and constant of scale |x0 - x0_hat|^2 + constant."""
+def _cost(schedule: Schedule, t: float, s: float, square: Tensor, share: float | Tensor) -> Tensor:
+    """Return what a step from t to s costs each row, `[B]`."""
     snr_t, snr_s = (float(schedule.noise_level(at)) ** -2 for at in (t, s))
-    if variance == "small":
-        return 0.5 * (snr_s - snr_t), 0.0
-    rho = (float(schedule.sigma(s)) / float(schedule.sigma(t))) ** 2
-    return 0.5 * rho * (snr_s - snr_t), 0.5 * d * (rho - 1 - math.log(rho))
+    log_ratio = 2 * math.log(float(schedule.sigma(t)) / float(schedule.sigma(s)))
+    return process.step_divergence((snr_s - snr_t) * square, share * log_ratio).sum(1)
 
 
-def _last(schedule: Schedule, t: float, d: int) -> tuple[float, float]:
-    """Return the same for -log N(x0; x0_hat, sigma(t)^2)."""
+def _last(schedule: Schedule, t: float, square: Tensor) -> Tensor:
+    """Return -log N(x0; x0_hat, sigma(t)^2) of each row, `[B]`."""
     sigma = float(schedule.sigma(t))
-    return 0.5 / sigma**2, d * (0.5 * math.log(2 * math.pi) + math.log(sigma))
+    return (0.5 / sigma**2 * square + 0.5 * math.log(2 * math.pi) + math.log(sigma)).sum(1)
 
 
 def _units(denoiser: DenoiserLike, d: int) -> float:

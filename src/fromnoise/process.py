@@ -114,6 +114,8 @@ class Prediction:
 
     needs_signal = False
     """Whether x0 cannot be had from the output where alpha = 0."""
+    weighting = "uniform"
+    """The name of the weighting that suits the loss."""
 
     def coefficients(self, alpha: Any, sigma: Any) -> tuple[Any, Any]:
         """Return (c_skip, c_out) of x0 = c_skip x_t + c_out out."""
@@ -189,9 +191,14 @@ class Flow(Prediction):
 @predictions.register("score")
 @dataclass(frozen=True)
 class Score(Prediction):
-    """grad log p_t(x_t), whose one-sample target is -eps/sigma (Vincent 2011; Song & Ermon 2019)."""
+    """grad log p_t(x_t), whose one-sample target is -eps/sigma (Vincent 2011; Song & Ermon 2019).
+
+    Its squared error is weighted by sigma^2 (Song & Ermon 2019, eq. 6), which "snr" comes to; else the lowest noise
+    levels would be all that counts.
+    """
 
     needs_signal = True
+    weighting = "snr"
 
     def coefficients(self, alpha: Any, sigma: Any) -> tuple[Any, Any]:
         return 1 / alpha, sigma * sigma / alpha

@@ -55,7 +55,7 @@ class _Wish:
 def plot(
     run: RunPath,
     kind: Annotated[
-        str, typer.Argument(help="samples, trajectory, guidance, dissolve, elbo, loss or schedule.")
+        str, typer.Argument(help="samples, trajectory, guidance, score, dissolve, elbo, variance, loss or schedule.")
     ] = "samples",
     out: Annotated[Path | None, typer.Option(help="The picture's file; default in the run.")] = None,
     n: Annotated[int, typer.Option("-n", help="How many points.")] = 2000,
@@ -71,7 +71,7 @@ def plot(
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
-    """Draw a run: its samples, their way from noise, the data dissolving, the loss on its floor, its schedule."""
+    """Draw a run: samples, their way from noise, the score beside the exact one, the loss on its floor, and more."""
     from fromnoise.run import load
 
     load_plugins(plugin)
@@ -190,6 +190,40 @@ def _elbo(wish: _Wish, path: Path) -> dict[str, Any]:
     return {"nats": bound.nats, "bits_per_dim": bound.bits_per_dim, "lines": [str(bound), ""]}
 
 
+def _score(wish: _Wish, path: Path) -> dict[str, Any]:
+    from fromnoise import plot as pictures
+    from fromnoise.report import score_fields
+
+    found = score_fields(wish.run, label=wish.label, seed=wish.seed)
+    titles = [f"noise {each.level:g} std" for each in found]
+    captions = [f"error {each.error:.2%} of the exact" for each in found]
+    arrows = [[each.learned for each in found], [each.exact for each in found]]
+    at, points = [each.at for each in found], [each.points for each in found]
+    save_figure(
+        pictures.fields(("learned", "exact"), titles, at=at, arrows=arrows, points=points, captions=captions), path
+    )
+    rows = [{"level": each.level, "error": each.error} for each in found]
+    shown = [{"noise level": f"{each.level:g} std", "score's error": f"{each.error:.3%}"} for each in found]
+    return {"fields": rows, "lines": [text_table(shown), ""]}
+
+
+def _variance(wish: _Wish, path: Path) -> dict[str, Any]:
+    from fromnoise import plot as pictures
+    from fromnoise.report import respaced
+
+    with bar("ELBO") as progress:
+        found = respaced(wish.run, n=wish.n, seed=wish.seed, progress=progress)
+    save_figure(pictures.bounds({k: (found.steps, v) for k, v in found.nats.items()}, best=found.truth), path)
+    shown = [
+        {"steps": count, **{k: f"{v[i]:.4f} +- {found.errors[k][i]:.4f}" for k, v in found.nats.items()}}
+        for i, count in enumerate(found.steps)
+    ]
+    head = f"-ELBO in nats a sample, of {found.judged}, by the variance of the steps"
+    foot = [] if found.truth is None else [f"the data's entropy is {found.truth:.4f}: no bound is below it"]
+    row = {"steps": list(found.steps), "nats": found.nats, "errors": found.errors, "truth": found.truth}
+    return {**row, "lines": [head, text_table(shown), *foot, ""]}
+
+
 def _loss(wish: _Wish, path: Path) -> None:
     from fromnoise import plot as pictures
     from fromnoise.train.floor import floor_of
@@ -218,8 +252,10 @@ _KINDS: dict[str, Callable[[_Wish, Path], Any]] = {
     "samples": _samples,
     "trajectory": _trajectory,
     "guidance": _guidance,
+    "score": _score,
     "dissolve": _dissolve,
     "elbo": _elbo,
+    "variance": _variance,
     "loss": _loss,
     "schedule": _schedule,
 }

@@ -1,13 +1,16 @@
 """Stills and animations: arrays in, figures out. Every figure has `.savefig(path)`."""
 
-from fromnoise.plot.curves import convergence, elbo, loss, schedules
+from fromnoise.plot.curves import bounds, convergence, elbo, loss, schedules
+from fromnoise.plot.fields import fields
 from fromnoise.plot.points import animate_trajectory, dissolve, scatter, side_by_side
 
 __all__ = [
     "animate_trajectory",
+    "bounds",
     "convergence",
     "dissolve",
     "elbo",
+    "fields",
     "loss",
     "scatter",
     "schedules",

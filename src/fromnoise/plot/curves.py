@@ -84,6 +84,27 @@ def convergence(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> 
     return figure
 
 
+def bounds(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], *, best: float | None = None) -> Figure:
+    """Draw bounds on the negative log-likelihood against the steps of the chain that they are for.
+
+    Args:
+        curves: (steps, nats) by name.
+        best: what no bound can be below.
+    """
+    with styled():
+        figure, (axes,) = new_figure(1, width=6.4, height=3.8)
+        for k, (name, (steps, nats)) in enumerate(curves.items()):
+            axes.semilogx(steps, nats, marker="o", markersize=4, color=PALETTE[k % len(PALETTE)], label=name)
+        if best is not None:
+            axes.axhline(best, color=QUIET, linestyle=(0, (4, 2)), label="entropy of the data")
+        ticks = next(iter(curves.values()))[0]
+        axes.set_xticks(ticks, [str(n) for n in ticks])
+        axes.minorticks_off()
+        axes.set(xlabel="steps of the chain", ylabel="-ELBO, nats a sample")
+        axes.legend()
+    return figure
+
+
 def schedules(curves: Mapping[str, tuple[Any, Any, Any]]) -> Figure:
     """Draw log SNR and alpha, sigma over time for several schedules.
 

@@ -2,17 +2,23 @@
 
 from fromnoise.report.assess import Assessor, Result, exact_beside, table_for
 from fromnoise.report.density import Likelihood, likelihood_of
+from fromnoise.report.field import ScoreField, score_fields
 from fromnoise.report.guide import AtScale, at_scales
 from fromnoise.report.page import table_rows, write_report
+from fromnoise.report.respaced import Respaced, respaced
 
 __all__ = [
     "Assessor",
     "AtScale",
     "Likelihood",
+    "Respaced",
     "Result",
+    "ScoreField",
     "at_scales",
     "exact_beside",
     "likelihood_of",
+    "respaced",
+    "score_fields",
     "table_for",
     "table_rows",
     "write_report",

@@ -20,9 +20,10 @@ reached, redo that step with it included (Adams-Moulton) before going on, at no 
 
 **Begin** below the top. At a level far above the data D is their mean, which is no news, and a network that predicts
 eps tells it with an error of v times its own. So the first evaluation is made not at t = 1 but at 2.1 times the level
-where the first step ends, where x would be if the data were a Gaussian about 0; the way there is then redone with
-what D says, and the first correction redoes it all. (x/h turns by -Q dtheta, with h^2 = (alpha std)^2 + sigma^2 and theta = atan(v/std); Q = 0 for that
-Gaussian, and is held constant. Q is the v-prediction of Salimans & Ho 2022 for data of standard deviation std.)
+where the first step ends, where x would be if the data were a Gaussian about 0. The way there is then redone with what
+D says, and the first correction redoes it all. (x/h turns by -Q dtheta, with h^2 = (alpha std)^2 + sigma^2 and theta =
+atan(v/std); Q = 0 for that Gaussian, and is held constant. Q is the v-prediction of Salimans & Ho 2022 for data of
+standard deviation std.)
 
 **Grid**: v = g q^1.3/(1 - q) with q = (N - i)/(N + 0.35), bounded by the schedule's own levels.
 

@@ -142,21 +142,29 @@ class Hybrid(Loss):
             raise ConfigError("the hybrid loss is that of a table's steps: take the schedule linear, cosine or sigmoid")
 
     def __call__(self, denoiser: Denoiser, batch: Batch, say: Say) -> Tensor:
+        assert isinstance(denoiser.schedule, TableSchedule)
         assert batch.drawn is not None
         assert batch.x0 is not None
         out, share = denoiser.halves(say(batch.x, batch.told, batch.cond))
         simple = mean_square(out, batch.target, batch.weight)
-        # the first entry's step ends on x0 itself and has no variance to learn
-        inner, before = batch.drawn > 0, (batch.drawn - 1).clamp(min=0)
-        (alpha, sigma), (alpha_s, sigma_s) = (scales_of(denoiser, k, torch.float64) for k in (batch.drawn, before))
-        gap = _over((alpha_s / sigma_s) ** 2 - (alpha / sigma) ** 2, out)
-        log_ratio = _over(2 * torch.log(sigma / sigma_s), out)
-        alpha, sigma = _over(alpha, out), _over(sigma, out)
+        gap, log_ratio, counts = (_over(part, out) for part in steps_of(denoiser.schedule, batch.drawn))
+        alpha, sigma = (_over(scale, out) for scale in scales_of(denoiser, batch.drawn, out.dtype))
         c_skip, c_out = denoiser.prediction.coefficients(alpha, sigma)
         x0_hat = c_skip / denoiser.prediction.input_scale(alpha, sigma) * batch.x + c_out * out.detach()
         divergence = process.step_divergence(gap * (batch.x0 - x0_hat).square(), share * log_ratio)
-        steps = denoiser.schedule.T  # pyright: ignore[reportAttributeAccessIssue] a table, by `check`
-        return simple + self.share * steps * (divergence * _over(inner, out)).mean()
+        return simple + self.share * denoiser.schedule.T * (counts * divergence).mean()
+
+
+def steps_of(schedule: TableSchedule, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return for a table's steps down from its indices `[B]` what `process.step_divergence` wants, float64.
+
+    Returns:
+        snr(s) - snr(t), log(sigma_t^2/sigma_s^2), and whether the step counts: the last one, from index 0 onto x0
+        itself, has no variance to learn.
+    """
+    (alpha, sigma), (alpha_s, sigma_s) = (schedule.scales_at(k) for k in (drawn, (drawn - 1).clamp(min=0)))
+    gap = (alpha_s / sigma_s) ** 2 - (alpha / sigma) ** 2
+    return gap, 2 * torch.log(sigma / sigma_s), (drawn > 0).double()
 
 
 def _over(rows: Tensor, like: Tensor) -> Tensor:

@@ -1,6 +1,10 @@
 """The loss floor: the lowest expected loss that any network can reach.
 
 The optimal denoiser of a finite set or a mixture is known, so is its loss. A loss below the floor means a bug.
+
+    denoising  E w Var(x0 | x_t)/c_out^2                         the error of x0 that no network can avoid
+    sliced     -E w |grad log p_t|^2 (sigma^2/(alpha c_out))^2   what integration by parts has left out
+    hybrid     the first, and 0.001 T E log(1 + (snr(s) - snr(t)) Var(x0 | x_t))/2, a step's KL at the best variance
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fromnoise import process
 from fromnoise.arrays import Cond
 from fromnoise.data.dataset import Dataset
 from fromnoise.denoiser import Denoiser
@@ -19,7 +24,8 @@ from fromnoise.errors import InputError
 from fromnoise.exact import GaussianMixture, law_of
 from fromnoise.process import EDMPrediction, Prediction, prediction
 from fromnoise.rng import stream
-from fromnoise.schedule import Schedule
+from fromnoise.schedule import Schedule, TableSchedule
+from fromnoise.train.criteria import Hybrid, Sliced, losses, steps_of
 from fromnoise.train.loss import Objective, weightings
 from fromnoise.train.times import time_laws
 
@@ -55,6 +61,7 @@ def loss_floor(
     weighting: Any = "uniform",
     times: Any = "stratified",
     *,
+    loss: Any = "denoising",
     drop_cond: float = 0.0,
     sigma_data: float | None = None,
     draws: int | None = None,
@@ -62,8 +69,8 @@ def loss_floor(
 ) -> Floor:
     """Return the lowest expected training loss that any network can reach on the data, with its standard error.
 
-    For each of `draws` triples (t, x0, eps) the loss of the exact denoiser, averaged over all x0 that could have led
-    to the same x_t: E[w gain^-2 Var(x0 | x_t)].
+    For each of `draws` triples (t, x0, eps) it is the loss of the exact denoiser, averaged over all x0 that could have
+    led to the same x_t; see the head of the module.
 
     Args:
         data: a data set or `[N, *S]`, in the units trained in; or its law.
@@ -71,6 +78,7 @@ def loss_floor(
         predict: what is predicted.
         weighting: the loss's, a name or settings.
         times: how times are drawn, a name or settings.
+        loss: what is minimized, a name or settings.
         drop_cond: for labelled data, the probability of training without the label.
         sigma_data: the data's standard deviation, measured when not given; "edm" uses it.
         draws: how many triples; 32,768 when not given, fewer for large sets.
@@ -103,12 +111,24 @@ def loss_floor(
     shaped = x_t.reshape(draws, *law.shape)
     weight = goal.weight(t, scales)
     scale = goal.gain(scales).square().reciprocal() * (1 if weight is None else weight)
-    least = scale * law.posterior_variance(shaped, alpha, sigma, cond)
+    kind = losses.build(loss)
+    if isinstance(kind, Sliced):
+        off = x_t / alpha[:, None] - law.posterior_mean(shaped, alpha, sigma, cond).flatten(1)
+        least = -scale * off.square().mean(1)
+        return Floor(float(least.mean()), float(least.std() / math.sqrt(draws)), 0.0, law.note)
+    variance = law.posterior_variance(shaped, alpha, sigma, cond).flatten(1)
+    least = scale * variance.mean(1)
     zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
     of_x0, of_eps = (goal.prediction.target(*pair, alpha, sigma) for pair in ((one, zero), (zero, one)))
     square = (mean.square() + covariance.diagonal()).mean().to(alpha)  # E x0^2; every target is linear in x0 and eps
     silent = of_x0.square() * square + of_eps.square()
     trivial = silent if weight is None else silent * weight
+    if isinstance(kind, Hybrid) and isinstance(schedule, TableSchedule):
+        gap, log_ratio, counts = (part[:, None] for part in steps_of(schedule, t))
+        share = kind.share * schedule.T * counts
+        least = least + (share * 0.5 * torch.log1p(gap * variance)).mean(1)
+        off = x0 - goal.prediction.coefficients(alpha[:, None], sigma[:, None])[0] * x_t
+        trivial = trivial + (share * process.step_divergence(gap * off.square(), 0.5 * log_ratio)).mean(1)
     return Floor(float(least.mean()), float(least.std() / math.sqrt(draws)), float(trivial.mean()), law.note)
 
 
@@ -122,6 +142,12 @@ def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Flo
     """
     known = data if denoiser.label_names else Dataset(data.x, name=data.name, law=data.law)
     return loss_floor(
-        law_of(known, denoiser.scaling), denoiser.schedule, denoiser.prediction, train["weighting"], train["times"],
-        drop_cond=train["drop_cond"], sigma_data=denoiser.sigma_data,
-    )  # fmt: skip
+        law_of(known, denoiser.scaling),
+        denoiser.schedule,
+        denoiser.prediction,
+        train["weighting"],
+        train["times"],
+        loss=train.get("loss", "denoising"),
+        drop_cond=train["drop_cond"],
+        sigma_data=denoiser.sigma_data,
+    )

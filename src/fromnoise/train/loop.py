@@ -86,7 +86,6 @@ class _Trainer:
         self.device = denoiser.device
         self.goal = objective(denoiser, config.weighting, config.times)
         self.loss = losses.build(config.loss)
-        self.loss.check(denoiser)
         self.network = denoiser.network.train().requires_grad_(True)
         self.average = EMA(self.network, config.ema) if config.ema else None
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
@@ -228,6 +227,7 @@ def fit(
     denoiser.measure(data, scaling)
     if config.drop_cond and not denoiser.label_names:
         raise ConfigError("train: drop_cond needs a network with classes, and this one has none")
+    losses.build(config.loss).check(denoiser)
     folder = RunFolder(out) if out is not None else None
     described = describe(denoiser, data, scaling, config.model_dump(mode="json"))
     going_on = folder is not None and folder.begin(described, data, resume=resume, free=FREE_KEYS)

@@ -51,7 +51,8 @@ class Plan(BaseModel):
         """Return a recipe with changes.
 
         A component given by name alone takes that component's own defaults. A recipe's weighting and times go with
-        its prediction and schedule: where either of those is changed, they fall back to uniform and stratified.
+        its prediction and schedule: where either of those is changed, times fall back to stratified and the weighting
+        to the prediction's own.
 
         Raises:
             UnknownName: if there is no such recipe or component.
@@ -62,7 +63,8 @@ class Plan(BaseModel):
         if other_path:
             base["train"] = {k: v for k, v in base["train"].items() if k not in ("weighting", "times")}
         merged = merge(base, changes)
-        predictions.find(str(merged["predict"]))
+        kind = predictions.find(str(merged["predict"]))
+        merged["train"] = {"weighting": kind.weighting, **merged["train"]}
         networks.find(str(_name(merged["network"])))
         try:
             return cls(**{**merged, "train": TrainConfig(**merged["train"])})

@@ -1,0 +1,84 @@
+"""What a learned variance is worth: the ELBO of a run's chain, respaced to few steps, under each variance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fromnoise.errors import InputError
+from fromnoise.exact import law_of
+from fromnoise.likelihood import Variance, elbo
+from fromnoise.run import Run
+from fromnoise.schedule import TableSchedule
+
+STEPS = (10, 25, 50, 100, 250, 1000)
+VARIANCES: tuple[Variance, ...] = ("small", "large", "learned")
+
+
+@dataclass(frozen=True)
+class Respaced:
+    """-ELBO in nats for a sample, in the data's own units.
+
+    Attributes:
+        steps: the chains' lengths.
+        nats: the bounds by variance, one for each length.
+        errors: their standard errors.
+        truth: the data's entropy, the least any model can have; None where it is not known.
+        judged: what was judged.
+    """
+
+    steps: tuple[int, ...]
+    nats: dict[str, list[float]]
+    errors: dict[str, list[float]]
+    truth: float | None
+    judged: str
+
+
+def respaced(
+    run: Run,
+    steps: Sequence[int] = STEPS,
+    *,
+    n: int = 2000,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Respaced:
+    """Measure a run's ELBO at several lengths of its chain, with every variance it knows, on the same draws.
+
+    Args:
+        run: trained on a table.
+        steps: the lengths, none longer than the table.
+        n: how many samples are judged.
+        seed: of the draws.
+        progress: called with the chains' steps done and in all.
+
+    Raises:
+        InputError: if the run's schedule is no table.
+    """
+    denoiser = run.denoiser
+    if not isinstance(denoiser.schedule, TableSchedule):
+        raise InputError("respaced chains are those of a table: train with --schedule linear, cosine or sigmoid")
+    lengths = sorted({min(count, denoiser.schedule.T) for count in steps})
+    data = run.data.fresh(n, seed=seed + 1) if run.data.law is not None else run.data
+    variances = VARIANCES if denoiser.learned_variance else VARIANCES[:2]
+    nats: dict[str, list[float]] = {variance: [] for variance in variances}
+    errors: dict[str, list[float]] = {variance: [] for variance in variances}
+    done, in_all = 0, sum(lengths) * len(variances)
+    for count in lengths:
+        for variance in variances:
+            bound = elbo(denoiser, data, steps=count, variance=variance, draws=_draws(count), seed=seed)
+            nats[variance].append(bound.nats)
+            errors[variance].append(bound.error)
+            done += count
+            if progress is not None:
+                progress(done, in_all)
+    law = law_of(run.data)
+    truth = None
+    if not law.is_finite_set:
+        truth = -float(law.log_prob(data.x.double(), data.labels if denoiser.label_names else None).mean())
+    judged = f"{len(data):,} fresh draws" if run.data.law is not None else f"the {len(data):,} training samples"
+    return Respaced(tuple(lengths), nats, errors, truth, judged)
+
+
+def _draws(steps: int) -> int:
+    """Return draws for each step of a chain, more where it has few."""
+    return max(512, 256_000 // steps)
