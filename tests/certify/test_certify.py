@@ -23,7 +23,7 @@ def test_every_shipped_sampler_keeps_every_law():
     assert set(found["samplers"]) == {own(rule).name for rule in shipped()}
     for rule in shipped():
         laws = {c["law"] for c in found["samplers"][own(rule).name]}
-        assert laws >= {"budget", "point mass", "variance", "ends", "rows"}
+        assert laws >= {"budget", "point mass", "Gaussian", "bias", "ends", "rows"}
         if rule.convergence is not None:
             assert laws >= {"order", "error"}
 
@@ -52,7 +52,17 @@ def test_each_law_catches_the_sampler_that_breaks_it():
         return good(denoiser, noise, steps, draw) * (1 + steps / 500)
 
     assert not verdicts(gets_worse)["error"]
-    assert not verdicts(gets_worse)["variance"]
+    assert not verdicts(gets_worse)["Gaussian"]
+
+    def too_narrow(denoiser, noise, steps, draw):
+        return 0.85 * good(denoiser, noise, steps, draw)
+
+    def off_the_mean(denoiser, noise, steps, draw):
+        return good(denoiser, noise, steps, draw) + 0.2
+
+    for rule in (too_narrow, off_the_mean):
+        assert not verdicts(rule)["bias"]
+        assert not verdicts(rule)["Gaussian"]
 
     def mixes_rows(denoiser, noise, steps, draw):
         return good(denoiser, noise - noise.mean(0) / 10, steps, draw)
@@ -106,10 +116,16 @@ def shapeless(denoiser, noise, steps):
     return denoiser(noise, 1.0)[:, :1].squeeze(1)
 
 
+def nowhere(denoiser, noise, steps):
+    return euler(denoiser, noise, steps) * float("nan")
+
+
 def test_a_foreign_sampler_is_certified_by_its_path():
     assert all(c.passed for c in certify(foreign(f"{__name__}:euler")))
     with pytest.raises(InputError, match="shape"):
         certify(foreign(f"{__name__}:shapeless"))
+    with pytest.raises(InputError, match="NaN"):
+        certify(foreign(f"{__name__}:nowhere"))
     for path in ("no.such:thing", f"{__name__}:nothing", f"{__name__}:__name__", "os:"):
         with pytest.raises(InputError):
             foreign(path)

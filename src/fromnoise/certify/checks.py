@@ -6,7 +6,8 @@
 | point mass | data of one point are reached | the point |
 | order | the error falls by 2^p when steps are halved | a one-dimensional mixture's flow, by its quantiles |
 | error | more steps, no more error, from 10 on | the same |
-| variance | on Gaussian data the output's variance nears the data's | by linearity, no Monte Carlo |
+| Gaussian | on Gaussian data the output's mean and covariance near the data's | by linearity, no Monte Carlo |
+| bias | samples are no farther from the truth than fresh data from each other | quantiles; the floor |
 | ends | finite where no signal is left at t = 1, on every path | |
 | rows | row i does not depend on the other rows | |
 
@@ -29,6 +30,7 @@ from torch import Tensor
 from fromnoise.arrays import Cond, Time
 from fromnoise.certify.contender import Contender, draws
 from fromnoise.denoiser import DenoiserLike
+from fromnoise.errors import InputError
 from fromnoise.exact import FiniteSet, GaussianMixture
 from fromnoise.guidance import Wrapped
 from fromnoise.sample import walk
@@ -77,9 +79,12 @@ def certify(contender: Contender, *, progress: Callable[[int, int], None] | None
     """Hold a sampler to every law that applies to it.
 
     Raises:
-        InputError: if it answers with something that is no sample.
+        InputError: if it answers with something that is no sample: of another shape, or not finite on easy data.
     """
-    laws = [_budget, _point_mass, _order, _error, _variance, _ends, _rows]
+    noise = torch.randn(4, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    if not torch.isfinite(contender.run(LAW.denoiser(VP()), noise, 12, draws(0, noise))).all():
+        raise InputError(f"{contender.name} answers NaN or infinity on a smooth law of one coordinate, in 12 steps")
+    laws = [_budget, _point_mass, _order, _error, _gaussian, _bias, _ends, _rows]
     out: list[Check] = []
     for k, law in enumerate(laws, 1):
         found = law(contender)
@@ -167,34 +172,62 @@ def _error(contender: Contender) -> Check | None:
     return Check("error", never_more, found, f"never more from {STEPS[0]} to {STEPS[-1]} steps")
 
 
-def _variance(contender: Contender) -> Check:
-    std = 0.6
-    off = [abs(math.log(_output_variance(contender, std, steps) / std**2)) for steps in (10, 40, 160)]
-    shrinking = all(b < 1.02 * a + 1e-6 for a, b in pairwise(off))
-    good = shrinking and off[-1] < 0.5 * off[-2] + 1e-6
-    found = ", ".join(f"{100 * math.expm1(e):.1g}%" for e in off)
-    return Check("variance", good, f"off by {found}", "falling, and halved from 40 to 160 steps")
+def _gaussian(contender: Contender) -> Check:
+    off = [_moments_off(contender, steps) for steps in (10, 40, 160)]
+    shrinking = all(b < 1.02 * a + 2e-4 for a, b in pairwise(off))
+    good = shrinking and off[-1] < 0.5 * off[-2] + 2e-4
+    found = ", ".join(f"{100 * e:.1g}%" for e in off)
+    return Check("Gaussian", good, f"off by {found}", "falling, and halved from 40 to 160 steps, or 0.02%")
 
 
-def _output_variance(contender: Contender, std: float, steps: int) -> float:
-    """Return the variance of the output on N(0, std^2): every draw's own share, found one draw at a time."""
-    denoiser = GaussianMixture(torch.zeros(1, 1, dtype=torch.float64), std).denoiser(LinearBeta())
-    start, count = torch.zeros(1, 1, dtype=torch.float64), 0
+def _moments_off(contender: Contender, steps: int) -> float:
+    """Return how far the output's mean and covariance are from those of Gaussian data, in the data's own measure.
+
+    A rule whose output is linear in its draws, as on Gaussian data it is, is known by its answer to each draw alone.
+    The path ends without signal, so that the start is exact.
+    """
+    mean = torch.tensor([0.4, -0.7], dtype=torch.float64)
+    root = torch.tensor([[0.8, 0.0], [0.3, 0.4]], dtype=torch.float64)  # the covariance is root root^T
+    denoiser = GaussianMixture(mean[None], covariances=(root @ root.T)[None]).denoiser(Trig())
+    count = 0
 
     def silent() -> Tensor:
         nonlocal count
         count += 1
-        return torch.zeros(1, 1, dtype=torch.float64)
+        return torch.zeros(1, 2, dtype=torch.float64)
 
-    contender.run(denoiser, start, steps, silent)
-    width = count + 1  # a basis, a row each: the start alone, then each draw of noise alone
-    calls = iter(range(1, count + 1))
+    out_mean = contender.run(denoiser, torch.zeros(1, 2, dtype=torch.float64), steps, silent)
+    calls = iter(range(count + 1))
 
-    def one() -> Tensor:
-        return (torch.arange(width) == next(calls)).double()[:, None]
+    def one() -> Tensor:  # the k-th draw: the rows 2 k and 2 k + 1 see its coordinates, alone
+        k, rows = next(calls), torch.zeros(2 * (count + 1), 2, dtype=torch.float64)
+        rows[2 * k, 0] = rows[2 * k + 1, 1] = 1
+        return rows
 
-    x = contender.run(denoiser, (torch.arange(width) == 0).double()[:, None], steps, one)
-    return float(x.square().sum())
+    answers = contender.run(denoiser, one(), steps, one) - out_mean
+    whiten = torch.linalg.inv(root)
+    covariance = whiten @ (answers.T @ answers) @ whiten.T
+    off = float(torch.linalg.matrix_norm(covariance - torch.eye(2, dtype=torch.float64), 2))
+    return max(off, float((whiten @ (out_mean[0] - mean)).norm()))
+
+
+def _bias(contender: Contender) -> Check:
+    many, few = 8192, 2048
+    noise = torch.randn(many, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = contender.run(LAW.denoiser(Trig()), noise, 200, draws(1, noise))
+    far = 1e4  # at this noise level the law is a normal one
+    truth = torch.from_numpy(_map(far * ndtri((np.arange(many) + 0.5) / many), far, 0.0))[:, None]
+    floor = _distance(torch.stack([LAW.sample(few, seed=k) for k in range(12)]).unflatten(0, (2, 6)))
+    ratio = _distance(torch.stack([x, truth])[:, None]) / floor
+    return Check(
+        "bias", ratio < 1, f"{ratio:.2f} floors", f"{many:,} samples nearer the truth than {few:,} fresh pairs"
+    )
+
+
+def _distance(pair: Tensor) -> float:
+    """Return the root mean square of the 2-Wasserstein distances of `[2, k, n, 1]`, one-dimensional."""
+    a, b = pair.sort(2).values
+    return float((a - b).square().mean().sqrt())
 
 
 def _ends(contender: Contender) -> Check:

@@ -84,11 +84,12 @@ def foreign(path: str) -> Contender:
 
 
 def draws(seed: int, like: Tensor) -> Callable[[], Tensor]:
-    """Return a source of noise like a tensor; row i of it does not depend on how many rows there are."""
+    """Return a source of noise like a tensor; row i of it does not depend on how many rows there are, up to 64."""
     generator = torch.Generator().manual_seed(seed)
+    rows = max(64, len(like))
 
     def draw() -> Tensor:
-        return torch.randn((64, *like.shape[1:]), generator=generator, dtype=like.dtype)[: len(like)]
+        return torch.randn((rows, *like.shape[1:]), generator=generator, dtype=like.dtype)[: len(like)]
 
     return draw
 
