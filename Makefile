@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check docs format bench clean
 
 demo: $(VENV)/.ready
 	$(BIN)/fromnoise demo
@@ -17,7 +17,11 @@ check: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/sphinx-build -q -W docs docs/_build
 	$(BIN)/python -m pytest
+
+docs: $(VENV)/.ready-test
+	$(BIN)/sphinx-build -W docs docs/_build
 
 format: $(VENV)/.ready-test
 	$(BIN)/ruff format .
@@ -36,4 +40,4 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-bench build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench build dist docs/_build .pytest_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import (
     DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
     UniPCMultistepScheduler,
@@ -147,3 +148,22 @@ def test_unipc(karras, steps, order):
     scheduler = UniPCMultistepScheduler(**TABLE, use_karras_sigmas=karras, solver_order=order, final_sigmas_type="zero")
     # theirs ends with orders 2, 1 where ours ends with 3, 1: the last two steps differ at order 3
     held_together(fn.UniPC(order), scheduler, steps, up_to=steps - 2 if order == 3 else None)
+
+
+@each_length
+def test_dpm_solver_singlestep(steps, order=2):
+    # on levels even in their logarithm a step's inner points, which theirs takes from its list, are where ours are;
+    # at order 3 theirs gets to the second of them by its midpoint rule, ours by the paper's exact integral
+    levels_in_all = order * (steps // order) + 1
+    scheduler = DPMSolverSinglestepScheduler(
+        **{k: v for k, v in TABLE.items() if k != "timestep_spacing"},
+        solver_order=order, use_exponential_sigmas=True, final_sigmas_type="zero", lower_order_final=True,
+    )  # fmt: skip
+    levels, start, there = theirs(scheduler, levels_in_all, exploding=False)
+    assert scheduler.order_list[-1] == 1
+    inner = torch.cat([levels[:-1:order], levels[-1:]])
+    here = ours(fn.DPMSolverSinglestep(order), inner, start)
+    there = there[order - 1 :: order] + there[-1:]
+    off = (torch.stack(here) - torch.stack(there)) / (1 + inner[1:, None, None])
+    assert float(off.abs().max()) < MOST
+    assert float(off.square().mean().sqrt()) < RMS

@@ -34,7 +34,7 @@ def certify(
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
-    """Hold samplers to their laws: budget, point mass, order, error, Gaussian, bias, ends, rows. Exit code 1 if one fails."""
+    """Hold samplers to their laws, from budget to order of convergence. Exit code 1 if one fails."""
     from fromnoise.certify import certify as hold
 
     load_plugins(plugin)

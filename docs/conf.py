@@ -1,0 +1,16 @@
+"""How the pages are built: `make docs`, or `sphinx-build -W docs docs/_build`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "fromnoise"
+copyright = "the authors of fromnoise"
+extensions = ["myst_parser", "mathml"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = "fromnoise"
+html_math_renderer = "mathml"
+exclude_patterns = ["_build"]
