@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -116,8 +116,3 @@ def problem(name: str, n: int) -> Problem:
     """Return a problem with n starts."""
     law = LAWS[name]()
     return Problem(name, law, _normal(1, n, law.flat.shape[1]))
-
-
-def problems(names: Sequence[str], n: int) -> list[Problem]:
-    """Return some problems."""
-    return [problem(name, n) for name in names]

@@ -40,8 +40,8 @@ class Score(NamedTuple):
     problem: str
     library: str
     rule: str
-    rms: list[float | None]
-    median: list[float | None]
+    rms: tuple[float | None, ...]
+    median: tuple[float | None, ...]
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -70,18 +70,21 @@ def main(arguments: list[str]) -> int:
     if not options.no_peers and not environment.inside():
         python = environment.ready(options.constraints)
         return subprocess.run([str(python), __file__, *arguments], check=False).returncode
-    scores = list(measured(options.only, options.n, peers=not options.no_peers))
-    text = "\n\n".join(table([s for s in scores if s.problem == name], everyone=options.all) for name in options.only)
-    print(text)
+    scores: list[Score] = []
+    tables: list[str] = []
+    for _, found in measured(options.only, options.n, peers=not options.no_peers):
+        scores += found
+        tables.append(table(found, everyone=options.all))
+        print(tables[-1], end="\n\n", flush=True)
     if options.json:
         options.json.write_text(json.dumps([score._asdict() for score in scores], indent=1) + "\n", encoding="utf-8")
     if options.out:
-        options.out.write_text(_page(text, options.n), encoding="utf-8")
+        options.out.write_text(_page("\n\n".join(tables), options.n), encoding="utf-8")
     return 0
 
 
-def measured(names: Sequence[str], n: int, *, peers: bool) -> Iterator[Score]:
-    """Yield every rule's score on every problem.
+def measured(names: Sequence[str], n: int, *, peers: bool) -> Iterator[tuple[str, list[Score]]]:
+    """Yield every rule's score on one problem after the other.
 
     Raises:
         SystemExit: if a peer's adapter fails its own test: the wrong number of evaluations, or no convergence.
@@ -94,9 +97,12 @@ def measured(names: Sequence[str], n: int, *, peers: bool) -> Iterator[Score]:
         for name in names:
             print(f"{name}: {len(rules)} rules", file=sys.stderr, flush=True)
             known = problem(name, n)
-            for rule in rules:
-                found = [_errors(rule, known, evaluations) for evaluations in BUDGETS]
-                yield Score(name, rule.library, rule.name, [f and f[0] for f in found], [f and f[1] for f in found])
+            yield name, [_score(rule, known) for rule in rules]
+
+
+def _score(rule: Any, problem: Any) -> Score:
+    found = [_errors(rule, problem, evaluations) for evaluations in BUDGETS]
+    return Score(problem.name, rule.library, rule.name, *(tuple(f and f[k] for f in found) for k in (0, 1)))
 
 
 def _rules(peers: bool) -> list[Any]:

@@ -151,7 +151,8 @@ def test_unipc(karras, steps, order):
 
 
 @each_length
-def test_dpm_solver_singlestep(steps, order=2):
+def test_dpm_solver_singlestep(steps):
+    order = 2
     # on levels even in their logarithm a step's inner points, which theirs takes from its list, are where ours are;
     # at order 3 theirs gets to the second of them by its midpoint rule, ours by the paper's exact integral
     levels_in_all = order * (steps // order) + 1
