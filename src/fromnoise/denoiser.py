@@ -220,18 +220,21 @@ class Denoiser(nn.Module):
         return OnPath(self, schedule)
 
 
-_NO_VARIANCE = 'this denoiser knows no variance: train one that does (--recipe improved), or take "small" or "large"'
+_NO_VARIANCE = 'this model has no learned variance: train one (--recipe improved), or take variance "small" or "large"'
 
 
 def predicted(denoiser: DenoiserLike, x_t: Tensor, t: Time, cond: Cond = None) -> Predicted:
     """Return x0_hat and the share that sets a step's variance, of a denoiser that knows it.
 
     Raises:
-        InputError: if it knows none: it was trained without, or is guided, exact, or on another's path.
+        InputError: if it knows none: it was trained without, or is guided, exact, or on another path.
     """
     ask = getattr(denoiser, "predicted", None)
     if ask is None:
-        raise InputError(_NO_VARIANCE)
+        raise InputError(
+            f"a learned variance is a trained model's own, and {type(denoiser).__name__} gives none: "
+            'sample without guidance and on the model\'s own schedule, or take variance "small" or "large"'
+        )
     return ask(x_t, t, cond)
 
 

@@ -142,8 +142,10 @@ class Registry(Generic[T]):
         arguments = self.complete(settings)
         return self.find(arguments.pop("name"))(**arguments)
 
-    def complete(self, settings: Mapping[str, Any] | str) -> Settings:
+    def complete(self, settings: Any) -> Settings:
         """Check settings without building, and fill in the defaults. Raises as `build` does."""
+        if not isinstance(settings, str | Mapping):
+            raise ConfigError(f"{self.kind}: a name or settings are expected, not {settings!r}")
         given = {"name": settings} if isinstance(settings, str) else dict(settings)
         if "name" not in given:
             raise ConfigError(f"{self.kind}: name is missing; known: {', '.join(self.names())}")

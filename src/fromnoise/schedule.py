@@ -105,6 +105,16 @@ class Schedule:
             return sigma / alpha
         return sigma / alpha if alpha > 0 else math.inf
 
+    def check_levels(self, steps: int) -> float:
+        """Return `least_level`, below which no inner point of a grid should lie.
+
+        Raises:
+            InputError: if there is nothing between it and t = 1 for steps beyond the first.
+        """
+        if steps > 1 and not self.least_level < float(self.noise_level(1.0)):
+            raise InputError("this table has a single entry: sample it with steps=1")
+        return self.least_level
+
     @property
     def least_level(self) -> float:
         """Return the least noise level above 0 that a model on this schedule is trained at: 0 where there is none."""
@@ -122,7 +132,8 @@ class Schedule:
         Args:
             steps: how many steps, at least 1.
             spacing: "uniform" in t, which for a table is round(T - i T/steps)/T; "quadratic", t = (1 - i/steps)^2;
-                "karras", (sigma/alpha)^(1/7) evenly spaced down to 0.002 (Karras et al. 2022, eq. 5), then 0.
+                "karras", (sigma/alpha)^(1/7) evenly spaced down to 0.002 (Karras et al. 2022, eq. 5), or a table's
+                own lowest level, then 0.
 
         Raises:
             InputError: if steps is below 1, or above T for a table spaced uniformly.
@@ -141,6 +152,7 @@ class Schedule:
 
     def _karras_grid(self, steps: int, lowest: float = 0.002, rho: float = 7.0) -> list[float]:
         highest, count = float(self.noise_level(1.0)), steps
+        lowest = max(lowest, self.check_levels(steps))
         if highest > _FAR:  # from (almost) pure noise the first step goes to EDM's sigma_max, spaced as usual after it
             highest, count = 80.0, steps - 1
         a, b = highest ** (1 / rho), lowest ** (1 / rho)

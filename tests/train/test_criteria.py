@@ -1,6 +1,7 @@
 """Score matching, with and without a target, and the learned variance: each against exact answers."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from fromnoise.nn.network import Network
 from fromnoise.report import respaced, score_fields
 from fromnoise.rng import stream
 from fromnoise.train import Plan, time_laws
-from fromnoise.train.criteria import Batch, Hybrid, Sliced, losses, steps_of
+from fromnoise.train.criteria import Hybrid, Loss, Prepared, Sliced, losses, mean_square, steps_of
 from fromnoise.train.loss import objective
 
 MIXTURE = fn.GaussianMixture(torch.tensor([[1.0, 0.5], [-1.0, -0.4], [0.6, -1.2]]), 0.35)
@@ -56,7 +57,7 @@ def mean_loss(kind, denoiser, weighting="uniform", rounds=8, n=20_000):
         noised = goal.noised(x0, generator)
         told = noised.drawn.double()
         probe = torch.randint(0, 2, x0.shape, generator=generator).double() * 2 - 1
-        batch = Batch(noised.x_t, told, None, noised.target, noised.weight, noised.drawn, x0, probe)
+        batch = Prepared(noised.x_t, told, None, noised.target, noised.weight, noised.drawn, x0, probe)
         values.append(float(kind(denoiser, batch, denoiser.network).detach()))
     values = torch.tensor(values)
     return float(values.mean()), float(values.std() / math.sqrt(rounds))
@@ -65,8 +66,13 @@ def mean_loss(kind, denoiser, weighting="uniform", rounds=8, n=20_000):
 # -- score matching ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("predict", "weighting"), [("score", "snr"), ("eps", "uniform"), ("v", "min-snr")])
-@pytest.mark.parametrize("loss", ["denoising", "sliced"])
+@pytest.mark.parametrize(
+    ("loss", "predict", "weighting"),
+    [
+        ("denoising", "v", "min-snr"),
+        *((loss, *kind) for loss in ("denoising", "sliced") for kind in (("score", "snr"), ("eps", "uniform"))),
+    ],
+)
 def test_the_best_network_has_the_loss_of_the_floor_and_any_other_has_more(loss, predict, weighting):
     schedule = fn.LinearBeta(T=100)
     floor = fn.loss_floor(MIXTURE, schedule, predict, weighting, loss=loss, draws=100_000)
@@ -159,15 +165,16 @@ def test_the_hybrid_loss_leaves_the_mean_to_the_simple_one():
     schedule = fn.LinearBeta(T=100)
     denoiser = fn.Denoiser(fn.nn.MLP(2, 16, learned_variance=True), schedule, "eps")
     noised = objective(denoiser).noised(DATA.x[:256], stream(0, "test"))
-    batch = Batch(noised.x_t, noised.drawn.float(), None, noised.target, None, noised.drawn, DATA.x[:256])
-    gradients = {}
-    for kind in (losses.build("denoising"), Hybrid(share=0.5)):
-        denoiser.zero_grad()
-        kind(denoiser, batch, denoiser.say).backward()
-        gradients[type(kind).__name__] = denoiser.network.out.weight.grad.clone()
-    torch.testing.assert_close(gradients["Denoising"][:2], gradients["Hybrid"][:2])
-    assert gradients["Denoising"][2:].abs().max() == 0
-    assert gradients["Hybrid"][2:].abs().max() > 0
+    batch = Prepared(noised.x_t, noised.drawn.float(), None, noised.target, None, noised.drawn, DATA.x[:256])
+    mean, _ = denoiser.halves(denoiser.say(batch.x, batch.told))
+    mean_square(mean, batch.target, None).backward()
+    simple = denoiser.network.out.weight.grad.clone()
+    denoiser.zero_grad()
+    Hybrid(share=0.5)(denoiser, batch, denoiser.say).backward()
+    hybrid = denoiser.network.out.weight.grad
+    torch.testing.assert_close(hybrid[:2], simple[:2])
+    assert simple[2:].abs().max() == 0
+    assert hybrid[2:].abs().max() > 0
 
 
 def test_the_hybrid_floor_is_the_loss_at_the_best_mean_and_variance():
@@ -237,10 +244,62 @@ def test_what_cannot_be_trained_or_sampled_says_why(tmp_path):
     continuous = fn.Denoiser(fn.nn.MLP(2, learned_variance=True), fn.VP(), "v")
     with pytest.raises(ConfigError, match="table"):
         next(fn.fit(continuous, DATA, fn.TrainConfig(steps=1, loss="hybrid")))
-    with pytest.raises(InputError, match="knows no variance"):
+    with pytest.raises(InputError, match="no learned variance"):
         fn.sample(plain, 4, sampler=fn.DDPM(variance="learned"), steps=5)
-    with pytest.raises(InputError, match="knows no variance"):
+    for loss in ("denoising", "sliced"):
+        saying = fn.Denoiser(fn.nn.MLP(2, learned_variance=True), fn.LinearBeta(), "eps")
+        with pytest.raises(ConfigError, match="hybrid"):
+            next(fn.fit(saying, DATA, fn.TrainConfig(steps=1, loss=loss)))
+    with pytest.raises(ConfigError, match="predict score, or eps"):
+        next(fn.fit(fn.Denoiser(fn.nn.MLP(2), fn.VP(), "v"), DATA, fn.TrainConfig(steps=1, loss="sliced")))
+    with pytest.raises(InputError, match="floor"):
+        fn.loss_floor(MIXTURE, fn.VP(), "v", loss="hybrid")
+    with pytest.raises(InputError, match="low must lie below high"):
+        time_laws.build({"name": "ladder", "low": 1.0, "high": 1.0})
+    with pytest.raises(ConfigError, match="a name or settings"):
+        fn.TrainConfig(loss=7)
+    with pytest.raises(InputError, match="gives none"):
         fn.sample(MIXTURE.denoiser(fn.LinearBeta()), 4, sampler=fn.DDPM(variance="learned"), steps=5)
     with pytest.raises(InputError, match="table"):
         respaced(fn.train(DATA, steps=2))
     assert isinstance(losses.build("sliced"), Sliced)
+
+
+def test_the_sliced_loss_stays_finite_where_the_noise_nearly_vanishes():
+    for predict in ("score", "eps"):
+        denoiser = fn.Denoiser(fn.nn.MLP(2, 16), fn.EDM(), predict)
+        for event in fn.fit(denoiser, DATA, fn.TrainConfig(steps=200, loss="sliced", weighting="snr")):
+            assert math.isfinite(event.loss)
+
+
+def test_a_loss_of_the_users_own_has_no_floor():
+    @losses.register("test-only")
+    @dataclass(frozen=True)
+    class Mine(Loss):
+        def __call__(self, denoiser, batch, say):
+            return say(batch.x, batch.told, batch.cond).square().mean()
+
+    *_, last = fn.fit(fn.Denoiser(fn.nn.MLP(2, 16), fn.VP(), "v"), DATA, fn.TrainConfig(steps=3, loss="test-only"))
+    assert last.floor is None
+    assert last.share is None
+
+
+@pytest.mark.parametrize("rule", [fn.Multistep(), fn.Langevin(), fn.Heun()], ids=str)
+def test_a_table_of_one_entry_is_sampled_in_one_step(rule):
+    exact = MIXTURE.denoiser(fn.LinearBeta(T=1))
+    assert torch.isfinite(fn.sample(exact, 4, sampler=rule, steps=1)).all()
+    with pytest.raises(InputError, match="steps=1"):
+        fn.sample(exact, 4, sampler=rule, steps=5)
+
+
+def test_a_score_field_is_drawn_where_the_model_knows_the_noise():
+    run = fn.train(fn.data.shapes(300), schedule="cosine", predict="v", steps=2)
+    field = score_fields(run, (0.5,), label="moons")[0]
+    assert field.learned.shape == field.exact.shape == field.at.shape == (361, 2)
+    for level in (1e-4, 0.0, -1.0, 1e9):
+        with pytest.raises(InputError, match="no noise level"):
+            score_fields(run, (level,))
+    point = fn.train(torch.zeros(1, 2), predict="v", steps=2)
+    assert torch.isfinite(score_fields(point, (0.5,))[0].error * torch.ones(1)).all()
+    with pytest.raises(InputError, match="plane"):
+        score_fields(fn.train(torch.randn(50, 3), steps=2))

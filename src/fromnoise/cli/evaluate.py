@@ -111,6 +111,8 @@ def _training(run: Run) -> tuple[dict[str, Any], list[str]]:
     if loss is None:
         return {}, []
     floor = floor_of(run.denoiser, run.data, run.config.train)
+    if floor is None:
+        return {"loss": loss}, [f"training loss {loss:.4f}, whose floor is not known"]
     share = floor.share(loss)
     data = {"loss": loss, "floor": floor.value, "share": share}
     return data, [f"training loss {loss:.4f}, floor {floor}, {100 * share:.1f}% of the way"]

@@ -30,7 +30,7 @@ from fromnoise.cli.common import (
     text_table,
     whole_file,
 )  # fmt: skip
-from fromnoise.errors import InputError, UnknownName
+from fromnoise.errors import InputError, UnknownName, whole_number
 
 if TYPE_CHECKING:
     from fromnoise.denoiser import DenoiserLike
@@ -72,9 +72,11 @@ def plot(
     as_json: Json = False,
 ) -> None:
     """Draw a run: samples, their way from noise, the score beside the exact one, the loss on its floor, and more."""
+    from fromnoise.rng import check_seed
     from fromnoise.run import load
 
     load_plugins(plugin)
+    n, seed = whole_number("n", n), check_seed(seed)
     if kind not in _KINDS:
         raise UnknownName("kind of plot", kind, _KINDS)
     rule = make_sampler(sampler, eta, set_)
@@ -233,9 +235,8 @@ def _loss(wish: _Wish, path: Path) -> None:
     if not rows:
         raise InputError("this run has no metrics yet: train it first")
     floor = floor_of(run.denoiser, run.data, run.config.train)
-    save_figure(
-        pictures.loss([r["step"] for r in rows], [r["loss"] for r in rows], floor=floor.value, what=floor.law), path
-    )
+    known = {} if floor is None else {"floor": floor.value, "what": floor.law}
+    save_figure(pictures.loss([r["step"] for r in rows], [r["loss"] for r in rows], **known), path)
 
 
 def _schedule(wish: _Wish, path: Path) -> None:

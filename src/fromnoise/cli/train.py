@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def train(
     data: Annotated[str, typer.Argument(help="A built-in data set (spiral, moons, dino, shapes, ...).")],
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/DATA.")] = None,
-    recipe: Annotated[str, typer.Option(help="Where all other settings come from: points, article.")] = "points",
+    recipe: Annotated[
+        str, typer.Option(help="Where all other settings come from: points, article, ncsn, improved.")
+    ] = "points",
     schedule: Annotated[
         str | None, typer.Option(help="The path: linear, cosine, sigmoid, vp, edm, flow, trig.")
     ] = None,

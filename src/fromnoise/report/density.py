@@ -71,8 +71,7 @@ def likelihood_of(
         NotConverged: if the ODE cannot be solved.
     """
     known = run.denoiser.label_names
-    data = run.data.fresh(n, seed=seed + 1) if run.data.law is not None else _some(run.data, n)
-    judged = f"{len(data):,} fresh draws" if run.data.law is not None else f"{len(data):,} of the training samples"
+    data, judged = judged_of(run, n, seed)
     law = law_of(run.data)
     density = not law.is_finite_set
     cond = data.labels if known else None
@@ -85,6 +84,14 @@ def likelihood_of(
     worse = flow if true is None else flow - true[few].to(flow)  # on the same points: nearly free of their luck
     error = float(worse.std() / math.sqrt(len(flow)))
     return Likelihood(bound, exact_bound, float(worse.mean()) + (truth or 0.0), error, truth, judged)
+
+
+def judged_of(run: Run, n: int, seed: int) -> tuple[Dataset, str]:
+    """Return the n samples that a likelihood is judged by, fresh ones if they can be drawn, and what they are."""
+    if run.data.law is not None:
+        return run.data.fresh(n, seed=seed + 1), f"{n:,} fresh draws"
+    data = _some(run.data, n)
+    return data, f"{len(data):,} of the training samples"
 
 
 def _some(data: Dataset, n: int) -> Dataset:

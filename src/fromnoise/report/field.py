@@ -25,7 +25,7 @@ class ScoreField:
 
     Attributes:
         level: v, in standard deviations of the data.
-        at: where, on a square grid, `[n, 2]`, in the data's units.
+        at: where, on a square grid, `[n, 2]`, in the denoiser's units, as all here is.
         learned: the run's, `[n, 2]`.
         exact: that of the data's law.
         points: noisy data `[m, 2]`.
@@ -59,7 +59,7 @@ def score_fields(
     denoiser, data = run.denoiser, run.data
     if denoiser.shape != (2,):
         raise InputError(f"a score field is drawn for points in the plane, not for samples of {list(denoiser.shape)}")
-    cond = None if label is None else torch.tensor(find_label(label, denoiser.label_names))
+    cond = None if label is None else torch.tensor(find_label(label, denoiser.label_names), device=denoiser.device)
     own = data.x if label is None else data.only(label).x
     exact = exact_beside(run, data)
     z = denoiser.scaling.into(own[torch.randperm(len(own), generator=stream(seed, "field"))[:4000]])
@@ -67,17 +67,17 @@ def score_fields(
     found = []
     for level in levels:
         v = level * (denoiser.sigma_data or 1.0)
-        t = float(denoiser.schedule.time_of_level(v))
-        if not 0 < t < 1:
+        schedule = denoiser.schedule
+        if not max(schedule.least_level, 1e-9) <= v < schedule.noise_level(1.0):
             raise InputError(f"the schedule has no noise level of {level:g} standard deviations")
+        t = float(schedule.time_of_level(v))
         noisy = z + v * eps
         low, high = (noisy.double().quantile(q, dim=0) for q in (0.005, 0.995))
-        reach = torch.linspace(-0.5, 0.5, side, dtype=torch.float64) * 1.15 * float((high - low).max())
+        reach = torch.linspace(-0.5, 0.5, side, dtype=torch.float64) * 1.15 * max(float((high - low).max()), v)
         grid = (torch.cartesian_prod(reach, reach) + (low + high) / 2).to(noisy)
         on_grid, near = (_both(denoiser, exact, x, t, cond) for x in (grid, noisy))
         error = float((near[0] - near[1]).square().mean() / near[1].square().mean())
-        out = denoiser.scaling.out
-        found.append(ScoreField(level, out(grid), *on_grid, out(noisy[:1500]), error))
+        found.append(ScoreField(level, grid, *on_grid, noisy[:1500], error))
     return found
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fromnoise.errors import InputError
 from fromnoise.exact import law_of
 from fromnoise.likelihood import Variance, elbo
+from fromnoise.report.density import judged_of
 from fromnoise.run import Run
 from fromnoise.schedule import TableSchedule
 
@@ -58,14 +60,15 @@ def respaced(
     if not isinstance(denoiser.schedule, TableSchedule):
         raise InputError("respaced chains are those of a table: train with --schedule linear, cosine or sigmoid")
     lengths = sorted({min(count, denoiser.schedule.T) for count in steps})
-    data = run.data.fresh(n, seed=seed + 1) if run.data.law is not None else run.data
+    data, judged = judged_of(run, n, seed)
     variances = VARIANCES if denoiser.learned_variance else VARIANCES[:2]
     nats: dict[str, list[float]] = {variance: [] for variance in variances}
     errors: dict[str, list[float]] = {variance: [] for variance in variances}
     done, in_all = 0, sum(lengths) * len(variances)
     for count in lengths:
         for variance in variances:
-            bound = elbo(denoiser, data, steps=count, variance=variance, draws=_draws(count), seed=seed)
+            draws = max(256, min(512_000 // math.prod(data.shape), 256_000) // count)
+            bound = elbo(denoiser, data, steps=count, variance=variance, draws=draws, seed=seed)
             nats[variance].append(bound.nats)
             errors[variance].append(bound.error)
             done += count
@@ -75,10 +78,4 @@ def respaced(
     truth = None
     if not law.is_finite_set:
         truth = -float(law.log_prob(data.x.double(), data.labels if denoiser.label_names else None).mean())
-    judged = f"{len(data):,} fresh draws" if run.data.law is not None else f"the {len(data):,} training samples"
     return Respaced(tuple(lengths), nats, errors, truth, judged)
-
-
-def _draws(steps: int) -> int:
-    """Return draws for each step of a chain, more where it has few."""
-    return max(512, 256_000 // steps)

@@ -65,7 +65,7 @@ class Langevin(Sampler):
         """
         steps = whole_number("steps", steps)
         top = min(_TOP * spread, float(schedule.noise_level(1.0)))
-        low = max(_LOW * spread, schedule.least_level)
+        low = max(_LOW * spread, schedule.check_levels(steps))
         rungs = [top * (low / top) ** (i / max(steps - 1, 1)) for i in range(1, steps)]
         return [1.0, *(float(schedule.time_of_level(level)) for level in rungs), 0.0]
 

@@ -203,7 +203,7 @@ class Trajectory(NamedTuple):
     Attributes:
         times: the steps + 1 times of the grid, from 1 to 0.
         x: x_t on the way, `[steps + 1, n, *S]`.
-        x0_hat: what the denoiser answered at the start of each step, `[steps, n, *S]`.
+        x0_hat: what the denoiser first answered in each step, `[steps, n, *S]`.
         alphas: the signal scales at those times.
         sigmas: the noise scales.
     """

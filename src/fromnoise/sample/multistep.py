@@ -81,7 +81,7 @@ class Multistep(Sampler):
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
         """Return the times of v = g q^1.3/(1 - q), from t = 1 to 0; see the head of the module."""
         steps = whole_number("steps", steps)
-        lowest, highest = schedule.least_level, float(schedule.noise_level(1.0))
+        lowest, highest = schedule.check_levels(steps), float(schedule.noise_level(1.0))
         levels = []
         for i in range(1, steps):
             q = (steps - i) / (steps + _GRID_REST)

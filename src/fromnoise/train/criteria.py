@@ -26,6 +26,7 @@ from fromnoise import process
 from fromnoise.arrays import expand_to
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError
+from fromnoise.process import Eps, Score
 from fromnoise.registry import Registry
 from fromnoise.schedule import TableSchedule
 
@@ -34,7 +35,7 @@ losses: Registry[Loss] = Registry("loss")
 Say = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-class Batch(NamedTuple):
+class Prepared(NamedTuple):
     """What one step needs, and after that what only some losses ask for.
 
     Attributes:
@@ -70,7 +71,7 @@ class Loss:
     def check(self, denoiser: Denoiser) -> None:
         """Raise ConfigError if the denoiser cannot be trained with it."""
 
-    def __call__(self, denoiser: Denoiser, batch: Batch, say: Say) -> Tensor:
+    def __call__(self, denoiser: Denoiser, batch: Prepared, say: Say) -> Tensor:
         """Return the loss, `[]`.
 
         Args:
@@ -86,11 +87,11 @@ class Loss:
 class Denoising(Loss):
     """The weighted mean square error of the output."""
 
-    def __call__(self, denoiser: Denoiser, batch: Batch, say: Say) -> Tensor:
-        out = say(batch.x, batch.told, batch.cond)
-        if denoiser.learned_variance:
-            out, _ = denoiser.halves(out)
-        return mean_square(out, batch.target, batch.weight)
+    def check(self, denoiser: Denoiser) -> None:
+        _no_variance(denoiser)
+
+    def __call__(self, denoiser: Denoiser, batch: Prepared, say: Say) -> Tensor:
+        return mean_square(say(batch.x, batch.told, batch.cond), batch.target, batch.weight)
 
 
 @losses.register("sliced")
@@ -100,22 +101,22 @@ class Sliced(Loss):
 
     needs = ("drawn", "probe")
 
-    def __call__(self, denoiser: Denoiser, batch: Batch, say: Say) -> Tensor:
+    def check(self, denoiser: Denoiser) -> None:
+        _no_variance(denoiser)
+        if not isinstance(denoiser.prediction, Eps | Score):
+            raise ConfigError("the sliced loss is for a network that says the score: predict score, or eps")
+
+    def __call__(self, denoiser: Denoiser, batch: Prepared, say: Say) -> Tensor:
         assert batch.drawn is not None
         assert batch.probe is not None
         x, probe = batch.x.detach().requires_grad_(), batch.probe
         out = say(x, batch.told, batch.cond)
-        if denoiser.learned_variance:
-            out, _ = denoiser.halves(out)
         (along,) = torch.autograd.grad((out * probe).sum(), x, create_graph=True)
-        # score = (alpha x0_hat - x_t)/sigma^2 with x0_hat = c_skip x_t + c_out out and x = c_in x_t
-        alpha, sigma = (expand_to(scale, x) for scale in scales_of(denoiser, batch.drawn, x.dtype))
-        c_skip, c_out = denoiser.prediction.coefficients(alpha, sigma)
-        c_in = denoiser.prediction.input_scale(alpha, sigma)
-        on_x, on_out = (alpha * c_skip - 1) / sigma**2, alpha * c_out / sigma**2
-        score = on_x / c_in * x + on_out * out
-        rows = score.square() + 2 * (on_x + on_out * c_in * probe * along)
-        rows = rows / on_out**2  # as heavy as the same error of the output
+        # eps and the score itself are the score times a number, out = b score, and x = c_in x_t
+        alpha, sigma = scales_of(denoiser, batch.drawn, torch.float64)
+        c_in = _over(torch.as_tensor(denoiser.prediction.input_scale(alpha, sigma)).expand_as(sigma), x)
+        b = _over(sigma**2 / (alpha * denoiser.prediction.coefficients(alpha, sigma)[1]), x)
+        rows = out.square() + 2 * b * c_in * probe * along  # as heavy as the same error of the output
         return (rows if batch.weight is None else expand_to(batch.weight, rows) * rows).mean()
 
 
@@ -141,7 +142,7 @@ class Hybrid(Loss):
         if not isinstance(denoiser.schedule, TableSchedule):
             raise ConfigError("the hybrid loss is that of a table's steps: take the schedule linear, cosine or sigmoid")
 
-    def __call__(self, denoiser: Denoiser, batch: Batch, say: Say) -> Tensor:
+    def __call__(self, denoiser: Denoiser, batch: Prepared, say: Say) -> Tensor:
         assert isinstance(denoiser.schedule, TableSchedule)
         assert batch.drawn is not None
         assert batch.x0 is not None
@@ -170,6 +171,11 @@ def steps_of(schedule: TableSchedule, drawn: Tensor) -> tuple[Tensor, Tensor, Te
 def _over(rows: Tensor, like: Tensor) -> Tensor:
     """Return rows `[B]` as a column that broadcasts over `like`, in its precision."""
     return torch.as_tensor(expand_to(rows.to(like), like))
+
+
+def _no_variance(denoiser: Denoiser) -> None:
+    if denoiser.learned_variance:
+        raise ConfigError("a learned variance is trained by the hybrid loss: set train.loss to hybrid")
 
 
 def scales_of(denoiser: Denoiser, drawn: Tensor, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -25,7 +25,7 @@ from fromnoise.exact import GaussianMixture, law_of
 from fromnoise.process import EDMPrediction, Prediction, prediction
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule, TableSchedule
-from fromnoise.train.criteria import Hybrid, Sliced, losses, steps_of
+from fromnoise.train.criteria import Denoising, Hybrid, Loss, Sliced, losses, steps_of
 from fromnoise.train.loss import Objective, weightings
 from fromnoise.train.times import time_laws
 
@@ -85,8 +85,11 @@ def loss_floor(
         seed: of the draws.
 
     Raises:
-        InputError: if the data are labelled neither fully nor not at all.
+        InputError: for a loss whose floor is not known: one of the user's, or hybrid off a table.
     """
+    kind = losses.build(loss)
+    if not _known(kind, schedule):
+        raise InputError(f"the floor of the loss {losses.settings(kind)['name']!r} is not known on this schedule")
     law = data if isinstance(data, GaussianMixture) else law_of(Dataset.of(data))
     if law.variances is None:
         raise InputError("loss_floor needs round components: give std, not covariances")
@@ -95,7 +98,7 @@ def loss_floor(
     if predict == "edm":
         predict = EDMPrediction(sigma_data=sigma_data)
     goal = Objective(schedule, prediction(predict), time_laws.build(times), weightings.build(weighting), sigma_data)
-    draws = draws or max(4096, min(32_768, 40_000_000 // len(law.flat)))
+    draws = draws or max(4096, min(32_768, 40_000_000 // max(law.flat.shape)))
     generator = stream(seed, "floor", device=law.flat.device)
     k = torch.multinomial(law.log_weights.exp(), draws, replacement=True, generator=generator)
     noise = torch.randn((draws, law.flat.shape[1]), generator=generator, device=k.device)
@@ -111,7 +114,6 @@ def loss_floor(
     shaped = x_t.reshape(draws, *law.shape)
     weight = goal.weight(t, scales)
     scale = goal.gain(scales).square().reciprocal() * (1 if weight is None else weight)
-    kind = losses.build(loss)
     if isinstance(kind, Sliced):
         off = x_t / alpha[:, None] - law.posterior_mean(shaped, alpha, sigma, cond).flatten(1)
         least = -scale * off.square().mean(1)
@@ -132,14 +134,23 @@ def loss_floor(
     return Floor(float(least.mean()), float(least.std() / math.sqrt(draws)), float(trivial.mean()), law.note)
 
 
-def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Floor:
-    """Return the floor of a training: of its data, on its schedule, with its weighting and times.
+def _known(loss: Loss, schedule: Schedule) -> bool:
+    return isinstance(loss, Denoising | Sliced) or (isinstance(loss, Hybrid) and isinstance(schedule, TableSchedule))
+
+
+def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Floor | None:
+    """Return the floor of a training: of its data, on its schedule, with its loss, weighting and times.
 
     Args:
         denoiser: with the scaling it was trained with.
         data: in their own units.
         train: the settings of the training (`TrainConfig` as data).
+
+    Returns:
+        The floor, or None where it is not known.
     """
+    if not _known(losses.build(train.get("loss", "denoising")), denoiser.schedule):
+        return None
     known = data if denoiser.label_names else Dataset(data.x, name=data.name, law=data.law)
     return loss_floor(
         law_of(known, denoiser.scaling),

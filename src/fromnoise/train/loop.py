@@ -31,7 +31,7 @@ from fromnoise.run import Checkpoint, Run, RunFolder, describe, last_loss
 from fromnoise.run.files import Writing
 from fromnoise.schedule import TableSchedule
 from fromnoise.train.config import FREE_KEYS, TrainConfig, learning_rate
-from fromnoise.train.criteria import Batch, losses
+from fromnoise.train.criteria import Prepared, losses
 from fromnoise.train.ema import EMA
 from fromnoise.train.floor import Floor, floor_of
 from fromnoise.train.loss import Noised, deal, objective
@@ -99,7 +99,7 @@ class _Trainer:
         self.losses: list[Tensor] = []
         self.on_table = isinstance(denoiser.schedule, TableSchedule)
         self.round = min(max(_TOGETHER // (config.batch_size * math.prod(data.shape)), 1), 64)
-        self._number, self._batches = -1, list[Batch]()
+        self._number, self._batches = -1, list[Prepared]()
 
     def step(self, step: int) -> None:
         """Do optimizer step 0, 1, ... and keep its loss."""
@@ -114,14 +114,14 @@ class _Trainer:
             self.average.update(step)
         self.losses.append(loss.detach())
 
-    def _batch(self, step: int) -> Batch:
+    def _batch(self, step: int) -> Prepared:
         """Return the batch of a step, one of a round made together."""
         number, place = divmod(step, self.round)
         if number != self._number:
             self._number, self._batches = number, self._make(number)
         return self._batches[place]
 
-    def _make(self, number: int) -> list[Batch]:
+    def _make(self, number: int) -> list[Prepared]:
         """Make the batches of a round of steps: one by one, they take as long as a small network's forward pass."""
         denoiser, n = self.denoiser, self.round * self.config.batch_size
         generator = self.streams.at(number)
@@ -130,9 +130,9 @@ class _Trainer:
         x = denoiser.scale_in(noised.x_t, noised.scales)
         told = noised.drawn if self.on_table else denoiser.told(noised.drawn)
         cond = None if self.labels is None else self._dropped(self.labels.index_select(0, rows), generator)
-        whole = Batch(x, torch.as_tensor(told).to(x), cond, noised.target, noised.weight)
+        whole = Prepared(x, torch.as_tensor(told).to(x), cond, noised.target, noised.weight)
         whole = whole._replace(**{need: self._more(need, rows, noised, generator) for need in self.loss.needs})
-        return [Batch(*hand) for hand in zip(*(deal(part, self.round) for part in whole), strict=True)]
+        return [Prepared(*hand) for hand in zip(*(deal(part, self.round) for part in whole), strict=True)]
 
     def _more(self, need: str, rows: Tensor, noised: Noised, generator: torch.Generator) -> Tensor:
         """Return a part of the batches that only some losses need."""

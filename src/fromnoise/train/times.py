@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fromnoise.errors import InputError
 from fromnoise.registry import Registry
 from fromnoise.schedule import Schedule, TableSchedule
 
@@ -98,6 +99,10 @@ class Ladder(TimeLaw):
     levels: Annotated[int, Field(ge=2)] = 50
     high: Annotated[float, Field(gt=0)] = 20.0
     low: Annotated[float, Field(gt=0)] = 0.01
+
+    def __post_init__(self) -> None:
+        if self.low >= self.high:
+            raise InputError(f"ladder times: low must lie below high, not {self.low} >= {self.high}")
 
     def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
         rung = (_strata(n, generator) * self.levels).long().clamp(max=self.levels - 1)
