@@ -24,7 +24,8 @@ import fromnoise as fn
 from fromnoise.nn import MLP
 from fromnoise.sample.loop import walk
 from fromnoise.train import EMA
-from fromnoise.train.loss import mean_square, objective
+from fromnoise.train.criteria import mean_square
+from fromnoise.train.loss import objective
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "from_scratch_numpy.py"
 T, CLASSES = 1000, 3

@@ -205,6 +205,8 @@ def _moments_off(contender: Contender, steps: int) -> float:
         return rows
 
     answers = contender.run(denoiser, one(), steps, one) - out_mean
+    if not torch.isfinite(answers).all():
+        return math.inf
     whiten = torch.linalg.inv(root)
     covariance = whiten @ (answers.T @ answers) @ whiten.T
     off = float(torch.linalg.matrix_norm(covariance - torch.eye(2, dtype=torch.float64), 2))
