@@ -73,10 +73,6 @@ class _Spaced(Sampler):
 
     default_steps = 20
 
-    def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
-        """Return the schedule's grid with this spacing."""
-        return schedule.grid(steps, self.spacing)
-
 
 @samplers.register("dpm-solver")
 @dataclass(frozen=True)

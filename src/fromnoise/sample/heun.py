@@ -45,10 +45,6 @@ class Churned(Sampler):
     churn_to: Annotated[float, Field(gt=0)] | None = None
     churn_noise: Annotated[float, Field(gt=0)] = 1.0
 
-    def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
-        """Return the schedule's grid with this spacing."""
-        return schedule.grid(steps, self.spacing)
-
     def raised(self, schedule: Schedule, x_t: Tensor, t: float, noise: Noise) -> tuple[Tensor, float]:
         """Return x and its time after the churn, which never goes beyond the schedule's noisy end."""
         level = float(schedule.noise_level(t))

@@ -103,10 +103,6 @@ class PredictorCorrector(Sampler):
         """Return steps + corrections (steps - 1)."""
         return steps + self.corrections * (steps - 1)
 
-    def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
-        """Return the schedule's grid with this spacing."""
-        return schedule.grid(steps, self.spacing)
-
     def step(
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:

@@ -17,7 +17,7 @@ from fromnoise import process
 from fromnoise.arrays import Cond
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.sample.sampler import Noise, Sampler, samplers
-from fromnoise.schedule import Schedule, Spacing
+from fromnoise.schedule import Spacing
 
 
 @samplers.register("repaint")
@@ -32,10 +32,6 @@ class RePaint(Sampler):
 
     times: Annotated[int, Field(ge=1)] = 20
     spacing: Spacing = "karras"
-
-    def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
-        """Return the schedule's grid with this spacing."""
-        return schedule.grid(steps, self.spacing)
 
     def evaluations(self, steps: int) -> int:
         """Return times (steps - 1) + 1."""

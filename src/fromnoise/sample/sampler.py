@@ -10,7 +10,7 @@ from torch import Tensor
 from fromnoise.arrays import Cond
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.registry import Registry
-from fromnoise.schedule import Schedule
+from fromnoise.schedule import Schedule, Spacing
 
 samplers: Registry[Sampler] = Registry("sampler")
 
@@ -22,6 +22,8 @@ class Sampler:
     """A rule for one step."""
 
     default_steps = 50
+    spacing: Spacing = "uniform"
+    """Of the schedule's grid; a setting of the rules that are used with several."""
 
     @property
     def convergence(self) -> int | None:
@@ -40,7 +42,7 @@ class Sampler:
             steps: how many steps.
             spread: the data's root mean square distance from its mean, in the denoiser's units.
         """
-        return schedule.grid(steps)
+        return schedule.grid(steps, self.spacing)
 
     def step(
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any

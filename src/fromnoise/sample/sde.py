@@ -23,7 +23,7 @@ from fromnoise.arrays import Cond
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.sample.dpm_solver import Past, half_log_snr
 from fromnoise.sample.sampler import Noise, Sampler, combined, samplers
-from fromnoise.schedule import Schedule, Spacing
+from fromnoise.schedule import Spacing
 
 
 @samplers.register("sde")
@@ -44,10 +44,6 @@ class SDE(Sampler):
     @property
     def convergence(self) -> int | None:
         return None if self.eta else self.order
-
-    def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
-        """Return the schedule's grid with this spacing."""
-        return schedule.grid(steps, self.spacing)
 
     def step(
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Past | None
