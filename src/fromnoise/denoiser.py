@@ -232,8 +232,8 @@ def predicted(denoiser: DenoiserLike, x_t: Tensor, t: Time, cond: Cond = None) -
     ask = getattr(denoiser, "predicted", None)
     if ask is None:
         raise InputError(
-            f"a learned variance is a trained model's own, and {type(denoiser).__name__} gives none: "
-            'sample without guidance and on the model\'s own schedule, or take variance "small" or "large"'
+            "a denoiser that is guided, exact, or not on its own path gives no learned variance: sample a model "
+            'of --recipe improved as it is, or take variance "small" or "large"'
         )
     return ask(x_t, t, cond)
 

@@ -258,7 +258,7 @@ def test_what_cannot_be_trained_or_sampled_says_why(tmp_path):
         time_laws.build({"name": "ladder", "low": 1.0, "high": 1.0})
     with pytest.raises(ConfigError, match="a name or settings"):
         fn.TrainConfig(loss=7)
-    with pytest.raises(InputError, match="gives none"):
+    with pytest.raises(InputError, match="gives no learned variance"):
         fn.sample(MIXTURE.denoiser(fn.LinearBeta()), 4, sampler=fn.DDPM(variance="learned"), steps=5)
     with pytest.raises(InputError, match="table"):
         respaced(fn.train(DATA, steps=2))
