@@ -16,6 +16,7 @@ import typer
 from fromnoise.cli.certify import certify
 from fromnoise.cli.demo import demo
 from fromnoise.cli.evaluate import evaluate
+from fromnoise.cli.export import export
 from fromnoise.cli.info import info
 from fromnoise.cli.plot import plot
 from fromnoise.cli.sample import sample
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, sample, evaluate, plot, schedule, certify, info, demo):
+for command in (train, sample, evaluate, plot, export, schedule, certify, info, demo):
     app.command()(command)
 
 

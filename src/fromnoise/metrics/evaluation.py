@@ -108,7 +108,7 @@ def evaluate(
         raise InputError(f"{len(samples)} samples are too few to measure: at least 20")
     n = min(len(samples), at_most if data.law is not None else max(len(data) // 2, 1), at_most)
     samples = samples[torch.randperm(len(samples), generator=stream(seed, "shuffle"))[:n]]
-    draws = list(_draws(data, n, pairs, seed))
+    pairs_drawn = draws(data, n, pairs, seed)
     measures: dict[str, Callable[[Tensor, Tensor], Sequence[float]]] = {
         "2-Wasserstein" if n <= EXACT_UP_TO else "sliced 2-Wasserstein": lambda a, b: (_wasserstein(a, b),),
         "energy distance": lambda a, b: (energy_distance(a, b),),
@@ -116,8 +116,8 @@ def evaluate(
     }
     found: list[Measure] = []
     for names, measure in measures.items():
-        ours = torch.tensor([measure(samples, second) for _, second in draws], dtype=torch.float64)
-        floor = torch.tensor([measure(first, second) for first, second in draws], dtype=torch.float64)
+        ours = torch.tensor([measure(samples, second) for _, second in pairs_drawn], dtype=torch.float64)
+        floor = torch.tensor([measure(first, second) for first, second in pairs_drawn], dtype=torch.float64)
         for k, name in enumerate(names.split(",")):
             found.append(Measure(name, *_mean_error(ours[:, k]), *_mean_error(floor[:, k])))
     return Evaluation(tuple(found), _what(data), n)
@@ -135,7 +135,7 @@ def _mean_error(values: Tensor) -> tuple[float, float]:
     return float(values.mean()), float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
-def _draws(data: Dataset, n: int, pairs: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+def draws(data: Dataset, n: int, pairs: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Return pairs of disjoint sets of n samples of the data."""
     if data.law is not None:
         return [(data.fresh(n, _nth(seed, 2 * i)).x, data.fresh(n, _nth(seed, 2 * i + 1)).x) for i in range(pairs)]
@@ -171,7 +171,7 @@ class LowNoise:
 
 def wasserstein_floor(data: Dataset, n: int, *, pairs: int = 6, seed: int = 0) -> float:
     """Return the root mean square 2-Wasserstein distance of two independent draws of n samples."""
-    distances = [_wasserstein(a, b) for a, b in _draws(data, n, pairs, seed)]
+    distances = [_wasserstein(a, b) for a, b in draws(data, n, pairs, seed)]
     return math.sqrt(sum(d * d for d in distances) / len(distances))
 
 

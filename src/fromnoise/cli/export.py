@@ -1,0 +1,55 @@
+"""`fromnoise export runs/spiral --to html out.html`: a run that works elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fromnoise.cli.common import Json, Plugin, RunPath, load_plugins, result, say, whole_file
+from fromnoise.errors import InputError, UnknownName
+
+_KINDS = ("html",)
+
+
+def export(
+    run: RunPath,
+    out: Annotated[Path | None, typer.Argument(help="The file; default NAME.html.", show_default=False)] = None,
+    to: Annotated[str, typer.Option(help="The kind: html, one page that runs the model in any browser.")] = "html",
+    beside: Annotated[
+        list[Path] | None, typer.Option("--beside", help="Another run on the same page.", metavar="RUN")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if there is one.")] = False,
+    plugin: Plugin = None,
+    as_json: Json = False,
+) -> None:
+    """Export a run: as one HTML file that opens from disk and samples the model in the reader's browser."""
+    load_plugins(plugin)
+    if to not in _KINDS:
+        raise UnknownName("kind of export", to, _KINDS)
+    path = out or Path(f"{run.resolve().name}.html")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{path}: a page's name must end in .html")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name the file in it")
+    if path.exists() and not force:
+        raise InputError(f"{path} is there already: add --force to replace it, or choose another name")
+    from fromnoise.export import page, payload
+    from fromnoise.export.html import name_of
+    from fromnoise.run import load
+
+    runs = [load(each) for each in (run, *(beside or ()))]
+    data = payload([(name_of(each), each) for each in runs])
+    text = page(data)
+    with whole_file(path) as staging:
+        staging.write_text(text, encoding="utf-8")
+    for part in data["runs"]:
+        if part["why_not"]:
+            say(f"note: {part['name']} is shown without its model: {part['why_not']}; fromnoise studio runs it")
+    size = path.stat().st_size
+    result(
+        {"file": str(path), "bytes": size, "runs": [part["name"] for part in data["runs"]]},
+        as_json,
+        f"{path}: {size / 1e6:.2f} MB, opens in any browser, needs no network",
+    )

@@ -1,0 +1,203 @@
+"""What a page needs to show a run and to sample it: one tree of plain data.
+
+Arrays travel as {"shape": [...], "data": base64 of little-endian float32}. Points are in the data's units; the exact
+law and the network work in the denoiser's. The page draws its noise from the streams of `fromnoise.rng`, worked out
+anew in the page, so a seed there means what it means here: its samples are those of `fromnoise.sample`.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fromnoise import __version__, dynamics, guidance, process
+from fromnoise.data.dataset import Dataset
+from fromnoise.exact import ExactDenoiser, GaussianMixture, law_of
+from fromnoise.metrics import wasserstein2
+from fromnoise.metrics.evaluation import draws
+from fromnoise.nn import MLP
+from fromnoise.process import EDMPrediction
+from fromnoise.rng import stream
+from fromnoise.run import Run
+from fromnoise.sample import DDIM, DDPM, Multistep
+from fromnoise.schedule import CosineBeta, LinearBeta, schedules
+
+Tree = dict[str, Any]
+
+FORMAT = 1
+"""Of the payload; a page refuses another."""
+
+POINTS = 300
+"""How many points a panel shows, and how many samples it draws."""
+
+LARGEST = 2_000_000
+"""The most parameters that a page runs: 8 MB of weights, and about a millisecond for each step of a point."""
+
+_SHOWN, _COMPONENTS, _PAIRS = 2000, 10_000, 3
+_SCHEDULES = ("linear", "cosine", "sigmoid", "betas", "vp", "edm", "flow", "trig")
+_PREDICTIONS = ("eps", "x0", "v", "flow", "score", "edm")
+
+
+def payload(runs: Sequence[tuple[str, Run]], *, live: Tree | None = None) -> Tree:
+    """Return the whole page's data.
+
+    Args:
+        runs: each with the name that the page calls it by.
+        live: where a server answers, if one does.
+    """
+    return {
+        "format": FORMAT,
+        "fromnoise": __version__,
+        "runs": [run_payload(name, run) for name, run in runs],
+        "code": code_shown(),
+        **({"live": live} if live is not None else {}),
+    }
+
+
+def run_payload(name: str, run: Run) -> Tree:
+    """Return one run's part: what it is, its data and their exact law, its network if a page can run it."""
+    denoiser, data = run.denoiser, run.data
+    scaling = denoiser.scaling
+    network, why_not = network_payload(run)
+    flat = len(data.shape) == 1
+    return {
+        "name": name,
+        "data_name": data.name,
+        "shape": list(data.shape),
+        "step": run.step,
+        "batch_size": run.config.train["batch_size"],
+        "schedule": _schedule(run),
+        "predict": run.config.predict,
+        "sigma_data": denoiser.sigma_data,
+        "scaling": {"mean": array(scaling.mean.reshape(-1)), "std": array(scaling.std.reshape(-1))},
+        "labels": list(denoiser.label_names),
+        "parameters": sum(p.numel() for p in denoiser.network.parameters()),
+        "network": network,
+        "why_not": why_not,
+        "samples": len(data),
+        "points": points_payload(data) if flat else None,
+        "law": law_payload(law_of(data, scaling, at_most=_COMPONENTS)) if flat else None,
+        "truth": truths(data, denoiser.label_names) if flat else {},
+        "training": training(run),
+    }
+
+
+def array(x: Tensor) -> Tree:
+    """Return a tensor as data."""
+    x = x.detach().cpu().float().contiguous()
+    return {"shape": list(x.shape), "data": base64.b64encode(x.numpy().astype("<f4").tobytes()).decode()}
+
+
+def network_payload(run: Run) -> tuple[Tree | None, str]:
+    """Return the network's settings and weights, or None and why a page cannot run it."""
+    network, config = run.denoiser.network, run.config
+    size = sum(p.numel() for p in network.parameters())
+    if not isinstance(network, MLP):
+        return None, f"the page runs perceptrons, and this is a network {config.network['name']!r}"
+    if network.cond_dim:
+        return None, "the page knows labels, and this network is told condition vectors"
+    if size > LARGEST:
+        return None, f"{size:,} parameters are more than the {LARGEST:,} that a page runs"
+    if config.schedule["name"] not in _SCHEDULES or config.predict not in _PREDICTIONS:
+        return None, "the page does not know this run's schedule or prediction"
+    tensors = {name: array(tensor) for name, tensor in network.state_dict().items()}
+    return {"settings": config.network, "tensors": tensors}, ""
+
+
+def _schedule(run: Run) -> Tree:
+    settings = schedules.settings(run.denoiser.schedule)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+
+
+def points_payload(data: Dataset) -> Tree:
+    """Return up to 2,000 of the data's points and their labels, evenly over the set."""
+    rows = torch.arange(len(data)) if len(data) <= _SHOWN else torch.arange(_SHOWN) * len(data) // _SHOWN
+    rows = rows[torch.randperm(len(rows), generator=stream(0, "shown"))]
+    labels = None if data.labels is None else data.labels[rows].tolist()
+    return {"x": array(data.x[rows]), "labels": labels}
+
+
+def law_payload(law: GaussianMixture) -> Tree | None:
+    """Return a mixture of round Gaussians, in the denoiser's units."""
+    if law.variances is None:
+        return None
+    variances = law.variances.unique()
+    return {
+        "means": array(law.flat),
+        "std": float(variances[0].sqrt()) if len(variances) == 1 else array(law.variances.sqrt()),
+        "weights": None if law.log_weights.unique().numel() == 1 else array(law.log_weights.exp()),
+        "labels": None if law.labels is None else law.labels.tolist(),
+        "note": law.note,
+    }
+
+
+def truths(data: Dataset, label_names: Sequence[str]) -> Tree:
+    """Return, for all labels together ("") and for each alone, fresh draws of the data and their floor.
+
+    A set of samples stands at a mean 2-Wasserstein distance from the draws; the floor is that of other fresh draws.
+    """
+    parts = {"": Dataset(data.x, name=data.name, law=data.law)}
+    parts |= {label: data.only(label) for label in label_names}
+    found: Tree = {}
+    for label, part in parts.items():
+        n = POINTS if part.law is not None else min(POINTS, len(part) // 2)
+        if n < 20:
+            continue
+        pairs = draws(part, n, _PAIRS, 0)
+        floor = sum(wasserstein2(a, b) for a, b in pairs) / len(pairs)
+        found[label] = {"draws": array(torch.stack([second for _, second in pairs])), "floor": floor}
+    return found
+
+
+def training(run: Run) -> Tree:
+    """Return the training's loss, step by step, beside its floor."""
+    from fromnoise.train.floor import floor_of
+
+    rows = run.folder.metrics() if run.folder is not None else []
+    every = max(1, math.ceil(len(rows) / 200))
+    floor = floor_of(run.denoiser, run.data, run.config.train) if len(run.data.shape) == 1 else None
+    return {
+        "loss": run.folder.loss() if run.folder is not None else None,
+        "steps": [row["step"] for row in rows[::every]],
+        "losses": [row["loss"] for row in rows[::every]],
+        "floor": None if floor is None else {"value": floor.value, "trivial": floor.trivial, "law": floor.law},
+    }
+
+
+_CODE = {
+    "add_noise": process.add_noise,
+    "ddpm": DDPM.step,
+    "ddim": DDIM.step,
+    "multistep": Multistep.step,
+    "guided": guidance.Guided.__call__,
+    "linear": LinearBeta.betas,
+    "cosine": CosineBeta.betas,
+    "edm": EDMPrediction,
+    "flow": dynamics.Flow,
+    "exact": GaussianMixture.posterior_mean,
+    "exact_denoiser": ExactDenoiser.__call__,
+}
+
+
+def code_shown() -> Tree:
+    """Return the lines of the library that the panels speak of, where they stand, and how they read."""
+    found: Tree = {}
+    for name, thing in _CODE.items():
+        lines, first = inspect.getsourcelines(getattr(thing, "func", thing))
+        path = Path(inspect.getsourcefile(getattr(thing, "func", thing)) or "")
+        found[name] = {
+            "file": f"src/fromnoise/{path.relative_to(Path(__file__).parents[1]).as_posix()}",
+            "line": first,
+            "text": inspect.cleandoc("\n" + "".join(lines)),
+        }
+    return found
+
+
+__all__ = ["FORMAT", "LARGEST", "POINTS", "payload", "run_payload"]

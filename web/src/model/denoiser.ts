@@ -1,0 +1,190 @@
+/**
+ * Denoisers: x_t and t in, x0_hat = E[x0 | x_t] out, all in the network's units. A sampler sees nothing else.
+ */
+import { type ModelPayload, unpack } from "../payload";
+import { Mixture } from "./exact";
+import type { Backend } from "./kernel";
+import { Network } from "./network";
+import { coefficients, inputScale } from "./prediction";
+import { type Schedule, type Settings, schedule } from "./schedule";
+
+export type Label = number | null;
+
+export interface Denoiser {
+  readonly schedule: Schedule;
+  readonly dim: number;
+  readonly sigmaData: number;
+  /** x0_hat `[rows, dim]`. */
+  answer(x: Float32Array, rows: number, t: number, label: Label): Float32Array;
+  /** Where the logarithm of a step's variance lies, 0 to 1, with x0_hat; only of models that learned it. */
+  withShare?(x: Float32Array, rows: number, t: number, label: Label): { x0: Float32Array; share: Float32Array };
+}
+
+/** The data's root mean square distance from its mean. */
+export function spread(denoiser: Denoiser): number {
+  return denoiser.sigmaData * Math.sqrt(denoiser.dim) || 1;
+}
+
+/** A trained network on its own schedule. */
+export class Learned implements Denoiser {
+  readonly schedule: Schedule;
+  readonly dim: number;
+  readonly sigmaData: number;
+  readonly network: Network;
+  private readonly predict: string;
+  readonly withShare?: Denoiser["withShare"];
+
+  constructor(payload: ModelPayload, backend?: Backend) {
+    this.schedule = schedule(payload.schedule);
+    this.dim = payload.shape[0];
+    this.sigmaData = payload.sigma_data;
+    this.predict = payload.predict;
+    this.network = new Network(payload.network!, backend);
+    if (payload.network!.settings.learned_variance)
+      this.withShare = (x, rows, t, label) => this.both(x, rows, t, label);
+  }
+
+  answer(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
+    return this.both(x, rows, t, label).x0;
+  }
+
+  private both(x: Float32Array, rows: number, t: number, label: Label) {
+    const scales = this.schedule.scales(t);
+    const { skip, scale } = coefficients(this.predict, scales, this.sigmaData);
+    const size = inputScale(this.predict, scales, this.sigmaData);
+    const input = size === 1 ? x : x.map((value) => size * value);
+    const said = this.network.say(input, rows, this.schedule.told(t), label);
+    const { dim } = this;
+    const x0 = new Float32Array(rows * dim);
+    const wide = this.network.outputs > dim;
+    const share = new Float32Array(wide ? rows * dim : 0);
+    for (let r = 0; r < rows; r++) {
+      for (let d = 0; d < dim; d++) {
+        const i = r * dim + d;
+        x0[i] = skip * x[i] + scale * said[r * this.network.outputs + d];
+        if (wide) share[i] = (said[r * this.network.outputs + dim + d] + 1) / 2;
+      }
+    }
+    return { x0, share };
+  }
+}
+
+/** The best denoiser there is, of the data's law. */
+export class Exact implements Denoiser {
+  readonly dim = 2;
+  private readonly byLabel = new Map<number, Mixture>();
+
+  constructor(
+    readonly law: Mixture,
+    readonly schedule: Schedule,
+    readonly sigmaData: number,
+  ) {}
+
+  of(label: Label): Mixture {
+    if (label === null) return this.law;
+    if (!this.byLabel.has(label)) this.byLabel.set(label, this.law.only(label));
+    return this.byLabel.get(label)!;
+  }
+
+  answer(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
+    const { alpha, sigma } = this.schedule.scales(t);
+    return this.of(label).at(x, rows, alpha, sigma).x0;
+  }
+}
+
+/** A denoiser that knows the noise level, on another schedule's path: x_t/alpha = x0 + (sigma/alpha) eps on any. */
+export class OnPath implements Denoiser {
+  readonly dim: number;
+  readonly sigmaData: number;
+
+  constructor(
+    private readonly base: Denoiser,
+    readonly schedule: Schedule,
+  ) {
+    this.dim = base.dim;
+    this.sigmaData = base.sigmaData;
+  }
+
+  answer(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
+    const own = this.base.schedule.timeOfLevel(this.schedule.level(t));
+    const here = this.schedule.scales(t);
+    const there = this.base.schedule.scales(own);
+    const ratio = here.sigma > here.alpha ? there.sigma / here.sigma : there.alpha / here.alpha;
+    return this.base.answer(
+      x.map((value) => ratio * value),
+      rows,
+      own,
+      label,
+    );
+  }
+}
+
+/** Classifier-free guidance: uncond + scale (cond - uncond), one evaluation at scales 1 and 0. */
+export class Guided implements Denoiser {
+  readonly schedule: Schedule;
+  readonly dim: number;
+  readonly sigmaData: number;
+
+  constructor(
+    private readonly base: Denoiser,
+    private readonly scale: number,
+  ) {
+    this.schedule = base.schedule;
+    this.dim = base.dim;
+    this.sigmaData = base.sigmaData;
+  }
+
+  answer(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
+    if (label === null || this.scale === 1) return this.base.answer(x, rows, t, label);
+    if (this.scale === 0) return this.base.answer(x, rows, t, null);
+    const towards = this.base.answer(x, rows, t, label);
+    const without = this.base.answer(x, rows, t, null);
+    return without.map((value, i) => value + this.scale * (towards[i] - value));
+  }
+}
+
+/** A run in the page: its network, if the page runs it, and the exact denoiser of its data. */
+export class Model {
+  readonly learned: Learned | null;
+  readonly exact: Exact | null;
+  readonly mean: Float32Array;
+  readonly std: Float32Array;
+
+  constructor(
+    readonly payload: ModelPayload,
+    backend?: Backend,
+  ) {
+    this.learned = payload.network ? new Learned(payload, backend) : null;
+    const own = schedule(payload.schedule);
+    const flat = payload.shape.length === 1 && payload.shape[0] === 2;
+    this.exact = flat && payload.law ? new Exact(new Mixture(payload.law, backend), own, payload.sigma_data) : null;
+    const each = (x: Float32Array) => (x.length === 1 ? new Float32Array(payload.shape[0]).fill(x[0]) : x);
+    this.mean = each(unpack(payload.scaling.mean));
+    this.std = each(unpack(payload.scaling.std));
+  }
+
+  /** The denoiser that a sampler is to walk with: on this path, guided if a scale is given. */
+  denoiser(path: Settings, guidance: number | null, exact = false): Denoiser {
+    const base: Denoiser | null = exact ? this.exact : this.learned;
+    if (!base) throw new Error("this run has no such denoiser in the page");
+    const wanted = schedule(path);
+    const there =
+      wanted === base.schedule
+        ? base
+        : exact
+          ? new Exact(this.exact!.law, wanted, base.sigmaData)
+          : new OnPath(base, wanted);
+    return guidance === null ? there : new Guided(there, guidance);
+  }
+
+  /** Samples in the data's units. */
+  out(z: Float32Array): Float32Array {
+    const dim = this.mean.length;
+    return z.map((value, i) => this.mean[i % dim] + this.std[i % dim] * value);
+  }
+
+  into(x: Float32Array): Float32Array {
+    const dim = this.mean.length;
+    return x.map((value, i) => (value - this.mean[i % dim]) / this.std[i % dim]);
+  }
+}

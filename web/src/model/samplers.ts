@@ -1,0 +1,131 @@
+/**
+ * Samplers, and the one loop that walks them. A sampler is a rule for one step from t to s < t; what it remembers of
+ * the steps before it keeps itself, so one is made for every walk.
+ */
+import type { Denoiser, Label } from "./denoiser";
+import { spread } from "./denoiser";
+import { Multistep } from "./multistep";
+import type { Schedule, Settings } from "./schedule";
+
+export interface StepGiven {
+  denoiser: Denoiser;
+  x: Float32Array;
+  rows: number;
+  t: number;
+  s: number;
+  label: Label;
+  noise: () => Float32Array;
+}
+
+export interface Stepped {
+  x: Float32Array;
+  x0: Float32Array;
+}
+
+export interface Rule {
+  step(given: StepGiven): Stepped;
+  grid(schedule: Schedule, steps: number, spread: number): number[];
+}
+
+export interface SamplerSettings {
+  name: "ddpm" | "ddim" | "multistep";
+  eta?: number;
+  variance?: "small" | "large" | "learned";
+  order?: number;
+}
+
+/** a x + b y. */
+export function weighted(a: number, x: Float32Array, b: number, y: Float32Array): Float32Array {
+  const out = new Float32Array(x.length);
+  for (let i = 0; i < out.length; i++) out[i] = a * x[i] + b * y[i];
+  return out;
+}
+
+/** q(x_s | x_t, x0): what it takes of x_t and x0, and its standard deviation (Ho et al. 2020, eq. 6-7). */
+export function posterior(schedule: Schedule, t: number, s: number): { onX: number; onX0: number; std: number } {
+  const here = schedule.scales(t);
+  const there = schedule.scales(s);
+  const fresh = -Math.expm1(schedule.logSnr(t) - schedule.logSnr(s));
+  return {
+    onX: (here.alpha / there.alpha) * (there.sigma / here.sigma) ** 2,
+    onX0: there.alpha * fresh,
+    std: there.sigma * Math.sqrt(fresh),
+  };
+}
+
+/** Ho et al. 2020, Algorithm 2. */
+class DDPM implements Rule {
+  constructor(private readonly variance: "small" | "large" | "learned") {}
+
+  grid(schedule: Schedule, steps: number): number[] {
+    return schedule.grid(steps);
+  }
+
+  step({ denoiser, x, rows, t, s, label, noise }: StepGiven): Stepped {
+    const learned = this.variance === "learned" ? denoiser.withShare?.(x, rows, t, label) : undefined;
+    if (this.variance === "learned" && !learned) throw new Error("this model says no variance: take small or large");
+    const x0 = learned?.x0 ?? denoiser.answer(x, rows, t, label);
+    if (s === 0) return { x: x0, x0 };
+    const { onX, onX0, std } = posterior(denoiser.schedule, t, s);
+    const fresh = -Math.expm1(denoiser.schedule.logSnr(t) - denoiser.schedule.logSnr(s));
+    const large = denoiser.schedule.scales(t).sigma * Math.sqrt(fresh);
+    const next = weighted(onX, x, onX0, x0);
+    const z = noise();
+    for (let i = 0; i < next.length; i++) {
+      next[i] += z[i] * (learned ? std * (large / std) ** learned.share[i] : this.variance === "large" ? large : std);
+    }
+    return { x: next, x0 };
+  }
+}
+
+/** Song et al. 2021 (DDIM), eq. 12 and 16. */
+class DDIM implements Rule {
+  constructor(private readonly eta: number) {}
+
+  grid(schedule: Schedule, steps: number): number[] {
+    return schedule.grid(steps);
+  }
+
+  step({ denoiser, x, rows, t, s, label, noise }: StepGiven): Stepped {
+    const x0 = denoiser.answer(x, rows, t, label);
+    if (s === 0) return { x: x0, x0 };
+    const here = denoiser.schedule.scales(t);
+    const there = denoiser.schedule.scales(s);
+    const std = this.eta ? this.eta * posterior(denoiser.schedule, t, s).std : 0;
+    const onX = Math.sqrt(there.sigma ** 2 - std ** 2) / here.sigma;
+    const next = weighted(onX, x, there.alpha - onX * here.alpha, x0);
+    return { x: std ? weighted(1, next, std, noise()) : next, x0 };
+  }
+}
+
+export function rule(settings: SamplerSettings): Rule {
+  if (settings.name === "ddpm") return new DDPM(settings.variance ?? "small");
+  if (settings.name === "ddim") return new DDIM(settings.eta ?? 0);
+  return new Multistep(settings.order ?? 4);
+}
+
+/** The path on which a sampler is at home: a rule for tables walks the linear one of 1,000 steps. */
+export function pathFor(settings: SamplerSettings, own: Schedule): Settings {
+  return settings.name === "multistep" || own.T !== null ? own.settings : { name: "linear" };
+}
+
+/** Walk from noise, `[rows, dim]`, to data, giving every step; x in the network's units. */
+export function* walk(
+  denoiser: Denoiser,
+  settings: SamplerSettings,
+  steps: number,
+  start: Float32Array,
+  noise: () => Float32Array,
+  label: Label,
+): Generator<Stepped & { t: number; s: number }> {
+  const sampler = rule(settings);
+  const times = sampler.grid(denoiser.schedule, steps, spread(denoiser));
+  const rows = start.length / denoiser.dim;
+  let x = weighted(denoiser.schedule.scales(1).sigma, start, 0, start);
+  for (let i = 0; i < steps; i++) {
+    const [t, s] = [times[i], times[i + 1]];
+    const stepped = sampler.step({ denoiser, x, rows, t, s, label, noise });
+    x = stepped.x;
+    yield { ...stepped, t, s };
+  }
+}

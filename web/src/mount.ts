@@ -1,0 +1,159 @@
+/** The page: a head that says what the run is, and the panels that fit it. */
+import { viewOf } from "./charts/plane";
+import { themeChanged } from "./charts/theme";
+import { digits, h, select } from "./dom";
+import { Engine } from "./engine/engine";
+import { Live } from "./live/live";
+import { OnServer } from "./live/server";
+import { InPage } from "./live/walker";
+import { draw } from "./panels/draw";
+import { exact } from "./panels/exact";
+import { forward } from "./panels/forward";
+import type { Panel, Stage } from "./panels/panel";
+import { reverse } from "./panels/reverse";
+import { schedules } from "./panels/schedules";
+import { type Payload, type RunPayload, unpack } from "./payload";
+
+export const FORMAT = 1;
+
+/** In the order of the page. A panel for images will stand here too, and say that it fits images. */
+const PANELS: Panel[] = [forward, reverse, schedules, draw, exact];
+
+export interface Mounted {
+  engine: Engine;
+  payload: Payload;
+  /** Show another of the payload's runs. */
+  show(run: RunPayload): Promise<void>;
+  current(): { run: RunPayload; key: string } | null;
+}
+
+/** Put the page into an element. */
+export async function mount(element: HTMLElement, payload: Payload): Promise<Mounted> {
+  if (payload.format !== FORMAT) {
+    element.append(
+      h(
+        "p",
+        { className: "absent" },
+        `This page shows format ${FORMAT}, and its data have format ${payload.format}: export it again.`,
+      ),
+    );
+    throw new Error("the payload's format is not the page's");
+  }
+  const engine = new Engine();
+  const loaded = new Map<RunPayload, string>();
+  let showing: AbortController | null = null;
+  let current: { run: RunPayload; key: string } | null = null;
+  const head = h("header");
+  const main = h("main");
+
+  const show = async (run: RunPayload) => {
+    showing?.abort();
+    const control = (showing = new AbortController());
+    if (!loaded.has(run)) {
+      const key = `run-${loaded.size}`;
+      loaded.set(run, key);
+      await engine.ask("load", { run: key, payload: run });
+    }
+    if (control.signal.aborted) return;
+    const key = loaded.get(run)!;
+    current = { run, key };
+    const flat = run.shape.length === 1 && run.shape[0] === 2 && run.points !== null;
+    const walker = run.network
+      ? new InPage(engine)
+      : payload.live && run.id
+        ? new OnServer(payload.live.api, run)
+        : null;
+    const view = flat ? viewOf(unpack(run.points!.x)) : null;
+    const stage: Stage = { payload, run, key, engine, view, walker, signal: control.signal };
+    main.replaceChildren(summary(run), ...PANELS.map((panel) => section(panel, stage)));
+    document.title = `${run.name}: a diffusion model, live`;
+  };
+
+  const choose = () => {
+    if (payload.runs.length < 2) return null;
+    const options = payload.runs.map((run, k): [string, string] => [String(k), run.name]);
+    const box = select(options, "0", (k) => void show(payload.runs[Number(k)]));
+    box.setAttribute("aria-label", "Run");
+    return box;
+  };
+  const live = payload.live ? new Live(payload, show) : null;
+  head.append(
+    h("a", { className: "skip", href: "#main" }, "Skip to the panels"),
+    h("strong", { className: "brand" }, "fromnoise"),
+    live ? live.chooser : (choose() ?? h("span")),
+    h(
+      "nav",
+      { "aria-label": "Panels" },
+      ...PANELS.map((panel) => h("a", { href: `#${panel.id}` }, panel.title.split(":")[0])),
+    ),
+    h("button", { type: "button", className: "quiet", onclick: turnTheme, "aria-label": "Light or dark" }, "◐"),
+  );
+  main.id = "main";
+  element.append(head, ...(live ? [live.element] : []), main, foot(payload));
+  if (payload.runs.length) await show(payload.runs[0]);
+  else main.append(h("p", { className: "absent" }, "No run yet: train one above, or with fromnoise train spiral."));
+  return { engine, payload, show, current: () => current };
+}
+
+function section(panel: Panel, stage: Stage): HTMLElement {
+  const misfit = panel.misfit(stage.run);
+  const title = h("h2", { id: `${panel.id}-title` }, panel.title);
+  if (misfit !== null) {
+    return h(
+      "section",
+      { id: panel.id, className: "panel", "aria-labelledby": title.id },
+      title,
+      h("p", { className: "absent" }, `This panel ${misfit}.`),
+    );
+  }
+  return h(
+    "section",
+    { id: panel.id, className: "panel", "aria-labelledby": title.id },
+    title,
+    h("div", { className: "body" }, ...panel.mount(stage)),
+  );
+}
+
+/** What the run is, its loss beside the floor. */
+function summary(run: RunPayload): HTMLElement {
+  const { training } = run;
+  const facts: [string, string][] = [
+    ["data", `${run.samples.toLocaleString("en")} samples of ${run.data_name}`],
+    ["network", `${run.parameters.toLocaleString("en")} parameters, predicts ${run.predict}`],
+    ["schedule", run.schedule.name],
+    ["trained", `${run.step.toLocaleString("en")} steps of ${run.batch_size}`],
+  ];
+  if (training.loss !== null) facts.push(["loss", digits(training.loss, 4)]);
+  if (training.floor && training.loss !== null) {
+    const { value, trivial } = training.floor;
+    facts.push([
+      "its floor",
+      `${digits(value, 4)} (${((100 * (trivial - training.loss)) / (trivial - value)).toFixed(1)}% of the way)`,
+    ]);
+  }
+  return h(
+    "section",
+    { className: "summary", "aria-label": "The run" },
+    h("h1", {}, run.name),
+    h(
+      "dl",
+      { className: "readout" },
+      ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+    ),
+  );
+}
+
+function foot(payload: Payload): HTMLElement {
+  return h(
+    "footer",
+    {},
+    `fromnoise ${payload.fromnoise}. The model runs in this page; nothing is sent anywhere. A seed here is the seed of fromnoise sample.`,
+  );
+}
+
+function turnTheme(): void {
+  const root = document.documentElement;
+  const dark = getComputedStyle(root).getPropertyValue("--dark").trim() === "1";
+  root.dataset.theme = dark ? "light" : "dark";
+  themeChanged();
+}

@@ -1,0 +1,218 @@
+/** Panel 1: the data dissolve. */
+import { byDirection, Plane } from "../charts/plane";
+import { shown, unitsOf } from "../charts/points";
+import { theme } from "../charts/theme";
+import { checkbox, digits, eachFrame, field, h, select } from "../dom";
+import { barAlpha, display, eps, mn, mo, root, row, x0, xt } from "../math";
+import { Stream } from "../model/random";
+import { type Schedule, SCHEDULES, type Settings, schedule } from "../model/schedule";
+import { type LawPayload, unpack } from "../payload";
+import { Player } from "../player";
+import { lesson, notInThePlane, type Panel, Readout, type Stage } from "./panel";
+
+export const POINTS = 300;
+const TRAILS = 24;
+const BINS = 96;
+
+/** The data's first points, in the network's units, with a noise each that never changes. */
+export class Cloud {
+  readonly n: number;
+  readonly x0: Float32Array;
+  readonly eps: Float32Array;
+  readonly colours: ArrayLike<number>;
+  readonly labelled: boolean;
+  readonly units;
+
+  constructor(stage: Stage) {
+    const { run } = stage;
+    const points = unpack(run.points!.x);
+    this.units = unitsOf(run);
+    this.n = Math.min(POINTS, points.length / 2);
+    const first = points.slice(0, 2 * this.n);
+    this.x0 = first.map((value, i) => (value - this.units.mean[i % 2]) / this.units.std[i % 2]);
+    this.eps = new Stream(0, "page").normal(new Float32Array(608)).subarray(0, 2 * this.n);
+    this.labelled = run.points!.labels !== null;
+    this.colours = this.labelled ? run.points!.labels!.slice(0, this.n) : byDirection(first, stage.view!);
+  }
+
+  get palette(): string[] {
+    return this.labelled ? theme().labels : theme().wheel;
+  }
+
+  /** Where the points are at these scales, as a panel draws them. */
+  at({ alpha, sigma }: { alpha: number; sigma: number }, into?: Float32Array): Float32Array {
+    const z = new Float32Array(2 * this.n);
+    for (let i = 0; i < z.length; i++) z[i] = alpha * this.x0[i] + sigma * this.eps[i];
+    return shown(z, Math.hypot(alpha, sigma), this.units, into);
+  }
+}
+
+/** What a slider's value is called on a schedule: a table's step, or t. */
+export function timeText(path: Schedule, t: number): string {
+  return path.T ? `t = ${Math.round(t * path.T)} of ${path.T}` : `t = ${t.toFixed(3)}`;
+}
+
+export function pathChoice(own: Settings): { options: [string, string][]; first: string } {
+  const names = SCHEDULES.filter((name) => name !== own.name);
+  return {
+    options: [["own", `${own.name} (the run's)`], ...names.map((name): [string, string] => [name, name])],
+    first: "own",
+  };
+}
+
+const FORMULA = display(xt, mo("="), root(barAlpha), x0, mo("+"), root(row(mn(1), mo("−"), barAlpha)), eps);
+
+const TEXT = `Nothing is learned here. Every point keeps one noise of its own and walks a path of its own towards it: the
+signal fades as <b>α</b> falls and the noise grows with <b>σ</b>. Watch the edges: both marginal densities end as the
+same bell, whatever the data were.`;
+
+export const forward: Panel = {
+  id: "forward",
+  title: "Forward: structure dissolves",
+  misfit: notInThePlane,
+  mount(stage) {
+    const cloud = new Cloud(stage);
+    const own = stage.run.schedule;
+    let path = schedule(own);
+    let trails = true;
+    const plane = new Plane("The data's points under noise", stage.view!);
+    const readout = new Readout();
+    const margins = stage.run.law ? new Margins(stage.run.law, cloud, stage) : null;
+    const buffer = new Float32Array(2 * cloud.n);
+    const lines = () =>
+      Array.from({ length: TRAILS }, (_, k) => {
+        const i = Math.floor((k * cloud.n) / TRAILS);
+        return { i, line: [] as number[] };
+      });
+    let ways = lines();
+
+    const paint = () => {
+      const t = player.value / 1000;
+      const scales = path.scales(t);
+      const at = cloud.at(scales, buffer);
+      if (trails)
+        plane.paths(
+          ways.map(({ line }) => line.slice(0, 2 * (1 + Math.round(t * 60)))),
+          theme().quiet,
+          1,
+          0.55,
+        );
+      plane.points(at, cloud.palette, cloud.colours);
+      if (margins) plane.margins(...margins.at(scales), theme().accent);
+    };
+    const numbers = () => {
+      const { alpha, sigma } = path.scales(player.value / 1000);
+      const bar = (alpha / Math.hypot(alpha, sigma)) ** 2;
+      readout.set("ᾱ", digits(bar, 4));
+      readout.set("SNR", digits((alpha / sigma) ** 2, 4));
+      readout.set("log SNR", digits(2 * Math.log(alpha / sigma), 4));
+      readout.set("spread", digits(spreadOf(buffer)));
+    };
+    const redraw = eachFrame(() => {
+      plane.redraw();
+      numbers();
+    });
+    const player = new Player({
+      label: "diffusion time",
+      max: 1000,
+      value: 0,
+      seconds: 6,
+      text: (value) => timeText(path, value / 1000),
+      onchange: redraw,
+    });
+    const choose = (name: string) => {
+      path = schedule(name === "own" ? own : { name });
+      ways = lines();
+      for (const way of ways) {
+        for (let k = 0; k <= 60; k++) {
+          const { alpha, sigma } = path.scales(k / 60);
+          const z = [0, 1].map((d) => alpha * cloud.x0[2 * way.i + d] + sigma * cloud.eps[2 * way.i + d]);
+          way.line.push(...shown(Float32Array.from(z), Math.hypot(alpha, sigma), cloud.units));
+        }
+      }
+      player.set(player.value);
+    };
+    choose("own");
+    plane.draw(paint);
+    numbers();
+    stage.signal.addEventListener("abort", () => player.pause());
+    const choice = pathChoice(own);
+    return [
+      h("div", { className: "picture" }, plane.element, player.element),
+      h(
+        "div",
+        { className: "side" },
+        lesson(stage, TEXT, FORMULA, ["add_noise"]),
+        h(
+          "div",
+          { className: "controls" },
+          field("Schedule", select(choice.options, choice.first, choose)),
+          checkbox("paths of some points", trails, (on) => {
+            trails = on;
+            plane.redraw();
+          }),
+        ),
+        readout.element,
+      ),
+    ];
+  },
+};
+
+/** Root mean square distance from the mean. */
+export function spreadOf(xy: Float32Array): number {
+  const n = xy.length / 2;
+  let [mx, my, square] = [0, 0, 0];
+  for (let i = 0; i < n; i++) {
+    mx += xy[2 * i] / n;
+    my += xy[2 * i + 1] / n;
+  }
+  for (let i = 0; i < n; i++) square += (xy[2 * i] - mx) ** 2 + (xy[2 * i + 1] - my) ** 2;
+  return Math.sqrt(square / n);
+}
+
+/** The marginal densities of x_t along both axes: the law's components, each a bell. */
+class Margins {
+  private readonly means: number[][];
+  private readonly variances: number[];
+  private readonly weights: number[];
+
+  constructor(
+    law: LawPayload,
+    private readonly cloud: Cloud,
+    private readonly stage: Stage,
+  ) {
+    const means = unpack(law.means);
+    const n = means.length / 2;
+    const every = Math.max(1, Math.ceil(n / 512));
+    const kept = Array.from({ length: Math.ceil(n / every) }, (_, k) => k * every);
+    const stds = typeof law.std === "number" ? null : unpack(law.std);
+    const weights = law.weights ? unpack(law.weights) : null;
+    this.means = [0, 1].map((d) => kept.map((k) => means[2 * k + d]));
+    this.variances = kept.map((k) => (stds ? stds[k] : (law.std as number)) ** 2);
+    this.weights = kept.map((k) => (weights ? weights[k] : 1 / n));
+  }
+
+  at({ alpha, sigma }: { alpha: number; sigma: number }): [Float64Array, Float64Array] {
+    const size = Math.hypot(alpha, sigma);
+    const { units } = this.cloud;
+    const axis = (d: number, [low, high]: [number, number]) => {
+      const out = new Float64Array(BINS);
+      const bin = (high - low) / BINS / units.std[d];
+      const first = (low - units.mean[d]) / units.std[d] + bin / 2;
+      this.means[d].forEach((mean, k) => {
+        // a finite set's bells are at least a bin wide, else there would be nothing to see
+        const std = Math.max(Math.sqrt(alpha * alpha * this.variances[k] + sigma * sigma) / size, bin);
+        const centre = (alpha * mean) / size;
+        const from = Math.max(0, Math.floor((centre - 4 * std - first) / bin));
+        const to = Math.min(BINS - 1, Math.ceil((centre + 4 * std - first) / bin));
+        for (let i = from; i <= to; i++) {
+          const u = (first + i * bin - centre) / std;
+          out[i] += (this.weights[k] / std) * Math.exp(-0.5 * u * u);
+        }
+      });
+      return out;
+    };
+    const view = this.stage.view!;
+    return [axis(0, view.x), axis(1, view.y)];
+  }
+}

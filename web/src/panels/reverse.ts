@@ -1,0 +1,385 @@
+/** Panel 2: structure re-emerges, by the run's own model. */
+import { byDirection, Plane, places } from "../charts/plane";
+import { shown, unitsOf, unshown } from "../charts/points";
+import { theme } from "../charts/theme";
+import { checkbox, digits, eachFrame, field, h, select } from "../dom";
+import type { Walk } from "../engine/tasks";
+import { bar, display, eps, hat, mi, mn, mo, root, row, sub, xt } from "../math";
+import type { SamplerSettings } from "../model/samplers";
+import { unpack } from "../payload";
+import { Player } from "../player";
+import { lesson, notInThePlane, type Panel, Readout, type Stage } from "./panel";
+
+const N = 300;
+const ARROWS = 17;
+const DENSITY = 72;
+
+const TEXT = `Start from pure noise and ask the network, again and again, where the clean point is. Each answer
+<b>x̂₀</b> is a mean over all that could have been, so far away it is vague and near the end exact. DDPM adds fresh
+noise at every step, DDIM adds none, and multistep uses every answer several times, so ten are enough.`;
+
+const FORMULA = display(
+  sub(mi("x"), mi("s")), mo("="), root(sub(bar(mi("α")), mi("s"))), sub(hat(mi("x")), mn(0)), mo("+"),
+  root(row(mn(1), mo("−"), sub(bar(mi("α")), mi("s")))), hat(eps), mo(","), mo(" "),
+  sub(hat(mi("x")), mn(0)), mo("="), mi("D"), mo("("), xt, mo(","), mi("t"), mo(")"),
+); // prettier-ignore
+
+const DEFAULT_STEPS = { ddpm: 1000, ddim: 50, multistep: 10 };
+
+export interface Choices {
+  sampler: SamplerSettings;
+  steps: number;
+  seed: number;
+  label: number | null;
+  guidance: number | null;
+}
+
+export const reverse: Panel = {
+  id: "reverse",
+  title: "Reverse: structure re-emerges",
+  misfit: notInThePlane,
+  mount(stage) {
+    if (!stage.walker) {
+      const why = stage.run.why_not || "the model is not here";
+      return [
+        h(
+          "p",
+          { className: "absent" },
+          `Not in this page: ${why}. Show it live with: fromnoise studio ${stage.run.name}`,
+        ),
+      ];
+    }
+    return new Reverse(stage).elements();
+  },
+};
+
+class Reverse {
+  private readonly choices: Choices;
+  private readonly overlays = { paths: false, arrows: false, score: false, density: false };
+  private readonly plane: Plane;
+  private readonly player: Player;
+  private readonly readout = new Readout();
+  private readonly units;
+  private readonly status = h("p", { className: "status", role: "status" });
+  private readonly generate = h(
+    "button",
+    { className: "primary", type: "button", onclick: () => void this.run() },
+    "Generate",
+  );
+  private walk: Walk | null = null;
+  private colours: ArrayLike<number> = [];
+  private readonly lines: { score: number[][]; density: Float32Array | null; at: number } = {
+    score: [],
+    density: null,
+    at: -1,
+  };
+  private asking = false;
+
+  constructor(private readonly stage: Stage) {
+    const { run } = stage;
+    this.units = unitsOf(run);
+    const labelled = run.labels.length > 0;
+    this.choices = {
+      sampler: { name: "multistep" },
+      steps: 10,
+      seed: 0,
+      label: labelled ? 0 : null,
+      guidance: labelled ? 1 : null,
+    };
+    this.plane = new Plane("Samples on their way from noise to data", stage.view!);
+    const redraw = eachFrame(() => {
+      this.plane.redraw();
+      void this.askOverlays();
+    });
+    this.player = new Player({
+      label: "the way from noise to data",
+      max: 10,
+      value: 10,
+      seconds: 3,
+      text: (value) => (this.walk ? `step ${value} of ${this.walk.times.length - 1}` : "no samples yet"),
+      onchange: redraw,
+    });
+    this.plane.draw(() => this.paint());
+    stage.signal.addEventListener("abort", () => this.player.pause());
+  }
+
+  elements(): HTMLElement[] {
+    const names = Object.keys(this.overlays) as (keyof Reverse["overlays"])[];
+    const text = { paths: "paths", arrows: "arrows to x̂₀", score: "score field", density: "density contours" };
+    const boxes = names
+      .filter((name) => name !== "density" || this.stage.run.law)
+      .filter((name) => name !== "score" || this.stage.run.network)
+      .map((name) =>
+        checkbox(text[name], false, (on) => {
+          this.overlays[name] = on;
+          this.lines.at = -1;
+          void this.askOverlays();
+          this.plane.redraw();
+        }),
+      );
+    const controls = h("div", { className: "controls" });
+    this.settings(controls);
+    return [
+      h(
+        "div",
+        { className: "picture" },
+        this.plane.element,
+        this.player.element,
+        h("div", { className: "checks" }, ...boxes),
+      ),
+      h(
+        "div",
+        { className: "side" },
+        lesson(this.stage, TEXT, FORMULA, [
+          "ddim",
+          "ddpm",
+          "multistep",
+          ...(this.stage.run.labels.length ? ["guided"] : []),
+        ]),
+        controls,
+        h("div", { className: "row" }, this.generate, this.status),
+        this.readout.element,
+      ),
+    ];
+  }
+
+  /** The form; made anew when another sampler needs other fields. */
+  private settings(into: HTMLElement): void {
+    const { choices, stage } = this;
+    const { sampler } = choices;
+    const number = (value: number, min: number, max: number, step: number, onchange: (value: number) => void) => {
+      const input: HTMLInputElement = h("input", {
+        type: "number", min: String(min), max: String(max), step: String(step), value: String(value),
+        onchange: () => {
+          const given = Number(input.value);
+          const kept = Number.isFinite(given) ? Math.min(Math.max(given, min), max) : value;
+          input.value = String(step === 1 ? Math.round(kept) : kept);
+          onchange(Number(input.value));
+        },
+      }); // prettier-ignore
+      return input;
+    };
+    const most = 1000;
+    const learned = stage.run.network?.settings.learned_variance;
+    const parts: HTMLElement[] = [
+      field(
+        "Sampler",
+        select([["multistep", "Multistep"], ["ddim", "DDIM"], ["ddpm", "DDPM"]], sampler.name, (name) => {
+          choices.sampler = { name: name as SamplerSettings["name"] };
+          choices.steps = DEFAULT_STEPS[choices.sampler.name];
+          this.settings(into);
+        }),
+      ), // prettier-ignore
+      field(
+        "Steps",
+        number(choices.steps, 1, most, 1, (value) => (choices.steps = value)),
+      ),
+    ];
+    if (sampler.name === "ddim")
+      parts.push(
+        field(
+          "Noise η",
+          number(sampler.eta ?? 0, 0, 1, 0.1, (value) => (sampler.eta = value)),
+        ),
+      );
+    if (sampler.name === "ddpm") {
+      const options: [string, string][] = [["small", "small, β̃"], ["large", "large, β"], ...(learned ? [["learned", "learned"] as [string, string]] : [])]; // prettier-ignore
+      parts.push(
+        field(
+          "Variance",
+          select(options, sampler.variance ?? "small", (value) => (sampler.variance = value as "small")),
+        ),
+      );
+    }
+    if (sampler.name === "multistep") {
+      const options = [1, 2, 3, 4].map((k): [string, string] => [String(k), String(k)]);
+      parts.push(
+        field(
+          "Order",
+          select(options, String(sampler.order ?? 4), (value) => (sampler.order = Number(value))),
+        ),
+      );
+    }
+    if (stage.run.labels.length) {
+      const options: [string, string][] = [
+        ...stage.run.labels.map((name, k): [string, string] => [String(k), name]),
+        ["", "any"],
+      ];
+      const shown = choices.label === null ? "" : String(choices.label);
+      parts.push(
+        field(
+          "Label",
+          select(options, shown, (value) => (choices.label = value === "" ? null : Number(value))),
+        ),
+      );
+      parts.push(
+        field(
+          "Guidance",
+          number(choices.guidance ?? 1, 0, 20, 0.5, (value) => (choices.guidance = value)),
+          "1 is the plain conditional model, more is tighter",
+        ),
+      );
+    }
+    parts.push(
+      field(
+        "Seed",
+        number(choices.seed, 0, 999999, 1, (value) => (choices.seed = value)),
+      ),
+    );
+    into.replaceChildren(...parts);
+  }
+
+  /** Draw samples, then play their way. */
+  async run(): Promise<Walk | null> {
+    const { stage, choices } = this;
+    this.player.pause();
+    this.generate.disabled = true;
+    this.status.textContent = "sampling…";
+    const began = performance.now();
+    try {
+      const guidance = choices.label === null ? null : choices.guidance;
+      const walk = await stage.walker!.walk(
+        { run: stage.key, ...choices, guidance, sampler: { ...choices.sampler }, n: N },
+        (done) => (this.status.textContent = `step ${done} of ${choices.steps}`),
+      );
+      if (stage.signal.aborted) return null;
+      this.walk = walk;
+      this.lines.at = -1;
+      this.colours = byDirection(walk.samples, stage.view!);
+      this.status.textContent = `${N} points in ${walk.milliseconds.toFixed(0)} ms ${stage.walker!.where}`;
+      this.player.set(0, walk.times.length - 1);
+      this.player.play();
+      await this.measure(walk);
+      return walk;
+    } catch (error) {
+      this.status.textContent = `That did not work: ${(error as Error).message}`;
+      return null;
+    } finally {
+      this.generate.disabled = false;
+      this.generate.dataset.seconds = String((performance.now() - began) / 1000);
+    }
+  }
+
+  /** The samples' distance to the data, beside the distance of two fresh draws. */
+  private async measure(walk: Walk): Promise<void> {
+    const { run, engine } = this.stage;
+    const truth = run.truth[this.choices.label === null ? "" : run.labels[this.choices.label]];
+    this.readout.set("evaluations", String(walk.times.length - 1));
+    if (!truth) return;
+    const [count, size] = truth.draws.shape;
+    if (size > N) return;
+    const distance = await engine.ask("distance", { samples: walk.samples, draws: unpack(truth.draws), count, dim: 2 });
+    this.readout.set("distance to the data", digits(distance));
+    this.readout.set("of fresh data (floor)", digits(truth.floor));
+    this.readout.set("ratio", digits(distance / truth.floor));
+  }
+
+  private frame(): { k: number; at: Float32Array; size: number } | null {
+    const { walk } = this;
+    if (!walk) return null;
+    const k = Math.min(this.player.value, walk.times.length - 1);
+    const size = Math.hypot(walk.alphas[k], walk.sigmas[k]);
+    return { k, size, at: shown(walk.x.subarray(k * 2 * N, (k + 1) * 2 * N), size, this.units) };
+  }
+
+  private paint(): void {
+    const { plane, walk, overlays } = this;
+    const frame = this.frame();
+    if (!walk || !frame) {
+      plane.points(unpack(this.stage.run.points!.x).subarray(0, 2 * N), [theme().quiet], null, 1.6, 0.35);
+      return;
+    }
+    const { k, at } = frame;
+    if (overlays.density && this.lines.density) {
+      const peak = Math.max(...this.lines.density);
+      plane.contours(
+        this.lines.density,
+        DENSITY,
+        [0.01, 0.05, 0.15, 0.4, 0.7].map((part) => part * peak),
+        theme().accent,
+      );
+    }
+    if (overlays.score && this.lines.score.length)
+      plane.arrows(this.lines.score[0], this.lines.score[1], theme().quiet);
+    if (overlays.paths) plane.paths(this.pathsUpTo(k), theme().quiet, 1, 0.3);
+    if (overlays.arrows && k < walk.times.length - 1) {
+      const ends = shown(walk.x0.subarray(k * 2 * N, (k + 1) * 2 * N), 1, this.units);
+      plane.arrows(at, ends, theme().warm, 0.4);
+    }
+    plane.points(at, theme().wheel, this.colours);
+  }
+
+  private pathsUpTo(k: number): number[][] {
+    const walk = this.walk!;
+    const stride = Math.max(1, Math.floor(k / 60));
+    return Array.from({ length: 75 }, (_, j) => {
+      const i = 4 * j;
+      const line: number[] = [];
+      for (let step = 0; step <= k; step += stride) {
+        const size = Math.hypot(walk.alphas[step], walk.sigmas[step]);
+        line.push(...shown(walk.x.slice((step * N + i) * 2, (step * N + i) * 2 + 2), size, this.units));
+      }
+      return line;
+    });
+  }
+
+  /** Ask the worker for what the overlays need at this step; one question at a time, the latest wins. */
+  private async askOverlays(): Promise<void> {
+    const frame = this.frame();
+    const { walk, overlays, stage } = this;
+    if (!frame || !walk || this.asking || this.lines.at === frame.k) return;
+    if (!overlays.score && !overlays.density) return;
+    this.asking = true;
+    const { k, size } = frame;
+    const { choices } = this;
+    const t = Math.max(walk.times[k], 1e-3);
+    const guidance = choices.label === null ? null : choices.guidance;
+    const [alpha, sigma] = [walk.alphas[k], Math.max(walk.sigmas[k], 0.02 * walk.alphas[k])];
+    try {
+      if (overlays.score) {
+        const from = places(stage.view!, ARROWS);
+        const x = unshown(from, size, this.units);
+        const x0 = await stage.engine.ask("field", {
+          run: stage.key,
+          x,
+          t,
+          path: walk.path,
+          label: choices.label,
+          guidance,
+          exact: false,
+        });
+        this.lines.score = [Array.from(from), scoreEnds(from, x, x0, alpha, sigma, stage)];
+      }
+      if (overlays.density) {
+        const x = unshown(places(stage.view!, DENSITY), size, this.units);
+        const logs = await stage.engine.ask("density", { run: stage.key, x, alpha, sigma, label: choices.label });
+        this.lines.density = logs.map(Math.exp);
+      }
+      this.lines.at = k;
+    } finally {
+      this.asking = false;
+    }
+    this.plane.redraw();
+    if (this.frame()!.k !== k) void this.askOverlays();
+  }
+}
+
+/** Arrow heads of sigma times the score, (alpha x0_hat - x)/sigma, an arrow of length 1 reaching half a cell. */
+export function scoreEnds(
+  from: Float32Array,
+  x: Float32Array,
+  x0: Float32Array,
+  alpha: number,
+  sigma: number,
+  stage: Stage,
+): number[] {
+  const cell = (stage.view!.x[1] - stage.view!.x[0]) / ARROWS;
+  const ends: number[] = [];
+  for (let i = 0; i < from.length; i += 2) {
+    const [u, v] = [0, 1].map((d) => (alpha * x0[i + d] - x[i + d]) / sigma);
+    const length = Math.hypot(u, v);
+    const drawn = (cell * 0.9 * length) / (length + 1); // long ones are drawn no longer than a cell
+    ends.push(from[i] + (u / (length || 1)) * drawn, from[i + 1] + (v / (length || 1)) * drawn);
+  }
+  return ends;
+}

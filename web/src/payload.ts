@@ -1,0 +1,90 @@
+/** What Python hands to the page; `fromnoise.export.payload` makes it. */
+import type { Settings } from "./model/schedule";
+
+export interface Packed {
+  shape: number[];
+  data: string;
+}
+
+export interface NetworkPayload {
+  settings: {
+    name: string;
+    dim: number;
+    hidden: number;
+    depth: number;
+    activation: string;
+    residual: boolean;
+    fourier: number;
+    time_dim: number;
+    classes: number;
+    learned_variance: boolean;
+  };
+  tensors: Record<string, Packed>;
+}
+
+export interface LawPayload {
+  means: Packed;
+  std: number | Packed;
+  weights: Packed | null;
+  labels: number[] | null;
+  note: string;
+}
+
+/** What a denoiser in the page is made from. */
+export interface ModelPayload {
+  shape: number[];
+  schedule: Settings;
+  predict: string;
+  sigma_data: number;
+  scaling: { mean: Packed; std: Packed };
+  labels: string[];
+  network: NetworkPayload | null;
+  law: LawPayload | null;
+}
+
+export interface RunPayload extends ModelPayload {
+  id?: string;
+  name: string;
+  data_name: string;
+  step: number;
+  batch_size: number;
+  parameters: number;
+  why_not: string;
+  samples: number;
+  points: { x: Packed; labels: number[] | null } | null;
+  truth: Record<string, { draws: Packed; floor: number }>;
+  training: {
+    loss: number | null;
+    steps: number[];
+    losses: number[];
+    floor: { value: number; trivial: number; law: string } | null;
+  };
+}
+
+export interface CodeLine {
+  file: string;
+  line: number;
+  text: string;
+}
+
+export interface Payload {
+  format: number;
+  fromnoise: string;
+  runs: RunPayload[];
+  code: Record<string, CodeLine>;
+  live?: { api: string };
+}
+
+/** Return an array's numbers. */
+export function unpack(packed: Packed): Float32Array {
+  const bytes = Uint8Array.from(atob(packed.data), (c) => c.charCodeAt(0));
+  return new Float32Array(bytes.buffer);
+}
+
+/** Return numbers as an array for a payload. */
+export function pack(x: Float32Array, shape: number[] = [x.length]): Packed {
+  const bytes = new Uint8Array(x.buffer, x.byteOffset, x.byteLength);
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+  return { shape, data: btoa(text) };
+}
