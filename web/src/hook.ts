@@ -1,11 +1,33 @@
 /** For tests and benchmarks: what the page computes, as numbers, under `window.fromnoise`. */
 import type { FieldQuestion, SampleQuestion } from "./engine/tasks";
 import type { Backend } from "./model/kernel";
+import { Stream } from "./model/random";
+import { rule, type SamplerSettings } from "./model/samplers";
+import { schedule, type Settings } from "./model/schedule";
 import type { Mounted } from "./mount";
+import type { ModelPayload } from "./payload";
 
 export function hook(page: Mounted): void {
   const key = () => page.current()!.key;
   const tools = {
+    /** Load another run into the worker under a name, for `sample` to draw from. */
+    load: async (run: string, payload: ModelPayload, backend?: Backend) =>
+      page.engine.ask("load", { run, payload, backend }),
+    /** Standard normal numbers of a stream of the library. */
+    normal: (seed: number, purpose: string, index: number, count: number) =>
+      Array.from(new Stream(seed, purpose, index).normal(new Float32Array(count))),
+    /** alpha and sigma at these times, and the times of these log SNRs. */
+    schedule: (settings: Settings, times: number[], logSnrs: number[]) => {
+      const path = schedule(settings);
+      const scales = times.map((t) => path.scales(t));
+      return {
+        alpha: scales.map((s) => s.alpha),
+        sigma: scales.map((s) => s.sigma),
+        time: logSnrs.map((l) => path.time(l)),
+      };
+    },
+    grid: (settings: Settings, sampler: SamplerSettings, steps: number, spread: number) =>
+      rule(sampler).grid(schedule(settings), steps, spread),
     backend: async (backend?: Backend) =>
       (await page.engine.ask("load", { run: key(), payload: page.current()!.run, backend })).backend,
     /** Samples in the data's units, `[n * dim]`, and how long they took. */
@@ -18,11 +40,11 @@ export function hook(page: Mounted): void {
         label: null,
         guidance: null,
       };
-      const walk = await page.engine.ask("sample", { ...given, ...question, run: key() });
+      const walk = await page.engine.ask("sample", { ...given, run: key(), ...question });
       return { x: Array.from(walk.samples), milliseconds: walk.milliseconds, backend: walk.backend };
     },
-    field: async (question: Omit<FieldQuestion, "x" | "run"> & { x: number[] }) =>
-      Array.from(await page.engine.ask("field", { ...question, x: Float32Array.from(question.x), run: key() })),
+    field: async (question: Omit<FieldQuestion, "x"> & { x: number[] }) =>
+      Array.from(await page.engine.ask("field", { ...question, x: Float32Array.from(question.x) })),
     distance: (samples: number[], draws: number[], count: number) =>
       page.engine.ask("distance", {
         samples: Float32Array.from(samples),

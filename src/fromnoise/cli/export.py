@@ -20,7 +20,6 @@ def export(
     beside: Annotated[
         list[Path] | None, typer.Option("--beside", help="Another run on the same page.", metavar="RUN")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if there is one.")] = False,
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
@@ -33,8 +32,6 @@ def export(
         raise InputError(f"{path}: a page's name must end in .html")
     if path.is_dir():
         raise InputError(f"{path} is a folder: name the file in it")
-    if path.exists() and not force:
-        raise InputError(f"{path} is there already: add --force to replace it, or choose another name")
     from fromnoise.export import page, payload
     from fromnoise.export.html import name_of
     from fromnoise.run import load

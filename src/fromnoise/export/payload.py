@@ -190,8 +190,9 @@ def code_shown() -> Tree:
     """Return the lines of the library that the panels speak of, where they stand, and how they read."""
     found: Tree = {}
     for name, thing in _CODE.items():
-        lines, first = inspect.getsourcelines(getattr(thing, "func", thing))
-        path = Path(inspect.getsourcefile(getattr(thing, "func", thing)) or "")
+        plain = inspect.unwrap(getattr(thing, "func", thing))  # of a cached property; under type checks
+        lines, first = inspect.getsourcelines(plain)
+        path = Path(inspect.getsourcefile(plain) or "")
         found[name] = {
             "file": f"src/fromnoise/{path.relative_to(Path(__file__).parents[1]).as_posix()}",
             "line": first,

@@ -30,6 +30,7 @@ export class Mixture {
     const kept = Array.from({ length: n }, (_, k) => k).filter((k) => only === null || law.labels?.[k] === only);
     const stds = typeof law.std === "number" ? new Float32Array(n).fill(law.std) : unpack(law.std);
     const weights = law.weights ? unpack(law.weights) : new Float32Array(n).fill(1 / n);
+    if (!kept.length) throw new Error(`the law has no label ${only}`);
     const total = kept.reduce((sum, k) => sum + weights[k], 0);
     this.count = kept.length;
     this.labels = law.labels ? kept.map((k) => law.labels![k]) : null;
