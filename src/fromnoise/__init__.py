@@ -22,12 +22,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fromnoise import data, metrics, nn, plot, process
+    from fromnoise import data, export, metrics, nn, plot, process
     from fromnoise.data import Dataset
     from fromnoise.denoiser import Denoiser, DenoiserLike
     from fromnoise.dynamics import Flow, ForwardSDE, ReverseSDE
     from fromnoise.errors import FromnoiseError
     from fromnoise.exact import FiniteSet, GaussianMixture
+    from fromnoise.export import widget
     from fromnoise.guidance import AutoGuided, Guided, Inpainted
     from fromnoise.likelihood import elbo, log_likelihood
     from fromnoise.metrics import evaluate
@@ -110,8 +111,9 @@ _HOME = {
     "sample_chunks": "sample",
     "train": "train",
     "trajectory": "sample",
+    "widget": "export",
 }
-_MODULES = ("data", "metrics", "nn", "plot", "process")
+_MODULES = ("data", "export", "metrics", "nn", "plot", "process")
 
 __all__ = [
     "AutoGuided",
@@ -152,6 +154,7 @@ __all__ = [
     "data",
     "elbo",
     "evaluate",
+    "export",
     "fit",
     "load",
     "log_likelihood",
@@ -164,6 +167,7 @@ __all__ = [
     "sample_chunks",
     "train",
     "trajectory",
+    "widget",
 ]
 
 

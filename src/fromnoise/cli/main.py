@@ -21,6 +21,7 @@ from fromnoise.cli.info import info
 from fromnoise.cli.plot import plot
 from fromnoise.cli.sample import sample
 from fromnoise.cli.schedule import schedule
+from fromnoise.cli.studio import studio
 from fromnoise.cli.train import train
 from fromnoise.errors import Diverged, InputError, NotConverged, RunError
 
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, sample, evaluate, plot, export, schedule, certify, info, demo):
+for command in (train, sample, evaluate, plot, export, schedule, certify, studio, info, demo):
     app.command()(command)
 
 

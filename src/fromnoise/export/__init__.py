@@ -1,6 +1,7 @@
 """What was trained, for elsewhere: a run as one HTML file."""
 
 from fromnoise.export.html import frame, page, to_html
+from fromnoise.export.notebook import widget
 from fromnoise.export.payload import payload, run_payload
 
 __all__ = [
@@ -9,4 +10,5 @@ __all__ = [
     "payload",
     "run_payload",
     "to_html",
+    "widget",
 ]

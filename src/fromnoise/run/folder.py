@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.points import make
 from fromnoise.denoiser import Denoiser
+from fromnoise.display import notebook_html
 from fromnoise.errors import CheckpointDamaged, ConfigChanged, FormatTooNew, InputError, NoRun, RunError, RunExists
 from fromnoise.registry import explain
 from fromnoise.run.config import FORMAT_VERSION, RunConfig, check_version, environment, to_toml
@@ -305,6 +306,10 @@ class Run:
     def __repr__(self) -> str:
         where = self.folder.path if self.folder else "not kept"
         return f"Run({where}, {self.data.name}, {self.step} steps)"
+
+    def _repr_html_(self) -> str | None:
+        """Show the run's panels, live, in a notebook."""
+        return notebook_html(self)
 
 
 def load(path: str | Path, *, weights: str = "ema") -> Run:

@@ -19,6 +19,7 @@ from torch import Tensor
 from fromnoise.arrays import Cond, Time
 from fromnoise.data.dataset import Scaling, find_label
 from fromnoise.denoiser import DenoiserLike, Predicted, predicted, spread
+from fromnoise.display import notebook_html
 from fromnoise.errors import InputError, LabelError, whole_number
 from fromnoise.memory import keep_freed_memory
 from fromnoise.rng import check_seed, stream
@@ -214,6 +215,66 @@ class Trajectory(NamedTuple):
     alphas: list[float]
     sigmas: list[float]
 
+    def _repr_html_(self) -> str | None:
+        """Show the way in a notebook, for points in the plane."""
+        return notebook_html(self)
+
+
+class TrajectoryStep(NamedTuple):
+    """Where n samples are at one time of their way from noise to data, in the data's units.
+
+    Attributes:
+        t: the time.
+        alpha: the signal scale there.
+        sigma: the noise scale there.
+        x: x_t, `[n, *S]`.
+        x0_hat: what the denoiser first answered in the step that led here, `[n, *S]`; None at the start.
+    """
+
+    t: float
+    alpha: float
+    sigma: float
+    x: Tensor
+    x0_hat: Tensor | None
+
+
+def trajectory_steps(
+    denoiser: DenoiserLike,
+    n: int,
+    *,
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    cond: Label | Sequence[Label] | Tensor | None = None,
+    seed: int = 0,
+    grid: Sequence[float] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[TrajectoryStep]:
+    """Draw the same samples as `sample`, all of them a step at a time: yield the start, then where each step ends.
+
+    Arguments and errors are those of `sample`; the errors come before the start does.
+    """
+    sampler = sampler or Multistep()
+    times = _times(denoiser, sampler, steps, grid)
+    conds = _Conditions(cond, n, denoiser)
+    starts: list[Tensor] = []
+    ways: list[Iterator[Walked]] = []
+    for chunk, first, rows in _plan(denoiser, n, seed, None):
+        x, noise = _begin(denoiser, rows, chunk, seed, dtype)
+        starts.append(denoiser.schedule.sigma(1.0) * x)
+        ways.append(walk(denoiser, sampler, times, starts[-1], cond=conds.rows(first, rows), noise=noise))
+    scaling: Scaling = denoiser.scaling
+
+    def at(t: float, x: Sequence[Tensor], x0_hat: Tensor | None) -> TrajectoryStep:
+        alpha, sigma = (float(scale) for scale in denoiser.schedule.scales(t))
+        x_t = torch.cat(list(x))[:n]
+        # x_t = alpha x0 + sigma eps: only the signal has a mean in the data's units
+        return TrajectoryStep(t, alpha, sigma, alpha * scaling.mean.to(x_t) + scaling.std.to(x_t) * x_t, x0_hat)
+
+    yield at(times[0], starts, None)
+    for walked in zip(*ways, strict=True):
+        x0_hat = torch.cat([part.x0_hat for part in walked])[:n]
+        yield at(walked[0].s, [part.x_s for part in walked], scaling.out(x0_hat))
+
 
 def trajectory(
     denoiser: DenoiserLike,
@@ -227,27 +288,16 @@ def trajectory(
     dtype: torch.dtype = torch.float32,
 ) -> Trajectory:
     """Draw the same samples as `sample`, and keep the whole way. Arguments and errors are those of `sample`."""
-    sampler = sampler or Multistep()
-    times = _times(denoiser, sampler, steps, grid)
-    conds = _Conditions(cond, n, denoiser)
-    xs: list[Tensor] = []
-    hats: list[Tensor] = []
-    for chunk, first, rows in _plan(denoiser, n, seed, None):
-        x, noise = _begin(denoiser, rows, chunk, seed, dtype)
-        x = denoiser.schedule.sigma(1.0) * x
-        way = list(walk(denoiser, sampler, times, x, cond=conds.rows(first, rows), noise=noise))
-        keep = slice(0, n - first)
-        xs.append(torch.stack([x, *(step.x_s for step in way)])[:, keep])
-        hats.append(torch.stack([step.x0_hat for step in way])[:, keep])
-    alphas, sigmas = (
-        [float(scale) for scale in scales] for scales in zip(*map(denoiser.schedule.scales, times), strict=True)
+    start, *way = trajectory_steps(
+        denoiser, n, sampler=sampler, steps=steps, cond=cond, seed=seed, grid=grid, dtype=dtype
     )
-    x = torch.cat(xs, dim=1)
-    # x_t = alpha x0 + sigma eps: only the signal has a mean in the data's units
-    scaling: Scaling = denoiser.scaling
-    mean, std = scaling.mean.to(x), scaling.std.to(x)
-    signal = torch.tensor(alphas, dtype=x.dtype, device=x.device).reshape(-1, *[1] * (x.dim() - 1))
-    return Trajectory(times, signal * mean + std * x, scaling.out(torch.cat(hats, dim=1)), alphas, sigmas)
+    return Trajectory(
+        [start.t, *(step.t for step in way)],
+        torch.stack([start.x, *(step.x for step in way)]),
+        torch.stack([step.x0_hat for step in way if step.x0_hat is not None]),
+        [start.alpha, *(step.alpha for step in way)],
+        [start.sigma, *(step.sigma for step in way)],
+    )
 
 
 def _times(denoiser: DenoiserLike, sampler: Sampler, steps: int | None, grid: Sequence[float] | None) -> list[float]:

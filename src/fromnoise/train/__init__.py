@@ -3,7 +3,7 @@
 from fromnoise.train.config import TrainConfig
 from fromnoise.train.ema import EMA
 from fromnoise.train.floor import Floor, loss_floor
-from fromnoise.train.loop import Event, Interrupted, fit
+from fromnoise.train.loop import Event, Interrupted, check_fit, fit
 from fromnoise.train.loss import Objective, objective, weightings
 from fromnoise.train.plan import Plan, train
 from fromnoise.train.times import time_laws
@@ -16,6 +16,7 @@ __all__ = [
     "Objective",
     "Plan",
     "TrainConfig",
+    "check_fit",
     "fit",
     "loss_floor",
     "objective",

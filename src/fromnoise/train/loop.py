@@ -225,9 +225,7 @@ def fit(
     config = config or TrainConfig()
     data = Dataset.of(data)
     denoiser.measure(data, scaling)
-    if config.drop_cond and not denoiser.label_names:
-        raise ConfigError("train: drop_cond needs a network with classes, and this one has none")
-    losses.build(config.loss).check(denoiser)
+    check_fit(denoiser, config)
     folder = RunFolder(out) if out is not None else None
     described = describe(denoiser, data, scaling, config.model_dump(mode="json"))
     going_on = folder is not None and folder.begin(described, data, resume=resume, free=FREE_KEYS)
@@ -254,6 +252,18 @@ def fit(
     share = floor.share(loss) if floor is not None else None
     run = Run(folder, described, denoiser, data, config.steps)
     yield Event(config.steps, config.steps, loss, floor, share, 0.0, 0.0, 0.0, run)
+
+
+def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
+    """Refuse settings with which a denoiser cannot be trained, before anything is done.
+
+    Raises:
+        InputError: saying why they do not fit.
+    """
+    if config.drop_cond and not denoiser.label_names:
+        raise ConfigError("train: drop_cond needs a network with classes, and this one has none")
+    losses.build(config.loss).check(denoiser)
+    objective(denoiser, config.weighting, config.times)
 
 
 def _steps(

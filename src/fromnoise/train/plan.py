@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from fromnoise import recipes
 from fromnoise.data.dataset import Dataset, ScalingKind
 from fromnoise.denoiser import Denoiser
-from fromnoise.errors import InputError
+from fromnoise.errors import ConfigError, InputError
 from fromnoise.nn.network import Network, networks
 from fromnoise.process import predictions
 from fromnoise.registry import STRICT, Settings, explain
@@ -64,6 +64,10 @@ class Plan(BaseModel):
             base["train"] = {k: v for k, v in base["train"].items() if k not in ("weighting", "times")}
         merged = merge(base, changes)
         kind = predictions.find(str(merged["predict"]))
+        if not isinstance(merged["train"], Mapping):
+            raise ConfigError(
+                f"the configuration: train is a group, such as train.steps = 300, not {merged['train']!r}"
+            )
         merged["train"] = {"weighting": kind.weighting, **merged["train"]}
         networks.find(str(_name(merged["network"])))
         try:

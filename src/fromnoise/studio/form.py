@@ -1,0 +1,108 @@
+"""What a page makes its form of: names, recipes, and the configuration's own schema with a word on each setting."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from fromnoise import recipes
+from fromnoise.data import names
+from fromnoise.nn import networks
+from fromnoise.process import predictions
+from fromnoise.registry import Registry
+from fromnoise.sample import samplers
+from fromnoise.schedule import schedules
+from fromnoise.studio.jobs import MOST_POINTS
+from fromnoise.train import Plan, TrainConfig, time_laws, weightings
+from fromnoise.train.criteria import losses
+
+Tree = dict[str, Any]
+
+_KINDS: dict[str, Registry[Any]] = {
+    "schedule": schedules,
+    "network": networks,
+    "train.loss": losses,
+    "train.weighting": weightings,
+    "train.times": time_laws,
+}
+"""The settings that name a component, and where its names are."""
+
+
+_FROM_DATA = ("dim", "classes")
+"""The settings of a network that follow from the data."""
+
+_DATA = {
+    "n": {"type": "integer", "minimum": 1, "maximum": MOST_POINTS, "description": "how many points are drawn."},
+    "seed": {"type": "integer", "minimum": 0, "default": 0, "description": "of the draw."},
+}
+
+
+@cache
+def form() -> Tree:
+    """Return the form: the data sets, the recipes' settings, the schemas, and the samplers' names."""
+    plan = _described(Plan.model_json_schema(), Plan)["properties"]
+    return {
+        "data": names(),
+        "recipes": {name: _settings(Plan.of(name)) for name in recipes.names()},
+        "schema": {
+            "predict": plan["predict"],
+            "scaling": plan["scaling"],
+            "data": _DATA,
+            "train": _described(TrainConfig.model_json_schema(), TrainConfig),
+            "components": {
+                key: {name: _component(registry, name) for name in registry.names()} for key, registry in _KINDS.items()
+            },
+        },
+        "predictions": {name: _component(predictions, name)["description"] for name in predictions.names()},
+        "samplers": samplers.names(),
+    }
+
+
+def _component(registry: Registry[Any], name: str) -> Tree:
+    schema = _described(registry.schema(name).model_json_schema(), registry.find(name))
+    properties = {key: value for key, value in schema["properties"].items() if key not in _FROM_DATA}
+    return {**schema, "properties": properties, "required": [k for k in schema.get("required", []) if k in properties]}
+
+
+def _settings(plan: Plan) -> Tree:
+    """Return every setting of a plan as one flat table, a.b = value; a network's defaults are filled in."""
+    tree = plan.model_dump(mode="json")
+    fields = networks.schema(plan.network["name"]).model_fields
+    defaults = {key: field.default for key, field in fields.items() if not field.is_required()}
+    tree["network"] = {**{key: value for key, value in defaults.items() if key not in _FROM_DATA}, **tree["network"]}
+    return _flat(tree)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Tree:
+    flat: Tree = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _described(schema: Tree, cls: type) -> Tree:
+    """Return a schema with what the class's docstring says of the whole and of each setting."""
+    doc = inspect.getdoc(cls) or ""
+    about = _about(doc)
+    properties = {
+        key: {**value, **({"description": about[key]} if key in about else {})}
+        for key, value in schema.get("properties", {}).items()
+    }
+    return {**schema, "description": " ".join(doc.split("\n\n")[0].split()), "properties": properties}
+
+
+def _about(doc: str) -> dict[str, str]:
+    """Return what the Attributes: or Args: of a docstring say of each name."""
+    section = re.search(r"^(?:Attributes|Args):\n((?:[ ]+.*\n?|\n)+)", doc, re.MULTILINE)
+    found: dict[str, str] = {}
+    name = None
+    for line in (section[1] if section else "").splitlines():
+        start = re.match(r" {4}(\w+): (.*)", line)
+        if start:
+            name, found[start[1]] = start[1], start[2].strip()
+        elif name is not None and line.startswith(" " * 8):
+            found[name] += f" {line.strip()}"
+    return found

@@ -1,0 +1,252 @@
+"""What a training is asked to be: data, a recipe, what is changed in it. It is checked before anything begins."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
+
+from fromnoise.data import Dataset, make, names
+from fromnoise.denoiser import Denoiser
+from fromnoise.errors import InputError, RunError, UnknownName
+from fromnoise.registry import STRICT, explain
+from fromnoise.run import RunConfig, RunFolder
+from fromnoise.train import Plan, TrainConfig, check_fit
+from fromnoise.train.plan import merge
+
+Tree = dict[str, Any]
+
+DEEPEST = 16
+"""How many lists and groups may stand in one another in what is posted."""
+
+MOST_POINTS = 1_000_000
+"""Of a built-in data set."""
+
+LARGEST = 50_000_000
+"""The most parameters that the studio trains: half a gigabyte with the optimizer's state and the average."""
+
+LONGEST = 10_000
+"""The largest whole number among a network's settings: its width, its depth."""
+
+Coordinate = Annotated[float, Field(strict=True, ge=-1e6, le=1e6)]
+Label = (
+    Annotated[str, Field(strict=True, min_length=1, max_length=40)] | Annotated[int, Field(strict=True, ge=0, le=999)]
+)
+
+
+class Drawing(BaseModel):
+    """Points that somebody drew.
+
+    Attributes:
+        name: of the data and of the run.
+        points: `[N, 2]`.
+        labels: one for each point.
+    """
+
+    model_config = STRICT
+
+    name: Annotated[str, Field(min_length=1, max_length=64)] = "drawing"
+    points: Annotated[list[tuple[Coordinate, Coordinate]], Field(min_length=10, max_length=20_000)]
+    labels: Annotated[list[Label], Field(max_length=20_000)] | None = None
+
+    def dataset(self) -> Dataset:
+        """Return the points as a data set; labels are numbered in the order in which they first come.
+
+        Raises:
+            InputError: if there is not one label for each point, or are more than 64 different ones.
+        """
+        x = torch.tensor(self.points, dtype=torch.float32)
+        if self.labels is None:
+            return Dataset(x, name=self.name)
+        given = [str(label) for label in self.labels]
+        known = list(dict.fromkeys(given))
+        if len(given) != len(x) or not 1 <= len(known) <= 64:
+            raise InputError(f"labels: one of at most 64 for each of {len(x)} points is expected, not {len(given)}")
+        return Dataset(x, torch.tensor([known.index(label) for label in given]), tuple(known), self.name)
+
+
+def _kind(data: Any) -> str:
+    return "name" if isinstance(data, str) else "drawing"
+
+
+class Job(BaseModel):
+    """A training that was asked for.
+
+    Attributes:
+        data: a built-in data set by name, or points.
+        recipe: where all other settings come from.
+        changes: what is laid over it, as `Plan.of` takes it; {"train.steps": 300} means {"train": {"steps": 300}}.
+    """
+
+    model_config = STRICT
+
+    data: Annotated[Annotated[str, Tag("name")] | Annotated[Drawing, Tag("drawing")], Discriminator(_kind)]
+    recipe: Annotated[str, Field(max_length=64)] = "points"
+    changes: Tree = {}
+
+    @classmethod
+    def of(cls, posted: Any) -> Job:
+        """Read what was posted.
+
+        Raises:
+            InputError: saying in one line what is wrong with it.
+        """
+        if not isinstance(posted, Mapping):
+            raise InputError('a training is asked for as {"data": ..., "recipe": ..., "changes": {...}}')
+        if _depth(posted) > DEEPEST:
+            raise InputError(f"what was posted is nested more than {DEEPEST} deep")
+        try:
+            job = cls(**posted)
+        except ValidationError as error:
+            raise explain(error, "the training") from None
+        except TypeError as error:  # a key that is no name
+            raise InputError(f"the training: {error}") from None
+        return job.model_copy(update={"changes": _grouped(job.changes)})
+
+    @property
+    def name(self) -> str:
+        """The name of its data."""
+        return self.data if isinstance(self.data, str) else self.data.name
+
+    def plan(self) -> Plan:
+        """Return the settings, checked.
+
+        Raises:
+            InputError: if there is something wrong with them.
+        """
+        if isinstance(self.data, str) and self.data not in names():
+            raise UnknownName("data set", self.data, names())
+        if isinstance(self.data, Drawing) and self.changes.get("data"):
+            raise InputError("data.n and data.seed go with a built-in data set: points are taken as they are")
+        return Plan.of(self.recipe, self.changes)
+
+    def points(self, plan: Plan, at_most: int = MOST_POINTS) -> Dataset:
+        """Return the data, or of a built-in data set the first so many points of them."""
+        if isinstance(self.data, Drawing):
+            return self.data.dataset()
+        settings = dict(plan.data)
+        n = settings.get("n")
+        if isinstance(n, int):
+            if n > MOST_POINTS:
+                raise InputError(f"data.n: the studio trains on up to {MOST_POINTS:,} points, not {n:,}")
+            settings["n"] = min(n, at_most)
+        return make({"name": self.data, **settings})
+
+    def parts(self) -> tuple[Denoiser, Dataset, Plan]:
+        """Return what a training takes, made just as `fromnoise train` makes it."""
+        plan = self.plan()
+        points = self.points(plan)
+        plan = plan.for_labels() if points.classes else plan
+        return plan.denoiser(points), points, plan
+
+    def check(self) -> Plan:
+        """Return the settings, checked as a whole: that the network can be built and trained on the data.
+
+        The network is built without memory for its weights, so that no size asked for harms who asks.
+
+        Raises:
+            InputError: saying in one line what is wrong.
+        """
+        plan = self.plan()
+        points = self.points(plan, at_most=1000)
+        plan = plan.for_labels() if points.classes else plan
+        for key, value in plan.network.items():
+            if isinstance(value, int) and value > LONGEST:
+                raise InputError(f"network.{key}: the studio builds up to {LONGEST:,}, not {value:,}")
+        try:
+            with torch.device("meta"):
+                denoiser = plan.denoiser(points)
+        except (RuntimeError, NotImplementedError):  # a network of the user's own may need its memory to be built
+            return plan
+        size = sum(weight.numel() for weight in denoiser.parameters())
+        if size > LARGEST:
+            raise InputError(
+                f"this network has {size:,} parameters, and the studio trains up to {LARGEST:,}: make network.hidden "
+                "smaller, or train it with fromnoise train"
+            )
+        check_fit(denoiser, plan.train)
+        return plan
+
+    def command(self, out: Path) -> list[str] | None:
+        """Return the words of the command that does the same training, or None for points, which no command takes."""
+        if isinstance(self.data, Drawing):
+            return None
+        settings = [word for key, value in _flat(self.changes) for word in ("--set", f"{key}={value}")]
+        return ["fromnoise", "train", self.data, "--recipe", self.recipe, "--out", str(out), *settings]
+
+
+def going_on(path: Path) -> tuple[Denoiser, Dataset, TrainConfig, RunConfig]:
+    """Return what it takes to go on with the training of a run, from its folder alone.
+
+    Raises:
+        RunError: if there is nothing to go on with.
+    """
+    folder = RunFolder(path)
+    config = folder.config
+    train, steps = TrainConfig(**config.train), folder.steps()
+    if not steps:
+        raise RunError(f"{path} has no checkpoint to go on from: train it anew")
+    if steps[0] >= train.steps:
+        raise RunError(f"{path} is trained to its end, step {train.steps}")
+    return config.denoiser(), folder.data(), train, config
+
+
+def often(train: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+    """Return the settings with news and checkpoints often enough to watch, unless it is `given` how often.
+
+    Neither changes what is learned (`FREE_KEYS`).
+    """
+    chosen = {"log_every": min(train.log_every, max(1, train.steps // 50)), "save_every": max(1, train.steps // 20)}
+    return train.model_copy(update={key: value for key, value in chosen.items() if key not in given})
+
+
+def folder_name(name: str) -> str:
+    """Return a name as that of a folder: small letters, digits, _ and -."""
+    return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-_")[:48] or "drawing"
+
+
+def _depth(value: Any) -> int:
+    """Return how deep lists and groups stand in one another, looking no deeper than is allowed."""
+    level, depth = [value], 0
+    while level and depth <= DEEPEST:
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        depth += bool(level)
+    return depth
+
+
+def _grouped(changes: Mapping[str, Any]) -> Tree:
+    """Return changes with every a.b put as b into the group a.
+
+    Raises:
+        InputError: if something is given both as a value and as a group.
+    """
+    tree: Tree = {}
+    for key, value in changes.items():
+        name, dot, rest = key.partition(".")
+        if dot:
+            value = _grouped({rest: value})  # noqa: PLW2901
+        if name in tree and not (isinstance(tree[name], dict) and isinstance(value, dict)):
+            raise InputError(f"changes: {name} is given twice, as a value and as a group")
+        tree[name] = merge(tree[name], value) if name in tree else value
+    return tree
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return a tree of settings as --set takes them, a.b and a value in TOML."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            pairs += _flat(value, f"{prefix}{key}.")
+        else:
+            pairs.append((f"{prefix}{key}", json.dumps(value)))
+    return pairs

@@ -1,0 +1,284 @@
+"""The runs on show, by identifier: a request never names a path.
+
+What a page needs of a run takes a second to work out, nearly all of it the loss floor of its data. So it is kept, as
+it is sent, until the run's configuration or latest checkpoint is another; and of a run that is being trained only what
+a checkpoint changes is worked out anew, before the page is told of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import math
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from fromnoise.errors import FromnoiseError, NoRun, RunError
+from fromnoise.export.payload import network_payload, payload, run_payload
+from fromnoise.run import Run, RunFolder, load
+
+_log = logging.getLogger(__name__)
+
+Tree = dict[str, Any]
+
+_KEPT = 32
+
+Version = tuple[int, int]
+"""When the configuration was written, and the step of the latest checkpoint."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A run on show.
+
+    Attributes:
+        id: what a request names it by.
+        name: what a page names it by.
+        path: its folder.
+    """
+
+    id: str
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run as it was read.
+
+    Attributes:
+        version: of what is on the disk.
+        run: with the network.
+        data: what a page needs.
+        encoded: the same as JSON.
+    """
+
+    version: Version
+    run: Run
+    data: Tree
+    encoded: bytes
+
+
+class Library:
+    """The runs on show.
+
+    Args:
+        paths: their folders.
+        under: a folder all of whose runs are on show, those too that are made later.
+
+    Raises:
+        RunError: if one of the folders holds no run, or one that cannot be read.
+    """
+
+    def __init__(self, paths: Sequence[Path] = (), under: Path | None = None) -> None:
+        self._shown: dict[str, Shown] = {}
+        self._loaded: dict[str, Loaded] = {}
+        self._steps: dict[str, tuple[int, int]] = {}
+        self._held: set[str] = set()
+        self._lock = asyncio.Lock()
+        self._making = asyncio.Lock()
+        self._page: tuple[Any, list[bytes]] | None = None
+        self._under = under
+        for path in paths:
+            _ = RunFolder(path).config  # raises where there is none
+            self.add(path)
+        self.look()
+
+    def add(self, path: Path) -> str:
+        """Put a run on show, also one yet to begin, and return its identifier."""
+        path = Path(path).resolve()
+        name = path.name
+        if any(run.name == name and run.path != path for run in self._shown.values()):
+            name = f"{path.parent.name}/{name}"
+        shown = Shown(identifier(path), name, path)
+        return self._shown.setdefault(shown.id, shown).id
+
+    def look(self) -> None:
+        """Put runs on show that were made since in the folder that is shown whole."""
+        if self._under is None:
+            return
+        try:
+            found = sorted(path for path in self._under.iterdir() if RunFolder(path).exists)
+        except OSError:
+            return
+        for path in found:
+            self.add(path)
+
+    def find(self, run_id: str) -> Shown:
+        """Return a run on show.
+
+        Raises:
+            NoRun: if there is none of that identifier.
+        """
+        if run_id not in self._shown:
+            raise NoRun("no run of that name is on show here")
+        return self._shown[run_id]
+
+    # -- what there is -------------------------------------------------------------------------------------------
+
+    def rows(self) -> list[Tree]:
+        """Return a line for each run: id, name, state (done, stopped, damaged, gone), step and steps."""
+        self.look()
+        return [self._row(shown) for shown in self._shown.values()]
+
+    def _row(self, shown: Shown) -> Tree:
+        row: Tree = {"id": shown.id, "name": shown.name, "state": "damaged", "step": 0, "steps": 0}
+        try:
+            written, step = _version(shown)
+            if self._steps.get(shown.id, (0, 0))[0] != written:
+                self._steps[shown.id] = written, int(RunFolder(shown.path).config.train["steps"])
+        except NoRun:
+            return {**row, "state": "gone"}
+        except (FromnoiseError, KeyError, TypeError, ValueError):
+            return row
+        steps = self._steps[shown.id][1]
+        return {**row, "state": "done" if step >= steps else "stopped", "step": max(step, 0), "steps": steps}
+
+    # -- what is in them -----------------------------------------------------------------------------------------
+
+    async def get(self, run_id: str) -> Loaded:
+        """Return a run, read anew if it is another than it was.
+
+        Raises:
+            NoRun: if it is not on show, or gone from the disk.
+            RunError: if it cannot be read.
+        """
+        shown = self.find(run_id)
+        kept = self._loaded.get(run_id)
+        if kept is not None and (run_id in self._held or kept.version == _version(shown)):
+            return kept
+        async with self._lock:
+            kept = self._loaded.get(run_id)
+            if kept is not None and kept.version == _version(shown):
+                return kept
+            return await self._read(shown, None)
+
+    async def refresh(self, run_id: str) -> None:
+        """Read what a new checkpoint of a training changed; until `release` nothing but a refresh reads the run anew.
+
+        A page that is told of the checkpoint afterwards finds it ready, and one that asks meanwhile is not kept
+        waiting.
+        """
+        shown = self.find(run_id)
+        async with self._lock:
+            kept = self._loaded.get(run_id)
+            same = kept is not None and kept.version[0] == _version(shown)[0]
+            await self._read(shown, kept if same else None)
+            self._held.add(run_id)
+
+    def release(self, run_id: str) -> None:
+        """Take a run as it is on the disk again: its training is over."""
+        self._held.discard(run_id)
+
+    async def _read(self, shown: Shown, before: Loaded | None) -> Loaded:
+        loaded = await anyio.to_thread.run_sync(_load, shown, before)
+        self._loaded.pop(shown.id, None)
+        self._loaded[shown.id] = loaded
+        for old in [run_id for run_id in self._loaded if run_id not in self._held][:-_KEPT]:
+            del self._loaded[old]
+        return loaded
+
+    # -- the page ------------------------------------------------------------------------------------------------
+
+    async def page(self, nonce: str, live: Mapping[str, Any]) -> bytes:
+        """Return the page with the first run in it, made anew only when that changed; it asks for the others itself.
+
+        Args:
+            nonce: what its scripts are let in by.
+            live: where the server answers.
+        """
+        first = await self.first()
+        key = None if first is None else (first.data["id"], first.version)
+        page = self._page
+        if page is None or page[0] != key:
+            async with self._making:  # whoever comes while it is made waits for this one
+                page = self._page
+                if page is None or page[0] != key:
+                    page = self._page = key, await anyio.to_thread.run_sync(_page, first, live)
+        return nonce.encode().join(page[1])
+
+    async def first(self) -> Loaded | None:
+        """Return the first run that can be read, if there is one."""
+        self.look()
+        for shown in list(self._shown.values()):
+            try:
+                return await self.get(shown.id)
+            except FromnoiseError:  # the list says what is wrong with it
+                continue
+            except Exception:
+                _log.exception("%s cannot be shown", shown.path)
+        return None
+
+
+def identifier(path: Path) -> str:
+    """Return what a request names a run by: its name in small letters, and a sum of where it is."""
+    slug = re.sub(r"[^a-z0-9]+", "-", path.name.lower()).strip("-")[:40].strip("-") or "run"
+    return f"{slug}-{hashlib.sha256(str(path).encode()).hexdigest()[:10]}"
+
+
+def _version(shown: Shown) -> Version:
+    """Return the version of what is on the disk, its step -1 before the first checkpoint.
+
+    Raises:
+        NoRun: if nothing is.
+    """
+    try:
+        written = (shown.path / "config.toml").stat().st_mtime_ns
+        return written, max(RunFolder(shown.path).steps(), default=-1)
+    except OSError:
+        raise NoRun(f"run {shown.name} is gone from the disk: put its folder back, or look at another run") from None
+
+
+def _load(shown: Shown, before: Loaded | None) -> Loaded:
+    """Read a run. Where a training replaces the checkpoint that is being read, read the next."""
+    for tries in range(5):
+        version = _version(shown)
+        try:
+            return _loaded(shown, version, before)
+        except FromnoiseError as error:
+            why = str(error)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            why = f"{shown.path} cannot be shown: {type(error).__name__}: {error}"
+        if _version(shown) == version or tries == 4:
+            raise RunError(why)
+    raise AssertionError("not reached")
+
+
+def _loaded(shown: Shown, version: Version, before: Loaded | None) -> Loaded:
+    run = load(shown.path)
+    if before is None:
+        data = {**run_payload(shown.name, run), "id": shown.id}
+    else:  # the data, their law and the floor are those of the run's first reading
+        network, why_not = network_payload(run)
+        training = {**before.data["training"], **_curve(run)}
+        data = {**before.data, "step": run.step, "network": network, "why_not": why_not, "training": training}
+    return Loaded(version, run, data, json.dumps(data, allow_nan=False).encode())
+
+
+def _curve(run: Run) -> Tree:
+    """Return the losses so far."""
+    assert run.folder is not None
+    rows = run.folder.metrics()
+    shown = rows[:: max(1, math.ceil(len(rows) / 200))]
+    return {
+        "loss": run.folder.loss(),
+        "steps": [row["step"] for row in shown],
+        "losses": [row["loss"] for row in shown],
+    }
+
+
+def _page(first: Loaded | None, live: Mapping[str, Any]) -> list[bytes]:
+    """Return the page in pieces, between which the nonce belongs."""
+    from fromnoise.export.html import page
+
+    tree = payload([], live=dict(live)) | {"runs": [] if first is None else [first.data]}
+    place = secrets.token_urlsafe(24)  # nobody's data can hold it
+    return [part.encode() for part in page(tree, nonce=place).split(place)]

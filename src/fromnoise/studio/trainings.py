@@ -1,0 +1,361 @@
+"""Trainings: one at a time, in a process of its own; a few more wait for their turn.
+
+The server shares nothing with a training but its folder and two pipes, so neither ever waits for the other, and the
+weights are those of `fromnoise train` to the last bit. Whoever listens has a queue of bounded length, from which old
+news are dropped: a slow client holds nobody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shlex
+import signal
+import sys
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio.to_thread
+
+from fromnoise.errors import FromnoiseError, NoRun
+from fromnoise.run import RunFolder
+from fromnoise.studio.jobs import Job, folder_name, going_on
+from fromnoise.studio.library import Library
+
+_log = logging.getLogger(__name__)
+
+Tree = dict[str, Any]
+
+WAITING = 2
+"""How many trainings may wait while one runs."""
+
+_PATIENCE = 30.0
+"""Seconds in which a training that was asked to stop must have saved its state."""
+
+News = tuple[str, Tree]
+"""An event's name and what it says: progress, checkpoint, then done, stopped or failed."""
+
+_ENDS = ("done", "stopped", "failed")
+
+
+class Busy(FromnoiseError):
+    """As many trainings run and wait as may."""
+
+
+class Listener:
+    """What one client has yet to be told; the oldest news go first where it is too slow."""
+
+    def __init__(self) -> None:
+        self._news: deque[News] = deque(maxlen=64)
+        self._there = asyncio.Event()
+
+    def tell(self, news: News) -> None:
+        """Put news into the queue."""
+        self._news.append(news)
+        self._there.set()
+
+    async def next(self) -> News:
+        """Return the next news, waiting for them."""
+        while not self._news:
+            self._there.clear()
+            await self._there.wait()
+        return self._news.popleft()
+
+
+@dataclass(eq=False)
+class Training:
+    """A training of this studio.
+
+    Attributes:
+        id: of its run.
+        path: the run's folder.
+        asked: what the worker is given.
+        steps: how many optimizer steps.
+        command: the words that train the same; None where no command can.
+        state: where it stands.
+        step: how far it came.
+        latest: the latest news of each kind, for those who come late.
+    """
+
+    id: str
+    path: Path
+    asked: Tree
+    steps: int
+    command: list[str] | None
+    state: Literal["queued", "training", "done", "stopped", "failed"] = "queued"
+    step: int = 0
+    latest: dict[str, Tree] = field(default_factory=dict)
+    listeners: set[Listener] = field(default_factory=set)
+    stopping: bool = False
+    process: asyncio.subprocess.Process | None = None
+    announcing: asyncio.Task[None] | None = None
+    saved: int = -1
+
+    def tell(self, kind: str, news: Tree) -> None:
+        """Tell everybody who listens."""
+        self.latest[kind] = news
+        for listener in self.listeners:
+            listener.tell((kind, news))
+
+    @property
+    def tells_more(self) -> bool:
+        """Whether more is known of it here than on the disk."""
+        return self.state in ("queued", "training", "failed") or (self.state == "stopped" and self.saved < 0)
+
+    def row(self) -> Tree:
+        """Return what the list of runs says of it."""
+        error = self.latest["failed"] if self.state == "failed" else {}
+        return {"state": self.state, "step": self.step, "steps": self.steps, **error}
+
+    def again(self) -> str | None:
+        """Return the command that goes on with it; None where nothing of it was saved."""
+        if self.command is not None:
+            return shlex.join([*self.command, "--resume"])
+        if not RunFolder(self.path).steps():
+            return None
+        return shlex.join([sys.executable, "-m", "fromnoise.studio.worker", str(near(self.path))])
+
+
+class Trainings:
+    """The trainings of this studio.
+
+    Args:
+        library: where their runs are shown.
+        out: the folder under which they are kept.
+        plugins: the user's own files, which register components.
+    """
+
+    def __init__(self, library: Library, out: Path, plugins: Sequence[Path] = ()) -> None:
+        self.library, self.out = library, out
+        self._plugins = [str(path.resolve()) for path in plugins]
+        self._known: dict[str, Training] = {}
+        self._line: list[Training] = []  # the first one runs
+        self._running: asyncio.Task[None] | None = None
+        self._closed = False
+
+    # -- what is asked of it -------------------------------------------------------------------------------------
+
+    async def start(self, job: Job) -> tuple[str, int]:
+        """Check a training and put it in line; return the run's identifier and how many are before it.
+
+        Raises:
+            Busy: if too many wait already.
+            InputError: if the training cannot be done.
+        """
+        self._check_room()
+        plan = await anyio.to_thread.run_sync(job.check)
+        self._check_room()
+        path = self._free_folder(folder_name(job.name))
+        asked = {"plugins": self._plugins, "out": str(path), "job": job.model_dump(mode="json")}
+        return self._put(Training(self.library.add(path), path, asked, plan.train.steps, job.command(near(path))))
+
+    async def go_on(self, run_id: str) -> tuple[str, int]:
+        """Put the rest of a run's training in line. Raises as `start` does, and RunError if there is no rest."""
+        path = self.library.find(run_id).path
+        self._check_room()
+        if any(training.id == run_id for training in self._line):
+            raise Busy("this run is in training already")
+        _, _, train, _ = await anyio.to_thread.run_sync(going_on, path)
+        self._check_room()
+        asked, done = {"plugins": self._plugins, "out": str(path)}, RunFolder(path).steps()[0]
+        return self._put(Training(run_id, path, asked, train.steps, None, step=done, saved=done))
+
+    def find(self, run_id: str) -> Training:
+        """Return a training.
+
+        Raises:
+            NoRun: if none of that run was started here.
+        """
+        if run_id not in self._known:
+            raise NoRun("no training of that run was started here")
+        return self._known[run_id]
+
+    def rows(self) -> list[Tree]:
+        """Return the library's list, with what is known here of those in training."""
+        rows = []
+        for row in self.library.rows():
+            training = self._known.get(row["id"])
+            rows.append({**row, **training.row()} if training is not None and training.tells_more else row)
+        return rows
+
+    def stop(self, run_id: str) -> Training:
+        """Ask a training to save its state and stop; one that waits is taken out of the line."""
+        training = self.find(run_id)
+        if training in self._line[1:]:
+            self._line.remove(training)
+            self._end(training, ("stopped", {"step": training.step}))
+        elif training in self._line and not training.stopping:
+            training.stopping = True
+            _terminate(training)  # once: a second time would end it at once, unsaved
+        return training
+
+    async def listen(self, run_id: str) -> AsyncIterator[News | None]:
+        """Yield what happens to a training to its end, first what happened last; None when all was quiet a while."""
+        training, listener = self.find(run_id), Listener()
+        for kind in ("progress", "checkpoint", *_ENDS):
+            if kind in training.latest:
+                listener.tell((kind, training.latest[kind]))
+        training.listeners.add(listener)
+        try:
+            kind = ""
+            while kind not in _ENDS:
+                try:
+                    news = await asyncio.wait_for(listener.next(), 15)
+                except TimeoutError:
+                    yield None
+                    continue
+                kind = news[0]
+                yield news
+        finally:
+            training.listeners.discard(listener)
+
+    async def close(self) -> list[Training]:
+        """Stop all trainings and wait until they have saved their state; return those that were not done."""
+        self._closed, cut = True, list(self._line)
+        for training in reversed(cut):
+            self.stop(training.id)
+        if self._running is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._running, _PATIENCE)  # else it is killed; its last checkpoint stands
+        return [training for training in cut if training.state != "done"]
+
+    # -- how it is done ------------------------------------------------------------------------------------------
+
+    def _check_room(self) -> None:
+        if self._closed:
+            raise Busy("the studio is about to stop")
+        if len(self._line) > WAITING:
+            raise Busy(f"one training runs and {WAITING} wait already: stop one of them, or try again later")
+
+    def _free_folder(self, name: str) -> Path:
+        """Return out/NAME, or NAME-2, NAME-3, ... where that is taken."""
+        taken = {training.path for training in self._line}
+        count, path = 1, (self.out / name).resolve()
+        while path in taken or path.exists():
+            count += 1
+            path = (self.out / f"{name}-{count}").resolve()
+        return path
+
+    def _put(self, training: Training) -> tuple[str, int]:
+        self._known[training.id] = training
+        self._line.append(training)
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._work_off())
+        return training.id, len(self._line) - 1
+
+    async def _work_off(self) -> None:
+        while self._line:
+            training = self._line[0]
+            try:
+                end = await self._run(training)
+            except OSError as error:
+                end = "failed", {"error": f"the training cannot be started: {error.strerror or error}"}
+            except Exception:
+                _log.exception("the training of %s was lost", training.path)
+                end = "failed", {"error": "the studio made a mistake; its terminal says more"}
+            self._line.pop(0)
+            self._end(training, end)
+
+    def _end(self, training: Training, end: News) -> None:
+        kind, news = end
+        training.state, training.step = kind, news.get("step", training.step)  # pyright: ignore[reportAttributeAccessIssue]
+        self.library.release(training.id)
+        training.tell(kind, news)
+
+    async def _run(self, training: Training) -> News:
+        """Run the worker to its end and return how it ended."""
+        training.state = "training"
+        with _job_file(training.asked) as file:
+            training.process = process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "fromnoise.studio.worker", str(file),
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                limit=2**20, start_new_session=True,  # Ctrl-C in the terminal is the server's; it asks to stop, once
+            )  # fmt: skip
+            if training.stopping:
+                _terminate(training)
+            try:
+                end, complaint = await asyncio.gather(self._follow(training, process), _last_line(process))
+                code = await process.wait()
+            finally:
+                with suppress(ProcessLookupError):
+                    process.kill()
+        if training.announcing is not None:
+            await training.announcing
+        return end or _how(training, code, complaint)
+
+    async def _follow(self, training: Training, process: asyncio.subprocess.Process) -> News | None:
+        """Pass on what the worker says, and return how it says it ended."""
+        assert process.stdout is not None
+        end = None
+        async for line in process.stdout:
+            try:
+                news = json.loads(line)
+                kind = news.pop("event")
+            except (ValueError, KeyError, TypeError, AttributeError):  # a plugin that prints
+                continue
+            if kind in _ENDS:
+                end = kind, news
+            elif kind == "progress":
+                training.step = news["step"]
+                training.tell(kind, news)
+            elif kind == "checkpoint":
+                training.saved = news["step"]
+                if training.announcing is None or training.announcing.done():
+                    training.announcing = asyncio.create_task(self._announce(training))
+        return end
+
+    async def _announce(self, training: Training) -> None:
+        """Tell of checkpoints once the library has read them; of those that come meanwhile, the last."""
+        told = -1
+        while told != training.saved:
+            told = training.saved
+            with suppress(FromnoiseError):  # gone from the disk: who asks for it is told so
+                await self.library.refresh(training.id)
+            training.tell("checkpoint", {"step": told})
+
+
+def _terminate(training: Training) -> None:
+    if training.process is not None and training.process.returncode is None:
+        with suppress(ProcessLookupError):
+            training.process.terminate()
+
+
+def near(path: Path) -> Path:
+    """Return a path as one would write it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+@contextmanager
+def _job_file(asked: Tree) -> Iterator[Path]:
+    """Give a file that says what to train, for the worker's eyes alone."""
+    with tempfile.TemporaryDirectory(prefix="fromnoise-") as folder:
+        file = Path(folder) / "job.json"
+        file.write_text(json.dumps(asked), encoding="utf-8")
+        yield file
+
+
+async def _last_line(process: asyncio.subprocess.Process) -> str:
+    """Return the last line that a process wrote to standard error."""
+    assert process.stderr is not None
+    tail = b""
+    while chunk := await process.stderr.read(4096):
+        tail = (tail + chunk)[-4096:]
+    lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
+    return " ".join(lines[-1].split())[:400] if lines else ""
+
+
+def _how(training: Training, code: int, complaint: str) -> News:
+    """Return how a worker ended that did not say so itself."""
+    if training.stopping:
+        return "stopped", {"step": max(training.saved, 0)}
+    if code < 0:
+        name = signal.Signals(-code).name
+        why = ": most likely memory ran out; make the network or the batch smaller" if name == "SIGKILL" else ""
+        return "failed", {"error": f"the training was ended from outside by {name}{why}"}
+    return "failed", {"error": complaint or f"the training ended with exit code {code}"}

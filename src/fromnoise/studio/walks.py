@@ -1,0 +1,107 @@
+"""Samples drawn step by step, for a page that watches: the same as `fromnoise.sample` draws.
+
+A walk is drawn in a thread, a step whenever the client has taken the one before, and ends when the client goes away.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
+from torch import Tensor
+
+from fromnoise.denoiser import DenoiserLike
+from fromnoise.errors import InputError
+from fromnoise.guidance import Guided
+from fromnoise.registry import STRICT, explain
+from fromnoise.report import table_for
+from fromnoise.run import Run
+from fromnoise.sample import Sampler, TrajectoryStep, samplers, trajectory_steps
+from fromnoise.schedule import schedules
+
+AT_ONCE = 2
+"""How many walks are drawn at a time."""
+
+MOST_SAMPLES, MOST_STEPS = 2000, 1000
+
+
+class Walk(BaseModel):
+    """What is asked for, as `fromnoise sample` takes it.
+
+    Attributes:
+        sampler: the rule.
+        steps: how many; the rule's own number when not given.
+        seed: of every random number.
+        n: how many samples.
+        label: only of this label, by name or number.
+        guidance: towards the label: 1 none, above 1 tighter.
+        eta: DDIM's noise.
+        schedule: another path than the run's own.
+    """
+
+    model_config = STRICT
+
+    sampler: Annotated[str, Field(max_length=64)] = "multistep"
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    n: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 300
+    label: Annotated[str, Field(max_length=64)] | None = None
+    guidance: float | None = None
+    eta: float | None = None
+    schedule: Annotated[str, Field(max_length=64)] | None = None
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Walk:
+        """Read what was asked for; what is left empty was not given.
+
+        Raises:
+            InputError: saying in one line what is wrong with it.
+        """
+        given: dict[str, Any] = {key: value for key, value in query.items() if value != ""}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise explain(error, "the walk") from None
+
+    def rule(self) -> Sampler:
+        """Return the sampler."""
+        return samplers.build({"name": self.sampler, **({} if self.eta is None else {"eta": self.eta})})
+
+    def denoiser(self, run: Run) -> DenoiserLike:
+        """Return the run's denoiser on the path asked for, or on which the sampler is at home; guided if asked for."""
+        own = run.denoiser.schedule
+        denoiser = run.denoiser.on(schedules.build(self.schedule) if self.schedule else table_for(self.rule(), own))
+        if self.guidance is None:
+            return denoiser
+        if denoiser.label_names and self.label is None:
+            raise InputError(f"guidance needs a label to go towards: {', '.join(denoiser.label_names)}")
+        return Guided(denoiser, self.guidance)
+
+    def lines(self, run: Run) -> Iterator[bytes]:
+        """Yield a line of JSON for the start and for every step.
+
+        Raises:
+            InputError: before the first line, if something asked for does not fit the run.
+        """
+        way = trajectory_steps(
+            self.denoiser(run), self.n, sampler=self.rule(), steps=self.steps, cond=self.label, seed=self.seed
+        )
+        for step in way:
+            yield _line(step)
+
+
+def _line(step: TrajectoryStep) -> bytes:
+    """Return where the samples are: times and scales as numbers, samples as base64 of little-endian float32."""
+    line: dict[str, Any] = {"t": step.t, "alpha": step.alpha, "sigma": step.sigma, "x": _packed(step.x)}
+    if step.x0_hat is None:
+        line["shape"] = list(step.x.shape)
+    else:
+        line["x0_hat"] = _packed(step.x0_hat)
+    return json.dumps(line).encode() + b"\n"
+
+
+def _packed(x: Tensor) -> str:
+    return base64.b64encode(x.detach().cpu().contiguous().numpy().astype("<f4").tobytes()).decode()
