@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs format bench clean
+.PHONY: demo test check docs format bench bench-web page clean
 
 demo: $(VENV)/.ready
 	$(BIN)/fromnoise demo
@@ -30,6 +30,13 @@ format: $(VENV)/.ready-test
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/speed.py
 
+bench-web: $(VENV)/.ready-test
+	$(BIN)/python benchmarks/web.py
+
+# The page is committed where the package looks for it; only its maker needs Node.
+page:
+	cd web && npm ci --no-audit --no-fund && npm run build
+
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e .
@@ -40,4 +47,4 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-bench build dist docs/_build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench build dist docs/_build web/node_modules .pytest_cache .ruff_cache .hypothesis

@@ -67,5 +67,4 @@ export function hook(page: Mounted): void {
       }),
   };
   Object.assign(window, { fromnoise: tools });
-  document.documentElement.dataset.ready = "";
 }

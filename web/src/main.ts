@@ -6,4 +6,7 @@ import type { Payload } from "./payload";
 
 const text = document.getElementById("payload")!.textContent!.trim();
 const payload = JSON.parse(text || '{"format":1,"fromnoise":"","runs":[],"code":{}}') as Payload;
-void mount(document.getElementById("app")!, payload).then(hook);
+void mount(document.getElementById("app")!, payload).then((page) => {
+  if (page) hook(page);
+  document.documentElement.dataset.ready = "";
+});

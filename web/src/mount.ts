@@ -3,6 +3,7 @@ import { viewOf } from "./charts/plane";
 import { themeChanged } from "./charts/theme";
 import { digits, h, select } from "./dom";
 import { Engine } from "./engine/engine";
+import { Exchange } from "./exchange";
 import { Live } from "./live/live";
 import { OnServer } from "./live/server";
 import { InPage } from "./live/walker";
@@ -12,6 +13,7 @@ import { forward } from "./panels/forward";
 import type { Panel, Stage } from "./panels/panel";
 import { reverse } from "./panels/reverse";
 import { schedules } from "./panels/schedules";
+import { trajectory } from "./panels/trajectory";
 import { type Payload, type RunPayload, unpack } from "./payload";
 
 export const FORMAT = 1;
@@ -27,8 +29,8 @@ export interface Mounted {
   current(): { run: RunPayload; key: string } | null;
 }
 
-/** Put the page into an element. */
-export async function mount(element: HTMLElement, payload: Payload): Promise<Mounted> {
+/** Put the page into an element; null where it shows a trajectory alone. */
+export async function mount(element: HTMLElement, payload: Payload): Promise<Mounted | null> {
   if (payload.format !== FORMAT) {
     element.append(
       h(
@@ -39,7 +41,13 @@ export async function mount(element: HTMLElement, payload: Payload): Promise<Mou
     );
     throw new Error("the payload's format is not the page's");
   }
+  if (payload.trajectory) {
+    element.append(h("main", { id: "main" }, trajectory(payload.trajectory)));
+    document.title = payload.trajectory.title;
+    return null;
+  }
   const engine = new Engine();
+  const exchange = new Exchange(payload.embedded ?? false);
   const loaded = new Map<RunPayload, string>();
   let showing: AbortController | null = null;
   let current: { run: RunPayload; key: string } | null = null;
@@ -64,7 +72,7 @@ export async function mount(element: HTMLElement, payload: Payload): Promise<Mou
         ? new OnServer(payload.live.api, run)
         : null;
     const view = flat ? viewOf(unpack(run.points!.x)) : null;
-    const stage: Stage = { payload, run, key, engine, view, walker, signal: control.signal };
+    const stage: Stage = { payload, run, key, engine, view, walker, exchange, signal: control.signal };
     main.replaceChildren(summary(run), ...PANELS.map((panel) => section(panel, stage)));
     document.title = `${run.name}: a diffusion model, live`;
   };
@@ -76,7 +84,7 @@ export async function mount(element: HTMLElement, payload: Payload): Promise<Mou
     box.setAttribute("aria-label", "Run");
     return box;
   };
-  const live = payload.live ? new Live(payload, show) : null;
+  const live = payload.live ? new Live(payload, engine, show) : null;
   head.append(
     h("a", { className: "skip", href: "#main" }, "Skip to the panels"),
     h("strong", { className: "brand" }, "fromnoise"),

@@ -1,5 +1,6 @@
 /** What Python hands to the page; `fromnoise.export.payload` makes it. */
 import type { Settings } from "./model/schedule";
+import type { TrajectoryPayload } from "./panels/trajectory";
 
 export interface Packed {
   shape: number[];
@@ -73,6 +74,10 @@ export interface Payload {
   runs: RunPayload[];
   code: Record<string, CodeLine>;
   live?: { api: string };
+  /** Instead of runs: one trajectory, drawn in Python. */
+  trajectory?: TrajectoryPayload;
+  /** Whether a notebook's widget holds the page, and talks with it. */
+  embedded?: boolean;
 }
 
 /** Return an array's numbers. */

@@ -1,6 +1,6 @@
 /** Lines over an axis, with a marker that moves: log SNR over time, loss over steps, error over noise. */
 import { scaleLinear, scaleLog } from "d3-scale";
-import { svg } from "../dom";
+import { h, svg } from "../dom";
 
 export interface Curve {
   name: string;
@@ -16,12 +16,15 @@ export interface Axis {
   log?: boolean;
 }
 
-const WIDTH = 460;
-const HEIGHT = 230;
+const HEIGHT = 240;
 const EDGE = { left: 52, right: 14, top: 12, bottom: 40 };
 
 export class Curves {
-  readonly element: SVGElement;
+  readonly element: HTMLElement;
+  private readonly picture: SVGElement;
+  private width = 460;
+  private drawn: [Curve[], Axis, Axis] | null = null;
+  private marked: number | null = null;
   private readonly marker: SVGElement;
   private readonly body: SVGElement;
   private scaleX = scaleLinear();
@@ -29,18 +32,26 @@ export class Curves {
   constructor(readonly label: string) {
     this.marker = svg("line", { class: "marker", y1: EDGE.top, y2: HEIGHT - EDGE.bottom, visibility: "hidden" });
     this.body = svg("g");
-    this.element = svg(
-      "svg",
-      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "curves", role: "img", "aria-label": label },
-      this.body,
-      this.marker,
-    );
+    this.picture = svg("svg", { class: "curves", role: "img", "aria-label": label }, this.body, this.marker);
+    this.element = h("div", { className: "chart" }, this.picture);
+    // drawn as wide as it is shown, so that its text has the page's size on a phone too
+    new ResizeObserver(([{ contentRect }]) => {
+      const width = Math.round(Math.min(contentRect.width, 560));
+      if (!width || width === this.width) return;
+      this.width = width;
+      if (this.drawn) this.draw(...this.drawn);
+    }).observe(this.element);
   }
 
   draw(curves: Curve[], x: Axis, y: Axis): void {
+    this.drawn = [curves, x, y];
+    const { width } = this;
+    this.picture.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    this.picture.setAttribute("width", String(width));
+    this.picture.setAttribute("height", String(HEIGHT));
     const scale = ({ domain, log }: Axis, range: number[]) =>
       (log ? scaleLog() : scaleLinear()).domain(domain).range(range).clamp(true);
-    const across = scale(x, [EDGE.left, WIDTH - EDGE.right]);
+    const across = scale(x, [EDGE.left, width - EDGE.right]);
     const up = scale(y, [HEIGHT - EDGE.bottom, EDGE.top]);
     this.scaleX = across as typeof this.scaleX;
     const parts: SVGElement[] = [];
@@ -53,13 +64,13 @@ export class Curves {
       );
     }
     for (const tick of ticks(up, y, 5)) {
-      parts.push(svg("line", { class: "grid", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: up(tick), y2: up(tick) }));
+      parts.push(svg("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: up(tick), y2: up(tick) }));
       parts.push(svg("text", { x: EDGE.left - 7, y: up(tick) + 4, "text-anchor": "end" }, readable(tick)));
     }
     parts.push(
       svg(
         "text",
-        { x: (EDGE.left + WIDTH - EDGE.right) / 2, y: HEIGHT - 6, "text-anchor": "middle", class: "name" },
+        { x: (EDGE.left + width - EDGE.right) / 2, y: HEIGHT - 6, "text-anchor": "middle", class: "name" },
         x.label,
       ),
     );
@@ -90,8 +101,8 @@ export class Curves {
         const row = EDGE.top + 14 + 17 * k;
         parts.push(
           svg("line", {
-            x1: WIDTH - 120,
-            x2: WIDTH - 100,
+            x1: width - 120,
+            x2: width - 100,
             y1: row - 4,
             y2: row - 4,
             stroke: curve.colour,
@@ -99,13 +110,15 @@ export class Curves {
             "stroke-dasharray": dash,
           }),
         );
-        parts.push(svg("text", { x: WIDTH - 94, y: row }, curve.name));
+        parts.push(svg("text", { x: width - 94, y: row }, curve.name));
       }
     });
     this.body.replaceChildren(...parts);
+    this.mark(this.marked);
   }
 
   mark(x: number | null): void {
+    this.marked = x;
     this.marker.setAttribute("visibility", x === null ? "hidden" : "visible");
     if (x === null) return;
     this.marker.setAttribute("x1", this.scaleX(x).toFixed(1));

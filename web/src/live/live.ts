@@ -1,43 +1,103 @@
 /** What the page shows on top when a server answers: the runs it has, and trainings. */
 import { h } from "../dom";
+import type { Engine } from "../engine/engine";
 import type { Payload, RunPayload } from "../payload";
-import { ask, type Listed } from "./server";
+import { type FormPayload, TrainingForm } from "./form";
+import { ask, BEGUN, type Listed, train } from "./server";
+import { Watch } from "./watch";
 
 export class Live {
-  readonly chooser = h("select", { "aria-label": "Run" });
-  readonly element = h("section", { className: "live", "aria-label": "Runs on this computer" });
+  readonly chooser = h("select", { "aria-label": "Run", className: "runs" });
+  readonly element: HTMLElement;
   private readonly status = h("p", { className: "status", role: "status" });
-  private shown = "";
+  private readonly watched = h("div");
+  private readonly forms = h("div");
+  private readonly trainings = new Map<string, Watch>();
+  private shown: string;
 
   constructor(
     private readonly payload: Payload,
+    private readonly engine: Engine,
     private readonly show: (run: RunPayload) => Promise<void>,
   ) {
     this.chooser.addEventListener("change", () => void this.open(this.chooser.value));
-    this.element.append(this.status);
+    const details = h(
+      "details",
+      { ontoggle: () => void (details.open && this.form()) },
+      h("summary", {}, "Train a new run"),
+      this.forms,
+    );
+    this.element = h(
+      "section",
+      { className: "live", "aria-label": "Trainings on this computer" },
+      details,
+      this.status,
+      this.watched,
+    );
     this.shown = payload.runs[0]?.id ?? "";
+    document.addEventListener(BEGUN, (event) => this.watch((event as CustomEvent<string>).detail));
     void this.list();
+    setInterval(() => void (document.visibilityState === "visible" && this.list()), 5000);
   }
 
   private get api(): string {
     return this.payload.live!.api;
   }
 
+  /** Bring the list of runs up to date, and watch what trains. */
   private async list(): Promise<void> {
     try {
       const { runs } = await ask<{ runs: Listed[] }>(this.api, "/runs");
-      this.chooser.replaceChildren(
-        ...runs.map((run) =>
-          h(
-            "option",
-            { value: run.id, selected: run.id === this.shown },
-            `${run.name}${run.state === "done" ? "" : ` (${run.state})`}`,
-          ),
-        ),
-      );
+      const text = ({ name, state, step, steps }: Listed) =>
+        state === "done"
+          ? name
+          : state === "training"
+            ? `${name} (training, ${Math.floor((100 * step) / steps)}%)`
+            : `${name} (${state})`;
+      if (document.activeElement !== this.chooser) {
+        this.chooser.replaceChildren(
+          ...runs.map((run) => h("option", { value: run.id, selected: run.id === this.shown }, text(run))),
+        );
+      }
+      const mine = runs.find((run) => run.id === this.shown);
+      if (mine?.state === "gone") {
+        this.status.textContent = `${mine.name} is gone from the disk; what you see is what was loaded before`;
+      }
+      for (const run of runs) if (run.state === "training" || run.state === "queued") this.watch(run.id);
     } catch (error) {
       this.status.textContent = (error as Error).message;
     }
+  }
+
+  private async form(): Promise<void> {
+    if (this.forms.childElementCount) return;
+    try {
+      const form = await ask<FormPayload>(this.api, "/form");
+      const made = new TrainingForm(form, (asked) => {
+        this.status.textContent = "asking…";
+        train(this.api, asked).then(
+          (text) => (this.status.textContent = text),
+          (error: Error) => (this.status.textContent = error.message),
+        );
+      });
+      this.forms.replaceChildren(made.element);
+    } catch (error) {
+      this.status.textContent = (error as Error).message;
+    }
+  }
+
+  private watch(id: string): void {
+    if (this.trainings.has(id)) return;
+    const watch = new Watch(
+      this.api,
+      id,
+      this.engine,
+      () => void this.list(),
+      (run) => void this.open(run),
+    );
+    this.trainings.set(id, watch);
+    this.watched.prepend(watch.element);
+    void this.list();
   }
 
   private async open(id: string): Promise<void> {
@@ -46,6 +106,7 @@ export class Live {
       this.shown = id;
       await this.show({ ...run, id });
       this.status.textContent = "";
+      await this.list();
     } catch (error) {
       this.status.textContent = (error as Error).message;
     }

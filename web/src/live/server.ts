@@ -1,13 +1,15 @@
 /** The studio's server, as the page asks it: runs, samples step by step, trainings. */
 import type { SampleQuestion, Walk } from "../engine/tasks";
-import { type Packed, type RunPayload, unpack } from "../payload";
+import { pathFor } from "../model/samplers";
+import { schedule } from "../model/schedule";
+import { type RunPayload, unpack } from "../payload";
 import { unitsOf } from "../charts/points";
 import type { Walker } from "./walker";
 
 export interface Listed {
   id: string;
   name: string;
-  state: "done" | "training" | "gone";
+  state: "done" | "queued" | "training" | "stopped" | "failed" | "damaged" | "gone";
   step: number;
   steps: number;
 }
@@ -35,23 +37,30 @@ export async function ask<Answer>(api: string, place: string, body?: unknown): P
   return answer;
 }
 
-/** Start a training on points and say what came of it. */
-export async function trainOnServer(api: string, data: { name: string; points: number[][] }): Promise<string> {
-  const { id, position } = await ask<{ id: string; position: number }>(api, "/trainings", {
-    data,
-    recipe: "points",
-    changes: {},
-  });
-  document.dispatchEvent(new CustomEvent("fromnoise:training", { detail: id }));
-  return position ? `waiting, ${position} before it` : "training on the server: see the top of the page";
+/** Where the page hears that a training was begun: its run's identifier is the event's detail. */
+export const BEGUN = "fromnoise:begun";
+
+export interface Asked {
+  data: string | { name: string; points: number[][] };
+  recipe: string;
+  changes: Record<string, unknown>;
 }
 
+/** Begin a training on the server and say what came of it. */
+export async function train(api: string, asked: Asked): Promise<string> {
+  const { id, position } = await ask<{ id: string; position: number }>(api, "/trainings", asked);
+  document.dispatchEvent(new CustomEvent(BEGUN, { detail: id }));
+  return position ? `in line, ${position} before it` : "training has begun; see the top of the page";
+}
+
+/** A line of a walk: samples as base64 of float32, in the data's units. */
 interface Line {
   t: number;
   alpha: number;
   sigma: number;
-  x: Packed | string;
-  x0_hat?: Packed | string;
+  x: string;
+  x0_hat?: string;
+  error?: string;
 }
 
 /** A run's samples drawn by the server, step by step. */
@@ -63,7 +72,7 @@ export class OnServer implements Walker {
     private readonly run: RunPayload,
   ) {}
 
-  async walk(question: SampleQuestion, tell?: (done: number) => void): Promise<Walk> {
+  async walk(question: SampleQuestion, tell?: (done: number, soFar: Walk) => void): Promise<Walk> {
     const { sampler, steps, seed, n, label, guidance } = question;
     const given: Record<string, string> = {
       sampler: sampler.name,
@@ -78,27 +87,37 @@ export class OnServer implements Walker {
     const response = await fetch(`${this.api}/runs/${this.run.id}/walk?${new URLSearchParams(given)}`);
     if (!response.ok || !response.body)
       throw new Error(((await response.json()) as { error?: string }).error ?? "no answer");
-    const lines: Line[] = [];
-    for await (const line of linesOf(response.body)) {
-      lines.push(JSON.parse(line) as Line);
-      tell?.(lines.length - 1);
-    }
-    const numbers = (value: Packed | string) => unpack(typeof value === "string" ? { shape: [], data: value } : value);
-    const flat = (parts: Float32Array[]) => Float32Array.from(parts.flatMap((part) => Array.from(part)));
-    const xs = lines.map((line) => numbers(line.x));
-    const units = unitsOf(this.run);
-    return {
-      times: lines.map((line) => line.t),
-      alphas: lines.map((line) => line.alpha),
-      sigmas: lines.map((line) => line.sigma),
-      x: flat(xs),
-      x0: flat(lines.slice(1).map((line) => numbers(line.x0_hat!))),
-      samples: xs[xs.length - 1].map((value, i) => units.mean[i % 2] + units.std[i % 2] * value),
-      dim: 2,
-      path: this.run.schedule,
-      milliseconds: performance.now() - began,
+    const { mean, std } = unitsOf(this.run);
+    const dim = mean.length;
+    const size = n * dim;
+    const walk: Walk = {
+      times: [],
+      alphas: [],
+      sigmas: [],
+      x: new Float32Array((steps + 1) * size),
+      x0: new Float32Array(steps * size),
+      samples: new Float32Array(size),
+      dim,
+      path: pathFor(sampler, schedule(this.run.schedule)),
+      milliseconds: 0,
       backend: "server",
     };
+    const into = (z: Float32Array, alpha: number) =>
+      z.map((value, i) => (value - alpha * mean[i % dim]) / std[i % dim]);
+    for await (const text of linesOf(response.body)) {
+      const line = JSON.parse(text) as Line;
+      if (line.error) throw new Error(line.error);
+      const k = walk.times.length;
+      walk.samples = unpack({ shape: [], data: line.x });
+      walk.x.set(into(walk.samples, line.alpha), k * size);
+      if (k) walk.x0.set(into(unpack({ shape: [], data: line.x0_hat! }), 1), (k - 1) * size);
+      walk.times.push(line.t);
+      walk.alphas.push(line.alpha);
+      walk.sigmas.push(line.sigma);
+      walk.milliseconds = performance.now() - began;
+      tell?.(k, walk);
+    }
+    return walk;
   }
 }
 

@@ -5,8 +5,8 @@ import type { SampleQuestion, Walk } from "../engine/tasks";
 export interface Walker {
   /** Where it runs, for the page to say. */
   readonly where: string;
-  /** Draw samples; `tell` gets steps done, where they come one by one. */
-  walk(question: SampleQuestion, tell?: (done: number) => void): Promise<Walk>;
+  /** Draw samples; where they come step by step, `tell` gets the steps done and the walk so far. */
+  walk(question: SampleQuestion, tell?: (done: number, soFar: Walk) => void): Promise<Walk>;
 }
 
 export class InPage implements Walker {

@@ -5,6 +5,7 @@ import { theme } from "../charts/theme";
 import { digits, field, h } from "../dom";
 import { Engine } from "../engine/engine";
 import type { TrainedNews } from "../engine/training";
+import { train } from "../live/server";
 import { display, mi, mn, mo, row, sub, sup, xt } from "../math";
 import { TRAIN_DEFAULTS } from "../model/train";
 import type { ModelPayload } from "../payload";
@@ -84,7 +85,7 @@ class Drawing {
         lesson(this.stage, TEXT, FORMULA, ["edm"]),
         h("div", { className: "row" }, this.trainButton, this.generateButton, this.server, this.status),
         this.readout.element,
-        this.curves.element as unknown as HTMLElement,
+        this.curves.element,
       ),
     ]; // prettier-ignore
   }
@@ -189,6 +190,7 @@ class Drawing {
   private changed(): void {
     this.count();
     this.plane.redraw();
+    this.stage.exchange.tell("points", this.points.flat());
   }
 
   private count(): void {
@@ -286,8 +288,15 @@ class Drawing {
   }
 
   private async onServer(): Promise<void> {
-    const { trainOnServer } = await import("../live/server");
     const points = this.points.map(([x, y]) => [x, y]);
-    this.status.textContent = await trainOnServer(this.stage.payload.live!.api, { name: "drawing", points });
+    try {
+      this.status.textContent = await train(this.stage.payload.live!.api, {
+        data: { name: "drawing", points },
+        recipe: "points",
+        changes: {},
+      });
+    } catch (error) {
+      this.status.textContent = (error as Error).message;
+    }
   }
 }

@@ -153,7 +153,7 @@ export const exact: Panel = {
         player.element,
       ),
       h("div", { className: "side" }, lesson(stage, TEXT, FORMULA, ["exact"]), choice, readout.element),
-      h("div", { className: "side" }, curves.element as unknown as HTMLElement),
+      h("div", { className: "side" }, curves.element),
     ];
   },
 };

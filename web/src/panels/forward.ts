@@ -111,6 +111,7 @@ export const forward: Panel = {
     const redraw = eachFrame(() => {
       plane.redraw();
       numbers();
+      stage.exchange.tell("time", player.value / 1000);
     });
     const player = new Player({
       label: "diffusion time",
@@ -135,6 +136,7 @@ export const forward: Panel = {
     choose("own");
     plane.draw(paint);
     numbers();
+    stage.exchange.hear("time", (t) => Math.round(1000 * t) !== player.value && player.set(1000 * t), stage.signal);
     stage.signal.addEventListener("abort", () => player.pause());
     const choice = pathChoice(own);
     return [
@@ -145,7 +147,7 @@ export const forward: Panel = {
         lesson(stage, TEXT, FORMULA, ["add_noise"]),
         h(
           "div",
-          { className: "controls" },
+          { className: "controls roomy" },
           field("Schedule", select(choice.options, choice.first, choose)),
           checkbox("paths of some points", trails, (on) => {
             trails = on;

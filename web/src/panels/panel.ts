@@ -2,6 +2,7 @@
 import { h, markup } from "../dom";
 import type { View } from "../charts/plane";
 import type { Engine } from "../engine/engine";
+import type { Exchange } from "../exchange";
 import type { Walker } from "../live/walker";
 import type { CodeLine, Payload, RunPayload } from "../payload";
 
@@ -11,6 +12,8 @@ export interface Stage {
   /** The run's name among the engine's models. */
   key: string;
   engine: Engine;
+  /** With the notebook that holds the page, if one does. */
+  exchange: Exchange;
   /** The piece of the plane that the run's points take, in the data's units; null where they are not in a plane. */
   view: View | null;
   /** What draws samples: the page itself, or the server for what the page cannot run. */

@@ -11,6 +11,7 @@ import { Player } from "../player";
 import { lesson, notInThePlane, type Panel, Readout, type Stage } from "./panel";
 
 const N = 300;
+const PLAIN: Record<string, string> = { plain: ", without WebAssembly" };
 const ARROWS = 17;
 const DENSITY = 72;
 
@@ -119,6 +120,17 @@ class Reverse {
       );
     const controls = h("div", { className: "controls" });
     this.settings(controls);
+    const { exchange, signal } = this.stage;
+    controls.addEventListener("change", () => exchange.tell("choices", { ...this.choices }));
+    exchange.hear(
+      "choices",
+      (given) => {
+        Object.assign(this.choices, given);
+        this.settings(controls);
+      },
+      signal,
+    );
+    exchange.hear("generate", () => void this.run(), signal);
     return [
       h(
         "div",
@@ -240,15 +252,16 @@ class Reverse {
       const guidance = choices.label === null ? null : choices.guidance;
       const walk = await stage.walker!.walk(
         { run: stage.key, ...choices, guidance, sampler: { ...choices.sampler }, n: N },
-        (done) => (this.status.textContent = `step ${done} of ${choices.steps}`),
+        (done, soFar) => this.soFar(done, soFar),
       );
       if (stage.signal.aborted) return null;
       this.walk = walk;
       this.lines.at = -1;
       this.colours = byDirection(walk.samples, stage.view!);
-      this.status.textContent = `${N} points in ${walk.milliseconds.toFixed(0)} ms ${stage.walker!.where}`;
+      this.status.textContent = `${N} points in ${walk.milliseconds.toFixed(0)} ms ${stage.walker!.where}${PLAIN[walk.backend] ?? ""}`;
       this.player.set(0, walk.times.length - 1);
       this.player.play();
+      stage.exchange.tell("samples", { x: Array.from(walk.samples), dim: walk.dim });
       await this.measure(walk);
       return walk;
     } catch (error) {
@@ -258,6 +271,15 @@ class Reverse {
       this.generate.disabled = false;
       this.generate.dataset.seconds = String((performance.now() - began) / 1000);
     }
+  }
+
+  /** Show a walk that comes step by step as far as it has come. */
+  private soFar(done: number, walk: Walk): void {
+    if (this.stage.signal.aborted) return;
+    this.walk = walk;
+    this.colours = [];
+    this.status.textContent = `step ${done} of ${this.choices.steps} ${this.stage.walker!.where}`;
+    this.player.set(done, this.choices.steps);
   }
 
   /** The samples' distance to the data, beside the distance of two fresh draws. */
@@ -306,7 +328,8 @@ class Reverse {
       const ends = shown(walk.x0.subarray(k * 2 * N, (k + 1) * 2 * N), 1, this.units);
       plane.arrows(at, ends, theme().warm, 0.4);
     }
-    plane.points(at, theme().wheel, this.colours);
+    const streaming = this.colours.length === 0; // where a point ends is not known yet
+    plane.points(at, streaming ? [theme().accent] : theme().wheel, streaming ? null : this.colours);
   }
 
   private pathsUpTo(k: number): number[][] {

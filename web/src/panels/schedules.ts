@@ -98,13 +98,7 @@ export const schedules: Panel = {
         h("div", { className: "pair" }, side(0, "Left"), side(1, "Right")),
         player.element,
       ),
-      h(
-        "div",
-        { className: "side" },
-        lesson(stage, TEXT, FORMULA, ["linear", "cosine"]),
-        curves.element as unknown as HTMLElement,
-        table,
-      ),
+      h("div", { className: "side" }, lesson(stage, TEXT, FORMULA, ["linear", "cosine"]), curves.element, table),
     ];
   },
 };
