@@ -28,6 +28,14 @@ export interface FormPayload {
 /** What most people change; everything else stands under "All settings". */
 const EVERYDAY = ["schedule.name", "predict", "train.steps", "train.seed"];
 
+const GROUPS = ["data", "schedule", "network", "train"];
+
+/** Data, schedule, network or train; scaling goes with the data. */
+function groupOf(key: string): string {
+  const group = key.split(".")[0];
+  return group === "scaling" ? "data" : group;
+}
+
 export class TrainingForm {
   readonly element = h("form", { className: "training-form" });
   private data = "spiral";
@@ -99,7 +107,7 @@ export class TrainingForm {
     const group = this.componentOf(key);
     const title = key
       .replace(/\.name$/, "")
-      .replace(/^train\./, "")
+      .replace(EVERYDAY.includes(key) ? /^train\./ : /^(train|data|schedule|network)\.(?=.)/, "")
       .replaceAll("_", " ");
     if (group && key === `${group}.name`) {
       const components = this.form.schema.components[group];
@@ -127,7 +135,7 @@ export class TrainingForm {
     }
     if (typeof value === "boolean") {
       const box = h("input", { type: "checkbox", checked: value, onchange: () => this.set(key, box.checked) });
-      return field(title, box, schema.description);
+      return h("label", { className: "check", title: schema.description }, box, title);
     }
     const whole = schema.type === "integer";
     const input = h("input", {
@@ -142,16 +150,26 @@ export class TrainingForm {
     return field(title, input, schema.description);
   }
 
+  /** The settings of a group that are not among the everyday ones; those that name a component stand first. */
+  private group(name: string): HTMLElement {
+    const keys = Object.keys(this.values).filter((key) => groupOf(key) === name && !EVERYDAY.includes(key));
+    const first = (key: string) => key.replace(/\.name$/, ". ");
+    keys.sort((a, b) => (first(a) < first(b) ? -1 : 1));
+    return h(
+      "fieldset",
+      {},
+      h("legend", {}, name),
+      h("div", { className: "controls" }, ...keys.map((key) => this.control(key))),
+    );
+  }
+
   private draw(): void {
     const names = (all: string[]) => all.map((name): [string, string] => [name, name]);
-    const rest = Object.keys(this.values)
-      .filter((key) => !EVERYDAY.includes(key))
-      .sort();
     const all = h(
       "details",
       { open: this.open, ontoggle: () => (this.open = all.open) },
       h("summary", {}, "All settings"),
-      h("div", { className: "controls" }, ...rest.map((key) => this.control(key))),
+      ...GROUPS.map((group) => this.group(group)),
     );
     this.element.replaceChildren(
       h(

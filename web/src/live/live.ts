@@ -35,7 +35,7 @@ export class Live {
       this.watched,
     );
     this.shown = payload.runs[0]?.id ?? "";
-    document.addEventListener(BEGUN, (event) => this.watch((event as CustomEvent<string>).detail));
+    document.addEventListener(BEGUN, () => void this.list()); // it is among those that train now
     void this.list();
     setInterval(() => void (document.visibilityState === "visible" && this.list()), 5000);
   }
@@ -63,7 +63,7 @@ export class Live {
       if (mine?.state === "gone") {
         this.status.textContent = `${mine.name} is gone from the disk; what you see is what was loaded before`;
       }
-      for (const run of runs) if (run.state === "training" || run.state === "queued") this.watch(run.id);
+      for (const run of runs) if (run.state === "training" || run.state === "queued") this.watch(run.id, run.name);
     } catch (error) {
       this.status.textContent = (error as Error).message;
     }
@@ -86,11 +86,12 @@ export class Live {
     }
   }
 
-  private watch(id: string): void {
+  private watch(id: string, name: string): void {
     if (this.trainings.has(id)) return;
     const watch = new Watch(
       this.api,
       id,
+      name,
       this.engine,
       () => void this.list(),
       (run) => void this.open(run),
@@ -102,6 +103,7 @@ export class Live {
 
   private async open(id: string): Promise<void> {
     try {
+      this.status.textContent = "reading the run…";
       const run = await ask<RunPayload>(this.api, `/runs/${id}`);
       this.shown = id;
       await this.show({ ...run, id });

@@ -37,7 +37,7 @@ export async function ask<Answer>(api: string, place: string, body?: unknown): P
   return answer;
 }
 
-/** Where the page hears that a training was begun: its run's identifier is the event's detail. */
+/** The event by which the page hears that a training was begun. */
 export const BEGUN = "fromnoise:begun";
 
 export interface Asked {
@@ -48,8 +48,8 @@ export interface Asked {
 
 /** Begin a training on the server and say what came of it. */
 export async function train(api: string, asked: Asked): Promise<string> {
-  const { id, position } = await ask<{ id: string; position: number }>(api, "/trainings", asked);
-  document.dispatchEvent(new CustomEvent(BEGUN, { detail: id }));
+  const { position } = await ask<{ id: string; position: number }>(api, "/trainings", asked);
+  document.dispatchEvent(new CustomEvent(BEGUN));
   return position ? `in line, ${position} before it` : "training has begun; see the top of the page";
 }
 

@@ -22,7 +22,7 @@ export class Watch {
   readonly element: HTMLElement;
   private readonly readout = new Readout();
   private readonly curves = new Curves("loss of the training against its floor");
-  private readonly status = h("p", { className: "status", role: "status" }, "waiting for its turn");
+  private readonly status = h("p", { className: "status", role: "status" }, "starting");
   private readonly stop = h("button", { type: "button", onclick: () => void this.end() }, "Stop and save");
   private readonly open = h("button", { type: "button", className: "primary", disabled: true }, "Show this run");
   private readonly picture = h("div", { className: "picture" });
@@ -36,6 +36,7 @@ export class Watch {
   constructor(
     private readonly api: string,
     readonly id: string,
+    name: string,
     private readonly engine: Engine,
     private readonly ended: (id: string) => void,
     show: (id: string) => void,
@@ -44,6 +45,7 @@ export class Watch {
     this.element = h(
       "div",
       { className: "watch body", "data-training": id },
+      h("h2", { className: "full" }, `Training ${name}`),
       this.picture,
       h(
         "div",
