@@ -38,12 +38,15 @@ def studio(
 
     _check_host(host, yes, address.is_loopback(host))
     load_plugins(plugin)
+    import torch
+
     from fromnoise.studio.app import create_app
     from fromnoise.studio.guard import Key
     from fromnoise.studio.library import Library
     from fromnoise.studio.server import serve
     from fromnoise.studio.trainings import Trainings
 
+    torch.set_num_threads(1)  # what the server computes is small; beside a training, more threads wait for each other
     library = Library(runs or (), under=None if runs else out)
     trainings = Trainings(library, out, plugin or ())
     listener = address.listen(host, port)

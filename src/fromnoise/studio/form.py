@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -18,6 +19,8 @@ from fromnoise.schedule import schedules
 from fromnoise.studio.jobs import MOST_POINTS
 from fromnoise.train import Plan, TrainConfig, time_laws, weightings
 from fromnoise.train.criteria import losses
+
+_log = logging.getLogger(__name__)
 
 Tree = dict[str, Any]
 
@@ -52,13 +55,22 @@ def form() -> Tree:
             "scaling": plan["scaling"],
             "data": _DATA,
             "train": _described(TrainConfig.model_json_schema(), TrainConfig),
-            "components": {
-                key: {name: _component(registry, name) for name in registry.names()} for key, registry in _KINDS.items()
-            },
+            "components": {key: _components(registry) for key, registry in _KINDS.items()},
         },
-        "predictions": {name: _component(predictions, name)["description"] for name in predictions.names()},
+        "predictions": {name: schema["description"] for name, schema in _components(predictions).items()},
         "samplers": samplers.names(),
     }
+
+
+def _components(registry: Registry[Any]) -> Tree:
+    """Return the schemas of a registry's components, but for those of the user's own that no form can ask for."""
+    found: Tree = {}
+    for name in registry.names():
+        try:
+            found[name] = _component(registry, name)
+        except Exception as error:  # whatever pydantic makes of a type that is not data
+            _log.info("%s %r is not in the form: %s", registry.kind, name, error)
+    return found
 
 
 def _component(registry: Registry[Any], name: str) -> Tree:

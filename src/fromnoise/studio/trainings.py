@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -37,6 +38,13 @@ WAITING = 2
 
 _PATIENCE = 30.0
 """Seconds in which a training that was asked to stop must have saved its state."""
+
+_BESIDE = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""How a training's threads wait for one another: asleep. Awake, they take the cores from the browser that watches, and
+a training beside any busy process comes to take ten times as long. The weights are the same to the last bit."""
+
+_LOOK = 0.1
+"""Seconds between two looks for a new checkpoint."""
 
 News = tuple[str, Tree]
 """An event's name and what it says: progress, checkpoint, then done, stopped or failed."""
@@ -78,9 +86,14 @@ class Training:
         asked: what the worker is given.
         steps: how many optimizer steps.
         command: the words that train the same; None where no command can.
+        plugins: the user's own files, which register components.
         state: where it stands.
         step: how far it came.
+        saved: the step of its latest checkpoint, -1 before the first.
         latest: the latest news of each kind, for those who come late.
+        listeners: who is told.
+        stopping: whether it was asked to stop.
+        process: the worker.
     """
 
     id: str
@@ -88,14 +101,14 @@ class Training:
     asked: Tree
     steps: int
     command: list[str] | None
+    plugins: tuple[str, ...] = ()
     state: Literal["queued", "training", "done", "stopped", "failed"] = "queued"
     step: int = 0
+    saved: int = -1
     latest: dict[str, Tree] = field(default_factory=dict)
     listeners: set[Listener] = field(default_factory=set)
     stopping: bool = False
     process: asyncio.subprocess.Process | None = None
-    announcing: asyncio.Task[None] | None = None
-    saved: int = -1
 
     def tell(self, kind: str, news: Tree) -> None:
         """Tell everybody who listens."""
@@ -116,10 +129,11 @@ class Training:
     def again(self) -> str | None:
         """Return the command that goes on with it; None where nothing of it was saved."""
         if self.command is not None:
-            return shlex.join([*self.command, "--resume"])
+            plugins = [word for plugin in self.plugins for word in ("--plugin", plugin)]
+            return shlex.join([*self.command, *plugins, "--resume"])
         if not RunFolder(self.path).steps():
             return None
-        return shlex.join([sys.executable, "-m", "fromnoise.studio.worker", str(near(self.path))])
+        return shlex.join([sys.executable, "-m", "fromnoise.studio.worker", str(near(self.path)), *self.plugins])
 
 
 class Trainings:
@@ -133,7 +147,7 @@ class Trainings:
 
     def __init__(self, library: Library, out: Path, plugins: Sequence[Path] = ()) -> None:
         self.library, self.out = library, out
-        self._plugins = [str(path.resolve()) for path in plugins]
+        self._plugins = tuple(str(path.resolve()) for path in plugins)
         self._known: dict[str, Training] = {}
         self._line: list[Training] = []  # the first one runs
         self._running: asyncio.Task[None] | None = None
@@ -152,19 +166,18 @@ class Trainings:
         plan = await anyio.to_thread.run_sync(job.check)
         self._check_room()
         path = self._free_folder(folder_name(job.name))
-        asked = {"plugins": self._plugins, "out": str(path), "job": job.model_dump(mode="json")}
-        return self._put(Training(self.library.add(path), path, asked, plan.train.steps, job.command(near(path))))
+        asked, command = {"out": str(path), "job": job.model_dump(mode="json")}, job.command(near(path))
+        return self._put(Training(self.library.add(path), path, asked, plan.train.steps, command, self._plugins))
 
     async def go_on(self, run_id: str) -> tuple[str, int]:
         """Put the rest of a run's training in line. Raises as `start` does, and RunError if there is no rest."""
         path = self.library.find(run_id).path
-        self._check_room()
-        if any(training.id == run_id for training in self._line):
-            raise Busy("this run is in training already")
+        self._check_room(run_id)
         _, _, train, _ = await anyio.to_thread.run_sync(going_on, path)
-        self._check_room()
-        asked, done = {"plugins": self._plugins, "out": str(path)}, RunFolder(path).steps()[0]
-        return self._put(Training(run_id, path, asked, train.steps, None, step=done, saved=done))
+        self._check_room(run_id)
+        step = RunFolder(path).steps()[0]
+        asked = {"out": str(path)}
+        return self._put(Training(run_id, path, asked, train.steps, None, self._plugins, step=step, saved=step))
 
     def find(self, run_id: str) -> Training:
         """Return a training.
@@ -227,9 +240,11 @@ class Trainings:
 
     # -- how it is done ------------------------------------------------------------------------------------------
 
-    def _check_room(self) -> None:
+    def _check_room(self, run_id: str | None = None) -> None:
         if self._closed:
             raise Busy("the studio is about to stop")
+        if any(training.id == run_id for training in self._line):
+            raise Busy("this run is in training already")
         if len(self._line) > WAITING:
             raise Busy(f"one training runs and {WAITING} wait already: stop one of them, or try again later")
 
@@ -273,20 +288,23 @@ class Trainings:
         training.state = "training"
         with _job_file(training.asked) as file:
             training.process = process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "fromnoise.studio.worker", str(file),
+                sys.executable, "-P", "-m", "fromnoise.studio.worker", str(file), *training.plugins,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-                limit=2**20, start_new_session=True,  # Ctrl-C in the terminal is the server's; it asks to stop, once
+                env=_BESIDE | os.environ, limit=2**20,
+                start_new_session=True,  # Ctrl-C in the terminal is the server's; it asks to stop, once
             )  # fmt: skip
             if training.stopping:
                 _terminate(training)
+            ended = asyncio.Event()
+            looking = asyncio.create_task(self._look(training, ended))
             try:
                 end, complaint = await asyncio.gather(self._follow(training, process), _last_line(process))
                 code = await process.wait()
             finally:
+                ended.set()
                 with suppress(ProcessLookupError):
                     process.kill()
-        if training.announcing is not None:
-            await training.announcing
+        await looking
         return end or _how(training, code, complaint)
 
     async def _follow(self, training: Training, process: asyncio.subprocess.Process) -> News | None:
@@ -304,20 +322,24 @@ class Trainings:
             elif kind == "progress":
                 training.step = news["step"]
                 training.tell(kind, news)
-            elif kind == "checkpoint":
-                training.saved = news["step"]
-                if training.announcing is None or training.announcing.done():
-                    training.announcing = asyncio.create_task(self._announce(training))
         return end
 
-    async def _announce(self, training: Training) -> None:
-        """Tell of checkpoints once the library has read them; of those that come meanwhile, the last."""
-        told = -1
-        while told != training.saved:
-            told = training.saved
-            with suppress(FromnoiseError):  # gone from the disk: who asks for it is told so
-                await self.library.refresh(training.id)
-            training.tell("checkpoint", {"step": told})
+    async def _look(self, training: Training, ended: asyncio.Event) -> None:
+        """Tell of the checkpoints in the run's folder once the library has read them, to the last."""
+        folder, last = RunFolder(training.path), False
+        while not last:
+            last = ended.is_set()
+            step = -1
+            with suppress(OSError):  # its folder is being removed
+                step = max(folder.steps(), default=-1)
+            if step > training.saved:
+                training.saved = step
+                with suppress(FromnoiseError):  # gone from the disk: who asks for it is told so
+                    await self.library.refresh(training.id)
+                training.tell("checkpoint", {"step": step})
+            elif not last:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), _LOOK)
 
 
 def _terminate(training: Training) -> None:

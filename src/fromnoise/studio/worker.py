@@ -1,4 +1,6 @@
-"""A training in a process of its own: `python -m fromnoise.studio.worker JOBFILE`, or with a run's folder to go on.
+"""A training in a process of its own: `python -m fromnoise.studio.worker JOBFILE [PLUGIN ...]`.
+
+With a run's folder in the file's place it goes on with that run's training.
 
 It makes data, denoiser and settings as `fromnoise train` does, so its weights are the same to the last bit, and tells
 what happens on standard output, a line of JSON for each event.
@@ -16,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from fromnoise.errors import Diverged, FromnoiseError
-from fromnoise.run import RunFolder
 from fromnoise.studio.jobs import Job, going_on, often
 from fromnoise.train import Event, Interrupted, fit
 
@@ -29,15 +30,13 @@ def tell(kind: str, **news: Any) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def events(place: Path) -> tuple[Iterator[Event], Path]:
-    """Return the training that a file describes, or that goes on in a run's folder, and its folder."""
+def events(place: Path) -> Iterator[Event]:
+    """Return the training that a file describes, or that goes on in a run's folder."""
     if place.is_dir():
         denoiser, points, train, config = going_on(place)
         scaling: Any = config.scaling
-        return fit(denoiser, points, train, out=place, resume=True, scaling=scaling), place
+        return fit(denoiser, points, train, out=place, resume=True, scaling=scaling)
     asked = json.loads(place.read_text(encoding="utf-8"))
-    for plugin in asked["plugins"]:
-        runpy.run_path(plugin)
     out = Path(asked["out"])
     if "job" not in asked:
         return events(out)
@@ -45,33 +44,30 @@ def events(place: Path) -> tuple[Iterator[Event], Path]:
     sys.argv[1:] = (job.command(out) or ["fromnoise", "studio"])[1:]  # what the run's environment.json shall say
     denoiser, points, plan = job.parts()
     train = often(plan.train, job.changes.get("train", {}))
-    return fit(denoiser, points, train, out=out, scaling=plan.scaling), out
+    return fit(denoiser, points, train, out=out, scaling=plan.scaling)
 
 
-def watch(training: Iterator[Event], folder: RunFolder) -> None:
+def watch(training: Iterator[Event]) -> None:
     """Train, and tell of it."""
-    told = -1
     for event in training:
-        if event.run is None:
-            tell(
-                "progress", step=event.step, steps=event.steps, loss=event.loss,
-                floor=None if event.floor is None else event.floor.value, share=event.share,
-                rate=event.rate, seconds_left=event.seconds_left,
-            )  # fmt: skip
-        latest = max(folder.steps(), default=-1)
-        if latest > told:
-            told = latest
-            tell("checkpoint", step=latest)
-    tell("done", step=told)
+        if event.run is not None:
+            tell("done", step=event.step)
+            return
+        tell(
+            "progress", step=event.step, steps=event.steps, loss=event.loss,
+            floor=None if event.floor is None else event.floor.value, share=event.share,
+            rate=event.rate, seconds_left=event.seconds_left,
+        )  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
-    """Train and return the exit code, which is that of `fromnoise train`."""
+    """Train, given a job's file or a run's folder and plugins; return the exit code, that of `fromnoise train`."""
+    place, *plugins = arguments
     try:
-        training, path = events(Path(arguments[0]))
-        watch(training, RunFolder(path))
+        for plugin in plugins:
+            runpy.run_path(plugin)
+        watch(events(Path(place)))
     except Interrupted as stop:
-        tell("checkpoint", step=stop.step)
         tell("stopped", step=stop.step)
         return 130
     except FromnoiseError as error:
