@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -38,10 +37,6 @@ WAITING = 2
 
 _PATIENCE = 30.0
 """Seconds in which a training that was asked to stop must have saved its state."""
-
-_BESIDE = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""How a training's threads wait for one another: asleep. Awake, they take the cores from the browser that watches, and
-a training beside any busy process comes to take ten times as long. The weights are the same to the last bit."""
 
 _LOOK = 0.1
 """Seconds between two looks for a new checkpoint."""
@@ -290,7 +285,7 @@ class Trainings:
             training.process = process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "fromnoise.studio.worker", str(file), *training.plugins,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-                env=_BESIDE | os.environ, limit=2**20,
+                limit=2**20,
                 start_new_session=True,  # Ctrl-C in the terminal is the server's; it asks to stop, once
             )  # fmt: skip
             if training.stopping:
