@@ -59,9 +59,9 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    # Threads that wait for one another soon fall asleep. As they are by custom, awake for long, they keep the cores
-    # from each other where another process is busy too, and a small training takes ten to a hundred times as long; so it
-    # takes three or four times as long, and a tenth more on a machine that does nothing else. Results are the same bits.
+    # Threads that wait for one another soon fall asleep. Awake for long, as is their custom, they keep the cores from
+    # each other where another process is busy too: a small training then takes ten to a hundred times as long, and so
+    # three or four times, and a tenth more on a machine that does nothing else. Results are the same bits.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
