@@ -27,9 +27,9 @@ def _refuse(reason: str) -> None:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """A running Chromium."""
+    """A running Chromium; for one file of tests, as playwright keeps an event loop running that others stumble over."""
     path = _chromium()
     if path is None:
         _refuse("no Chromium on this machine: install Debian's package chromium, or Chrome")

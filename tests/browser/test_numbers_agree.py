@@ -37,7 +37,7 @@ COMBINATIONS = [
 
 
 @pytest.fixture(scope="module")
-def hook(request, chromium, spiral_page):
+def hook(chromium, spiral_page):
     """A page whose test hook computes for us."""
     page = chromium.new_page()
     page.goto(spiral_page.as_uri())

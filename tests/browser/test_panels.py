@@ -285,6 +285,24 @@ def test_a_network_too_large_for_the_page_says_so(open_page, tmp_path):
     opened.assert_clean()
 
 
+def test_a_short_table_bounds_the_steps(open_page, tmp_path):
+    run = fn.train(fn.data.moons(200), schedule=fn.CosineBeta(T=40), predict="v", steps=5)
+    path = tmp_path / "short.html"
+    path.write_text(to_html(run))
+    opened = open_page(path)
+    page = opened.page
+    page.get_by_label("Sampler").select_option("ddpm")
+    assert page.get_by_label("Steps", exact=True).input_value() == "40"
+    page.get_by_label("Steps", exact=True).fill("900")
+    page.keyboard.press("Tab")
+    assert page.get_by_label("Steps", exact=True).input_value() == "40"
+    generate(page)
+    assert page.inner_text("#reverse .status").startswith("300 points in")
+    with pytest.raises(Exception, match="at most T = 40"):
+        opened.sample(sampler={"name": "ddim"}, steps=41)
+    opened.assert_clean()
+
+
 def test_names_cannot_break_out_of_the_page(open_page, tmp_path):
     from fromnoise.data import Dataset
 

@@ -111,6 +111,7 @@ class Table extends Schedule {
   }
 
   override grid(steps: number): number[] {
+    if (steps > this.T) throw new Error(`steps must be at most T = ${this.T}, the length of the schedule's table`);
     return Array.from({ length: steps + 1 }, (_, i) => roundHalfEven(this.T - (i * this.T) / steps) / this.T);
   }
 

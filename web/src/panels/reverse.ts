@@ -2,12 +2,12 @@
 import { byDirection, Plane, places } from "../charts/plane";
 import { shown, unitsOf, unshown } from "../charts/points";
 import { theme } from "../charts/theme";
-import { checkbox, digits, eachFrame, field, h, select } from "../dom";
+import { checkbox, digits, eachFrame, h } from "../dom";
 import type { Walk } from "../engine/tasks";
 import { bar, display, eps, hat, mi, mn, mo, root, row, sub, xt } from "../math";
-import type { SamplerSettings } from "../model/samplers";
 import { unpack } from "../payload";
 import { Player } from "../player";
+import { type Choices, ChoicesForm } from "./choices";
 import { lesson, notInThePlane, type Panel, Readout, type Stage } from "./panel";
 
 const N = 300;
@@ -24,16 +24,6 @@ const FORMULA = display(
   root(row(mn(1), mo("−"), sub(bar(mi("α")), mi("s")))), hat(eps), mo(","), mo(" "),
   sub(hat(mi("x")), mn(0)), mo("="), mi("D"), mo("("), xt, mo(","), mi("t"), mo(")"),
 ); // prettier-ignore
-
-const DEFAULT_STEPS = { ddpm: 1000, ddim: 50, multistep: 10 };
-
-export interface Choices {
-  sampler: SamplerSettings;
-  steps: number;
-  seed: number;
-  label: number | null;
-  guidance: number | null;
-}
 
 export const reverse: Panel = {
   id: "reverse",
@@ -55,7 +45,7 @@ export const reverse: Panel = {
 };
 
 class Reverse {
-  private readonly choices: Choices;
+  private readonly form: ChoicesForm;
   private readonly overlays = { paths: false, arrows: false, score: false, density: false };
   private readonly plane: Plane;
   private readonly player: Player;
@@ -79,14 +69,7 @@ class Reverse {
   constructor(private readonly stage: Stage) {
     const { run } = stage;
     this.units = unitsOf(run);
-    const labelled = run.labels.length > 0;
-    this.choices = {
-      sampler: { name: "multistep" },
-      steps: 10,
-      seed: 0,
-      label: labelled ? 0 : null,
-      guidance: labelled ? 1 : null,
-    };
+    this.form = new ChoicesForm(run);
     this.plane = new Plane("Samples on their way from noise to data", stage.view!);
     const redraw = eachFrame(() => {
       this.plane.redraw();
@@ -118,18 +101,9 @@ class Reverse {
           this.plane.redraw();
         }),
       );
-    const controls = h("div", { className: "controls" });
-    this.settings(controls);
     const { exchange, signal } = this.stage;
-    controls.addEventListener("change", () => exchange.tell("choices", { ...this.choices }));
-    exchange.hear(
-      "choices",
-      (given) => {
-        Object.assign(this.choices, given);
-        this.settings(controls);
-      },
-      signal,
-    );
+    this.form.element.addEventListener("change", () => exchange.tell("choices", { ...this.form.choices }));
+    exchange.hear("choices", (given) => this.form.take(given), signal);
     exchange.hear("generate", () => void this.run(), signal);
     return [
       h(
@@ -148,97 +122,15 @@ class Reverse {
           "multistep",
           ...(this.stage.run.labels.length ? ["guided"] : []),
         ]),
-        controls,
+        this.form.element,
         h("div", { className: "row" }, this.generate, this.status),
         this.readout.element,
       ),
     ];
   }
 
-  /** The form; made anew when another sampler needs other fields. */
-  private settings(into: HTMLElement): void {
-    const { choices, stage } = this;
-    const { sampler } = choices;
-    const number = (value: number, min: number, max: number, step: number, onchange: (value: number) => void) => {
-      const input: HTMLInputElement = h("input", {
-        type: "number", min: String(min), max: String(max), step: String(step), value: String(value),
-        onchange: () => {
-          const given = Number(input.value);
-          const kept = Number.isFinite(given) ? Math.min(Math.max(given, min), max) : value;
-          input.value = String(step === 1 ? Math.round(kept) : kept);
-          onchange(Number(input.value));
-        },
-      }); // prettier-ignore
-      return input;
-    };
-    const most = 1000;
-    const learned = stage.run.network?.settings.learned_variance;
-    const parts: HTMLElement[] = [
-      field(
-        "Sampler",
-        select([["multistep", "Multistep"], ["ddim", "DDIM"], ["ddpm", "DDPM"]], sampler.name, (name) => {
-          choices.sampler = { name: name as SamplerSettings["name"] };
-          choices.steps = DEFAULT_STEPS[choices.sampler.name];
-          this.settings(into);
-        }),
-      ), // prettier-ignore
-      field(
-        "Steps",
-        number(choices.steps, 1, most, 1, (value) => (choices.steps = value)),
-      ),
-    ];
-    if (sampler.name === "ddim")
-      parts.push(
-        field(
-          "Noise η",
-          number(sampler.eta ?? 0, 0, 1, 0.1, (value) => (sampler.eta = value)),
-        ),
-      );
-    if (sampler.name === "ddpm") {
-      const options: [string, string][] = [["small", "small, β̃"], ["large", "large, β"], ...(learned ? [["learned", "learned"] as [string, string]] : [])]; // prettier-ignore
-      parts.push(
-        field(
-          "Variance",
-          select(options, sampler.variance ?? "small", (value) => (sampler.variance = value as "small")),
-        ),
-      );
-    }
-    if (sampler.name === "multistep") {
-      const options = [1, 2, 3, 4].map((k): [string, string] => [String(k), String(k)]);
-      parts.push(
-        field(
-          "Order",
-          select(options, String(sampler.order ?? 4), (value) => (sampler.order = Number(value))),
-        ),
-      );
-    }
-    if (stage.run.labels.length) {
-      const options: [string, string][] = [
-        ...stage.run.labels.map((name, k): [string, string] => [String(k), name]),
-        ["", "any"],
-      ];
-      const shown = choices.label === null ? "" : String(choices.label);
-      parts.push(
-        field(
-          "Label",
-          select(options, shown, (value) => (choices.label = value === "" ? null : Number(value))),
-        ),
-      );
-      parts.push(
-        field(
-          "Guidance",
-          number(choices.guidance ?? 1, 0, 20, 0.5, (value) => (choices.guidance = value)),
-          "1 is the plain conditional model, more is tighter",
-        ),
-      );
-    }
-    parts.push(
-      field(
-        "Seed",
-        number(choices.seed, 0, 999999, 1, (value) => (choices.seed = value)),
-      ),
-    );
-    into.replaceChildren(...parts);
+  private get choices(): Choices {
+    return this.form.choices;
   }
 
   /** Draw samples, then play their way. */

@@ -1,0 +1,124 @@
+/** The form that says how samples are drawn: sampler, steps, label, guidance, seed. */
+import { field, h, select } from "../dom";
+import type { SamplerSettings } from "../model/samplers";
+import { pathFor } from "../model/samplers";
+import { schedule } from "../model/schedule";
+import type { RunPayload } from "../payload";
+
+export interface Choices {
+  sampler: SamplerSettings;
+  steps: number;
+  seed: number;
+  label: number | null;
+  guidance: number | null;
+}
+
+const USUAL_STEPS = { ddpm: 1000, ddim: 50, multistep: 10 };
+const MOST_STEPS = 1000;
+
+type Options = [value: string, text: string][];
+
+export class ChoicesForm {
+  readonly element = h("div", { className: "controls" });
+  readonly choices: Choices;
+
+  constructor(private readonly run: RunPayload) {
+    const labelled = run.labels.length > 0;
+    this.choices = {
+      sampler: { name: "multistep" },
+      steps: USUAL_STEPS.multistep,
+      seed: 0,
+      label: labelled ? 0 : null,
+      guidance: labelled ? 1 : null,
+    };
+    this.draw();
+  }
+
+  /** Take choices made elsewhere. */
+  take(given: Partial<Choices>): void {
+    Object.assign(this.choices, given);
+    this.draw();
+  }
+
+  /** The most steps there can be: a table's rules walk its entries. */
+  private get most(): number {
+    const { sampler } = this.choices;
+    if (sampler.name === "multistep") return MOST_STEPS;
+    const own = schedule(this.run.schedule);
+    return Math.min(schedule(pathFor(sampler, own)).T ?? MOST_STEPS, MOST_STEPS);
+  }
+
+  /** Make the fields anew, as another sampler needs others. */
+  private draw(): void {
+    const { choices, run } = this;
+    const { sampler } = choices;
+    const samplers: Options = [["multistep", "Multistep"], ["ddim", "DDIM"], ["ddpm", "DDPM"]]; // prettier-ignore
+    const change = (name: string) => {
+      choices.sampler = { name: name as SamplerSettings["name"] };
+      choices.steps = Math.min(USUAL_STEPS[choices.sampler.name], this.most);
+      this.draw();
+    };
+    const steps = number(choices.steps, 1, this.most, 1, (value) => (choices.steps = value));
+    const seed = number(choices.seed, 0, 999999, 1, (value) => (choices.seed = value));
+    this.element.replaceChildren(
+      field("Sampler", select(samplers, sampler.name, change)),
+      field("Steps", steps),
+      ...this.ofSampler(),
+      ...(run.labels.length ? this.ofLabels() : []),
+      field("Seed", seed),
+    );
+  }
+
+  /** What only some samplers are asked; the server takes eta alone. */
+  private ofSampler(): HTMLElement[] {
+    const { sampler } = this.choices;
+    const here = this.run.network;
+    if (sampler.name === "ddim") {
+      const eta = number(sampler.eta ?? 0, 0, 1, 0.1, (value) => (sampler.eta = value));
+      return [field("Noise η", eta)];
+    }
+    if (!here) return [];
+    if (sampler.name === "multistep") {
+      const orders = [1, 2, 3, 4].map((k): [string, string] => [String(k), String(k)]);
+      const order = select(orders, String(sampler.order ?? 4), (value) => (sampler.order = Number(value)));
+      return [field("Order", order)];
+    }
+    const kinds: Options = [["small", "small, β̃"], ["large", "large, β"]]; // prettier-ignore
+    if (here.settings.learned_variance) kinds.push(["learned", "learned"]);
+    const variance = select(kinds, sampler.variance ?? "small", (value) => (sampler.variance = value as "small"));
+    return [field("Variance", variance)];
+  }
+
+  private ofLabels(): HTMLElement[] {
+    const { choices } = this;
+    const labels: Options = [...this.run.labels.map((name, k): [string, string] => [String(k), name]), ["", "any"]];
+    const shown = choices.label === null ? "" : String(choices.label);
+    const label = select(labels, shown, (value) => (choices.label = value === "" ? null : Number(value)));
+    const scale = number(choices.guidance ?? 1, 0, 20, 0.5, (value) => (choices.guidance = value));
+    return [field("Label", label), field("Guidance", scale, "1 is the plain conditional model, more is tighter")];
+  }
+}
+
+/** A number in a range; what is typed beyond it is brought back. */
+function number(
+  value: number,
+  min: number,
+  max: number,
+  step: number,
+  onchange: (value: number) => void,
+): HTMLInputElement {
+  const input = h("input", {
+    type: "number",
+    min: String(min),
+    max: String(max),
+    step: String(step),
+    value: String(value),
+    onchange: () => {
+      const given = Number(input.value);
+      const kept = Number.isFinite(given) ? Math.min(Math.max(given, min), max) : value;
+      input.value = String(step === 1 ? Math.round(kept) : kept);
+      onchange(Number(input.value));
+    },
+  });
+  return input;
+}
