@@ -103,10 +103,10 @@ def test_ddim_converges_with_order_one_to_the_exact_map(schedule):
 
 
 @pytest.mark.parametrize("schedule", [fn.VP(), fn.EDM(), fn.RectifiedFlow()], ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("p", [1, 2, 3])
+@pytest.mark.parametrize("p", [1, 2, 3, 4])
 def test_multistep_converges_with_its_order_at_least(schedule, p):
-    # predict-correct with p values: the corrector's order is p; the ends may only help
-    assert order(fn.Multistep(p), schedule, 40) > p - 0.25
+    # predict-correct with p values: the corrector's order is p; the ends may only help, and the beginning not spoil it
+    assert order(fn.Multistep(p), schedule, 20 if p == 4 else 40) > p - 0.25
 
 
 @pytest.mark.parametrize("steps", [2, 10, 37])

@@ -75,7 +75,19 @@ def test_the_first_evaluation_is_where_the_data_begin_to_show(schedule, steps):
     levels = denoiser.levels
     assert len(levels) == steps
     assert all(a > b > 0 for a, b in zip(levels, levels[1:], strict=False))
-    assert levels[0] == pytest.approx(min(2.1 * levels[1], float(schedule.noise_level(1.0))))
+    top = float(schedule.noise_level(1.0))
+    assert 1 / levels[0] == pytest.approx(1 / top + (1 / levels[1] - 1 / top) / 3)
+
+
+@pytest.mark.parametrize("schedule", [fn.LinearBeta(), fn.CosineBeta(), fn.EDM(), fn.RectifiedFlow()], ids=str)
+def test_a_gaussian_away_from_the_origin_needs_few_evaluations(schedule):
+    # the beginning takes the data to be about 0; its value of D is moved once the mean has shown
+    law = fn.GaussianMixture(torch.tensor([[0.7, -0.4]], dtype=torch.float64), 0.6)
+    denoiser = law.denoiser(schedule)
+    noise = torch.randn(64, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    exact = fn.Flow(denoiser).decode(noise)
+    off = [float((ends(denoiser, fn.Multistep(), n, noise) - exact).abs().max()) for n in (5, 10, 20)]
+    assert [o < bar for o, bar in zip(off, (1e-2, 5e-4, 2e-5), strict=True)] == [True] * 3, off
 
 
 def test_a_grid_of_short_steps_is_walked_as_given():
@@ -99,9 +111,9 @@ def test_a_noise_prediction_from_level_157_is_not_lost_in_the_first_step():
     flawed = Flawed(SPIRAL.denoiser(fn.LinearBeta()), 0.02)
     exact = ends(SPIRAL.denoiser(fn.LinearBeta()), fn.Multistep(), 300, noise)
     off = {n: (ends(flawed, fn.Multistep(), n, noise) - exact).norm(dim=1) for n in (5, 10, 20)}
-    assert off[10].median() < 0.03
-    assert off[20].median() < 0.03
-    assert off[5].median() < 0.06
+    assert off[10].median() < 0.02
+    assert off[20].median() < 0.02
+    assert off[5].median() < 0.03
 
 
 def test_few_evaluations_end_near_the_exact_flow():
@@ -111,5 +123,5 @@ def test_few_evaluations_end_near_the_exact_flow():
         denoiser = SPIRAL.denoiser(schedule)
         exact = fn.Flow(denoiser).decode(noise)
         off = [(ends(denoiser, fn.Multistep(), n, noise) - exact).norm(dim=1) for n in (5, 10, 20)]
-        assert [float(o.median()) < bar for o, bar in zip(off, (0.03, 0.004, 0.0005), strict=True)] == [True] * 3
+        assert [float(o.median()) < bar for o, bar in zip(off, (0.015, 0.0025, 0.0002), strict=True)] == [True] * 3
         assert float(off[0].square().mean().sqrt()) < 0.12

@@ -16,19 +16,28 @@ the usual variable, is infinite at both ends; atan(v/c) is finite but odd.) Alon
 along that of a Gaussian with standard deviation c it is a + b w: order 2 is then exact in any number of steps.
 
 **Predict** with the values up to t (Adams-Bashforth). **Correct**: once D is known at the point that a step has
-reached, redo that step with it included (Adams-Moulton) before going on, at no further evaluation.
+reached, redo that step with it included (Adams-Moulton) before going on, at no further evaluation. A prediction goes
+through one value more than a correction, and D, which was taken where the prediction led, is moved to where the
+correction leads, by J = alpha std^2/h^2 of the way, h^2 = (alpha std)^2 + sigma^2, as it is for a Gaussian.
 
 **Begin** below the top. At a level far above the data D is their mean, which is no news, and a network that predicts
-eps tells it with an error of v times its own. So the first evaluation is made not at t = 1 but at 2.1 times the level
-where the first step ends, where x would be if the data were a Gaussian about 0. The way there is then redone with what
-D says, and the first correction redoes it all. (x/h turns by -Q dtheta, with h^2 = (alpha std)^2 + sigma^2 and theta =
-atan(v/std); Q = 0 for that Gaussian, and is held constant. Q is the v-prediction of Salimans & Ho 2022 for data of
-standard deviation std.)
+eps tells it with an error of v times its own. So the first evaluation is made not at t = 1, at v_1, but at b,
 
-**Grid**: v = g q^1.3/(1 - q) with q = (N - i)/(N + 0.35), bounded by the schedule's own levels.
+    1/b = 1/v_1 + (1/v_s - 1/v_1)/3,
 
-The two lengths follow from the data's root mean square distance from its mean, R: g = 0.265 R and c = 0.45 R. The five
-numbers were fitted to mixtures in 2, 16 and 64 dimensions; their optimum is flat. `benchmarks/solvers.py` measures it.
+where x would be if the data were a Gaussian about 0. It is Radau's point: with D at b and at the end of the step, the
+first correction integrates exactly what is quadratic in 1/v, as D nearly is out there. (A first step that is short,
+v_1 < 3 v_s, begins where it starts.)
+
+**The first step** knows D at b alone, and a constant is a poor guess of it. With theta = atan(v/std), x/h turns by
+-Q dtheta for any data, where Q = (D - J x) h/(sigma std), the v-prediction of Salimans & Ho 2022 for data of standard
+deviation std, is 0 for a Gaussian about 0. So Q is held, not D.
+
+**Grid**: v = g q^1.25/(1 - q) with q = (N - i)/(N + 0.1), bounded by the schedule's own levels.
+
+The two lengths follow from the data's root mean square distance from its mean, R, in d dimensions: g = 0.26 R and
+c = 0.8 R/d^(1/4). The four numbers were fitted to mixtures in 2, 16 and 64 dimensions, on those of 100,000 starts
+where the flow parts: they decide the mean error. Their optimum is flat; `benchmarks/solvers.py` measures it.
 """
 
 from __future__ import annotations
@@ -48,8 +57,8 @@ from fromnoise.errors import whole_number
 from fromnoise.sample.sampler import Noise, Sampler, combined, samplers
 from fromnoise.schedule import Schedule
 
-_GRID_LENGTH, _GRID_POWER, _GRID_REST, _START = 0.265, 1.3, 0.35, 2.1
-_VARIABLE_LENGTH = 0.45
+_GRID_LENGTH, _GRID_POWER, _GRID_REST = 0.26, 1.25, 0.1
+_VARIABLE_LENGTH = 0.8
 
 
 class Past(NamedTuple):
@@ -67,7 +76,7 @@ class Multistep(Sampler):
     """Adams-Bashforth-Moulton in a bounded variable; see the head of the module.
 
     Args:
-        order: how many values of D the polynomial goes through, fewer in the first steps.
+        order: how many values of D a correction goes through, fewer in the first steps.
     """
 
     order: Annotated[int, Field(ge=1, le=4)] = 4
@@ -79,7 +88,7 @@ class Multistep(Sampler):
         return self.order
 
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
-        """Return the times of v = g q^1.3/(1 - q), from t = 1 to 0; see the head of the module."""
+        """Return the times of v = g q^1.25/(1 - q), from t = 1 to 0; see the head of the module."""
         steps = whole_number("steps", steps)
         lowest, highest = schedule.check_levels(steps), float(schedule.noise_level(1.0))
         levels = []
@@ -92,35 +101,44 @@ class Multistep(Sampler):
     def step(
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Past | None
     ) -> tuple[Tensor, Any]:
-        schedule = denoiser.schedule
-        begin, start = _START * float(schedule.noise_level(s)), (x_t, t)
-        if state is None and 0 < begin < schedule.noise_level(t):
-            x_t, t, x0_hat = _begin(denoiser, x_t, t, float(schedule.time_of_level(begin)), cond)
-        else:
-            x0_hat = denoiser(x_t, t, cond)
-        values, levels = (x0_hat,), (float(schedule.noise_level(t)),)
-        if state is not None:
-            values, levels = values + state.values, levels + state.levels
-        values, levels = values[: self.order], levels[: self.order]
-        known: dict[str, Any] = {"values": values, "levels": levels, "c": _VARIABLE_LENGTH * spread(denoiser)}
-        if state is not None:  # correct the step that led here
-            x_t = _advance(schedule, state.x, state.t, t, **known)
-            start = x_t, t
-        return _advance(schedule, x_t, t, s, **known), Past(*start, values, levels)
+        if state is None:
+            return _first(denoiser, x_t, t, s, cond)
+        schedule, c = denoiser.schedule, _VARIABLE_LENGTH * spread(denoiser) / math.prod(denoiser.shape) ** 0.25
+        x0_hat = denoiser(x_t, t, cond)
+        levels = (float(schedule.noise_level(t)), *state.levels)[: self.order + 1]
+        known = {"values": (x0_hat, *state.values)[: self.order], "levels": levels[: self.order]}
+        x_c = _advance(schedule, state.x, state.t, t, **known, c=c)  # the step that led here, redone
+        values = (_moved(denoiser, x0_hat, x_c - x_t, t), *state.values)[: self.order + 1]
+        return _advance(schedule, x_c, t, s, values=values, levels=levels, c=c), Past(x_c, t, values, levels)
 
 
-def _begin(denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, cond: Cond) -> tuple[Tensor, float, Tensor]:
-    """Go from t to s as a Gaussian of the data's standard deviation would, then redo it with D; return x_s, s and D."""
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = denoiser.schedule.scales(t), denoiser.schedule.scales(s)
-    std = denoiser.sigma_data
-    h_t, h_s = math.hypot(alpha_t * std, sigma_t), math.hypot(alpha_s * std, sigma_s)
-    x_s = (h_s / h_t) * x_t
-    x0_hat = denoiser(x_s, s, cond)
-    # x_s + h_s (theta_t - theta_s) Q, with Q = (D - alpha_s std^2/h_s^2 x_s) h_s/(sigma_s std)
-    sine, cosine = sigma_t * alpha_s - sigma_s * alpha_t, std**2 * alpha_t * alpha_s + sigma_t * sigma_s
-    turn = math.atan2(std * sine, cosine) / std if std > 0 else sine / cosine
-    weight = h_s**2 * turn / sigma_s
-    return combined(1 - weight * alpha_s * std**2 / h_s**2, x_s, [weight], [x0_hat]), s, x0_hat
+def _first(denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, cond: Cond) -> tuple[Tensor, Past]:
+    """Go from t to s with D at one level below t alone, by a turn of x/h; see the head of the module."""
+    schedule, std = denoiser.schedule, denoiser.sigma_data
+    v_t, v_s = float(schedule.noise_level(t)), float(schedule.noise_level(s))
+    b = float(schedule.time_of_level(3 / (2 / v_t + 1 / v_s))) if 0 < 3 * v_s <= v_t else t
+    (alpha_t, sigma_t), (alpha_b, sigma_b) = schedule.scales(t), schedule.scales(b)
+    h_t, h_b = math.hypot(alpha_t * std, sigma_t), math.hypot(alpha_b * std, sigma_b)
+    guess = (h_b / h_t) * x_t
+    x0_hat = denoiser(guess, b, cond)
+
+    def turned(u: float) -> Tensor:
+        """Return x_u: x_u/h_u = x_t/h_t + (theta_t - theta_u) Q, Q = (D - J guess) h_b/(sigma_b std)."""
+        alpha_u, sigma_u = schedule.scales(u)
+        h_u = math.hypot(alpha_u * std, sigma_u)
+        sine, cosine = sigma_t * alpha_u - sigma_u * alpha_t, std**2 * alpha_t * alpha_u + sigma_t * sigma_u
+        turn = math.atan2(std * sine, cosine) / std if std > 0 else sine / cosine
+        on_x = (h_u / h_t) * (1 - turn * alpha_b * std**2 / sigma_b)
+        return combined(on_x, x_t, [h_u * h_b * turn / sigma_b], [x0_hat])
+
+    value = _moved(denoiser, x0_hat, turned(b) - guess, b)
+    return turned(s) if v_s > 0 else x0_hat, Past(x_t, t, (value,), (float(schedule.noise_level(b)),))
+
+
+def _moved(denoiser: DenoiserLike, x0_hat: Tensor, way: Tensor, t: float) -> Tensor:
+    """Return D where x_t has moved, as it would for a Gaussian: by alpha std^2/(alpha^2 std^2 + sigma^2) of the way."""
+    (alpha, sigma), std = denoiser.schedule.scales(t), denoiser.sigma_data
+    return x0_hat + (alpha * std**2 / ((alpha * std) ** 2 + sigma**2)) * way
 
 
 def _advance(

@@ -6,9 +6,8 @@ import { type Denoiser, type Label, spread } from "./denoiser";
 import type { Rule, StepGiven, Stepped } from "./samplers";
 import type { Schedule } from "./schedule";
 
-const GRID = { length: 0.265, power: 1.3, rest: 0.35 };
-const START = 2.1;
-const VARIABLE_LENGTH = 0.45;
+const GRID = { length: 0.26, power: 1.25, rest: 0.1 };
+const VARIABLE_LENGTH = 0.8;
 
 interface Past {
   x: Float32Array;
@@ -22,7 +21,7 @@ export class Multistep implements Rule {
 
   constructor(private readonly order: number) {}
 
-  /** v = g q^1.3/(1 - q), between the schedule's own levels. */
+  /** v = g q^1.25/(1 - q), between the schedule's own levels. */
   grid(schedule: Schedule, steps: number, spread: number): number[] {
     const lowest = schedule.leastLevel;
     const highest = schedule.level(1);
@@ -35,43 +34,49 @@ export class Multistep implements Rule {
   }
 
   step({ denoiser, x, rows, t, s, label }: StepGiven): Stepped {
-    const { schedule } = denoiser;
     const { past } = this;
-    const begin = START * schedule.level(s);
-    let from = { x, t };
-    let x0: Float32Array;
-    let at = { x, t };
-    if (!past && 0 < begin && begin < schedule.level(t)) {
-      ({ x0, ...at } = beginBelow(denoiser, x, rows, t, schedule.timeOfLevel(begin), label));
-    } else {
-      x0 = denoiser.answer(x, rows, t, label);
-    }
-    const values = [x0, ...(past?.values ?? [])].slice(0, this.order);
-    const levels = [schedule.level(at.t), ...(past?.levels ?? [])].slice(0, this.order);
-    const c = VARIABLE_LENGTH * spread(denoiser);
-    if (past) {
-      at.x = advance(schedule, past.x, past.t, t, values, levels, c); // correct the step that led here
-      from = { x: at.x, t };
-    }
-    this.past = { ...from, values, levels };
-    return { x: advance(schedule, at.x, at.t, s, values, levels, c), x0 };
+    if (!past) return this.first(denoiser, x, rows, t, s, label);
+    const { schedule } = denoiser;
+    const x0 = denoiser.answer(x, rows, t, label);
+    const levels = [schedule.level(t), ...past.levels].slice(0, this.order + 1);
+    const c = (VARIABLE_LENGTH * spread(denoiser)) / denoiser.dim ** 0.25;
+    const known = [[x0, ...past.values].slice(0, this.order), levels.slice(0, this.order)] as const;
+    const corrected = advance(schedule, past.x, past.t, t, ...known, c); // the step that led here, redone
+    const values = [moved(denoiser, x0, x, corrected, t), ...past.values].slice(0, this.order + 1);
+    this.past = { x: corrected, t, values, levels };
+    return { x: advance(schedule, corrected, t, s, values, levels, c), x0 };
+  }
+
+  /** Go from t to s with D at one level below t alone, by a turn of x/h. */
+  private first(denoiser: Denoiser, x: Float32Array, rows: number, t: number, s: number, label: Label): Stepped {
+    const { schedule, sigmaData: std } = denoiser;
+    const [high, low] = [schedule.level(t), schedule.level(s)];
+    const b = 0 < low && 3 * low <= high ? schedule.timeOfLevel(3 / (2 / high + 1 / low)) : t; // Radau's point
+    const [from, at] = [schedule.scales(t), schedule.scales(b)];
+    const [hFrom, hAt] = [from, at].map(({ alpha, sigma }) => Math.hypot(alpha * std, sigma));
+    const guess = x.map((value) => (hAt / hFrom) * value);
+    const x0 = denoiser.answer(guess, rows, b, label);
+    const turned = (u: number): Float32Array => {
+      const to = schedule.scales(u);
+      const hTo = Math.hypot(to.alpha * std, to.sigma);
+      const sine = from.sigma * to.alpha - to.sigma * from.alpha;
+      const cosine = std ** 2 * from.alpha * to.alpha + from.sigma * to.sigma;
+      const turn = std > 0 ? Math.atan2(std * sine, cosine) / std : sine / cosine;
+      const onX = (hTo / hFrom) * (1 - (turn * at.alpha * std ** 2) / at.sigma);
+      const onX0 = (hTo * hAt * turn) / at.sigma;
+      return x.map((value, i) => onX * value + onX0 * x0[i]);
+    };
+    this.past = { x, t, values: [moved(denoiser, x0, guess, turned(b), b)], levels: [schedule.level(b)] };
+    return { x: low > 0 ? turned(s) : x0, x0 };
   }
 }
 
-/** Go from t to s as a Gaussian of the data's standard deviation would, then redo it with D. */
-function beginBelow(denoiser: Denoiser, x: Float32Array, rows: number, t: number, s: number, label: Label) {
-  const here = denoiser.schedule.scales(t);
-  const there = denoiser.schedule.scales(s);
-  const std = denoiser.sigmaData;
-  const [hHere, hThere] = [Math.hypot(here.alpha * std, here.sigma), Math.hypot(there.alpha * std, there.sigma)];
-  const moved = x.map((value) => (hThere / hHere) * value);
-  const x0 = denoiser.answer(moved, rows, s, label);
-  const sine = here.sigma * there.alpha - there.sigma * here.alpha;
-  const cosine = std ** 2 * here.alpha * there.alpha + here.sigma * there.sigma;
-  const turn = std > 0 ? Math.atan2(std * sine, cosine) / std : sine / cosine;
-  const weight = (hThere ** 2 * turn) / there.sigma;
-  const onX = 1 - (weight * there.alpha * std ** 2) / hThere ** 2;
-  return { x: moved.map((value, i) => onX * value + weight * x0[i]), t: s, x0 };
+/** D where x has moved from one place to another, as it would for a Gaussian. */
+function moved(denoiser: Denoiser, x0: Float32Array, from: Float32Array, to: Float32Array, t: number): Float32Array {
+  const { alpha, sigma } = denoiser.schedule.scales(t);
+  const variance = denoiser.sigmaData ** 2;
+  const share = (alpha * variance) / (alpha ** 2 * variance + sigma ** 2);
+  return x0.map((value, i) => value + share * (to[i] - from[i]));
 }
 
 function advance(
