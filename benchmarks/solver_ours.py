@@ -32,10 +32,10 @@ class _Asked(Wrapped):
 
 
 def ours() -> Iterator[Rule]:
-    """Yield our rules, the default first."""
+    """Yield our rules, the default rule on the default schedule first."""
     edm, linear = fn.EDM(), fn.LinearBeta()
-    yield _on("multistep, edm", fn.Multistep(), edm)
     yield _on("multistep, linear", fn.Multistep(), linear)
+    yield _on("multistep, edm", fn.Multistep(), edm)
     for order in (2, 3, 4):
         if order != fn.Multistep().order:
             yield _on(f"multistep {order}, edm", fn.Multistep(order=order), edm)
