@@ -13,4 +13,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "fromnoise"
 html_math_renderer = "mathml"
+html_static_path = ["_static", "../web/font/docs.woff2"]
+html_css_files = ["docs.css"]
+highlight_language = "text"
 exclude_patterns = ["_build"]

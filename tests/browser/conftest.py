@@ -28,8 +28,8 @@ def _refuse(reason: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    """A running Chromium; for one file of tests, as playwright keeps an event loop running that others stumble over."""
+def launch():
+    """Start Chromium, with an environment; for one file of tests, as playwright keeps an event loop running."""
     path = _chromium()
     if path is None:
         _refuse("no Chromium on this machine: install Debian's package chromium, or Chrome")
@@ -37,9 +37,15 @@ def chromium():
         "playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'"
     )
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
+        yield lambda env=None: playwright.chromium.launch(executable_path=path, args=FLAGS, env=env)
+
+
+@pytest.fixture(scope="module")
+def chromium(launch):
+    """A running Chromium."""
+    browser = launch()
+    yield browser
+    browser.close()
 
 
 @dataclass

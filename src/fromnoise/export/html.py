@@ -15,7 +15,7 @@ from fromnoise.run import Run
 _PLACE = '<script type="application/json" id="payload"></script>'
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval'; style-src 'unsafe-inline'; "
-    "worker-src blob:; img-src data:"
+    "worker-src blob:; img-src data:; font-src data:"
 )
 """What a file opened from disk may do: run what is in it, and ask nobody for anything."""
 

@@ -6,7 +6,7 @@ import { digits, field, h } from "../dom";
 import { Engine } from "../engine/engine";
 import type { TrainedNews } from "../engine/training";
 import { train } from "../live/server";
-import { display, mi, mn, mo, row, sub, sup, xt } from "../math";
+import { call, formula, mi, mn, mo, norm, row, sup, x0, xt } from "../math";
 import { TRAIN_DEFAULTS } from "../model/train";
 import type { ModelPayload } from "../payload";
 import { lesson, type Panel, Readout, type Stage } from "./panel";
@@ -21,9 +21,9 @@ const TEXT = `Draw something, or stamp a word, and train a small network on it r
 batches, each asking <b>where was the clean point?</b> The loss has a floor that no network can pass, since one noisy point
 could have come from many clean ones.`;
 
-const FORMULA = display(
-  mi("L"), mo("="), mi("E"), mo(" "), sup(row(mo("‖"), mi("D"), mo("("), xt, mo(","), mi("t"), mo(")"), mo("−"), sub(mi("x"), mn(0)), mo("‖")), mn(2)),
-); // prettier-ignore
+const FORMULA = formula(
+  row(mi("L"), mo("="), mi("E"), sup(norm(call(mi("D"), xt, mo(","), mi("t")), mo("−"), x0), mn(2))),
+);
 
 export const draw: Panel = {
   id: "draw",

@@ -4,7 +4,7 @@ import { Plane, places } from "../charts/plane";
 import { unitsOf, unshown } from "../charts/points";
 import { onTheme, theme } from "../charts/theme";
 import { digits, eachFrame, field, h, select } from "../dom";
-import { display, frac, mi, mo, row, sub, sup, xt } from "../math";
+import { call, formula, frac, mi, mn, mo, row, sub, sup, xt } from "../math";
 import { schedule } from "../model/schedule";
 import { Player } from "../player";
 import { lesson, notInThePlane, type Panel, Readout } from "./panel";
@@ -22,13 +22,11 @@ const TEXT = `For a finite set, or a mixture of Gaussians, the best denoiser the
 points, each weighted by how likely it led here. Left is what the run learned, right the exact answer at the same noise;
 the heat map shows where they differ, and the curve how much, at every noise level, where noisy data really are.`;
 
-const FORMULA = display(
-  sup(mi("D"), mo("*")), mo("("), xt, mo(")"), mo("="),
-  frac(
-    row(sub(mo("∑"), mi("k")), sub(mi("w"), mi("k")), mi("N"), mo("("), xt, mo(";"), mi("α"), sub(mi("m"), mi("k")), mo(","), sup(mi("σ"), mi("2")), mo(")"), sub(mi("m"), mi("k"))),
-    row(sub(mo("∑"), mi("k")), sub(mi("w"), mi("k")), mi("N"), mo("("), xt, mo(";"), mi("α"), sub(mi("m"), mi("k")), mo(","), sup(mi("σ"), mi("2")), mo(")")),
-  ),
-); // prettier-ignore
+const mean = sub(mi("m"), mi("k"));
+const density = call(mi("N"), xt, mo(";"), mi("α"), mean, mo(","), sup(mi("σ"), mn(2)));
+const summed = (...parts: string[]) => row(sub(mo("∑"), mi("k")), sub(mi("w"), mi("k")), density, ...parts);
+
+const FORMULA = formula(row(call(sup(mi("D"), mo("*")), xt), mo("="), frac(summed(mean), summed())));
 
 export const exact: Panel = {
   id: "exact",

@@ -3,7 +3,7 @@ import { byDirection, Plane } from "../charts/plane";
 import { shown, unitsOf } from "../charts/points";
 import { theme } from "../charts/theme";
 import { checkbox, digits, eachFrame, field, h, select } from "../dom";
-import { barAlpha, display, eps, mn, mo, root, row, x0, xt } from "../math";
+import { barAlpha, eps, formula, mn, mo, root, row, x0, xt } from "../math";
 import { Stream } from "../model/random";
 import { type Schedule, SCHEDULES, type Settings, schedule } from "../model/schedule";
 import { type LawPayload, unpack } from "../payload";
@@ -60,7 +60,7 @@ export function pathChoice(own: Settings): { options: [string, string][]; first:
   };
 }
 
-const FORMULA = display(xt, mo("="), root(barAlpha), x0, mo("+"), root(row(mn(1), mo("−"), barAlpha)), eps);
+const FORMULA = formula(row(xt, mo("="), root(barAlpha), x0, mo("+"), root(row(mn(1), mo("−"), barAlpha)), eps));
 
 const TEXT = `Nothing is learned here. Every point keeps one noise of its own and walks a path of its own towards it: the
 signal fades as <b>α</b> falls and the noise grows with <b>σ</b>. Watch the edges: both marginal densities end as the

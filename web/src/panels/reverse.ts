@@ -4,7 +4,7 @@ import { shown, unitsOf, unshown } from "../charts/points";
 import { theme } from "../charts/theme";
 import { checkbox, digits, eachFrame, h } from "../dom";
 import type { Walk } from "../engine/tasks";
-import { bar, display, eps, hat, mi, mn, mo, root, row, sub, xt } from "../math";
+import { bar, call, eps, formula, hat, mi, mn, mo, root, row, sub, xt } from "../math";
 import { unpack } from "../payload";
 import { Player } from "../player";
 import { type Choices, ChoicesForm } from "./choices";
@@ -19,11 +19,13 @@ const TEXT = `Start from pure noise and ask the network, again and again, where 
 <b>x̂₀</b> is a mean over all that could have been, so far away it is vague and near the end exact. DDPM adds fresh
 noise at every step, DDIM adds none, and multistep uses every answer several times, so ten are enough.`;
 
-const FORMULA = display(
-  sub(mi("x"), mi("s")), mo("="), root(sub(bar(mi("α")), mi("s"))), sub(hat(mi("x")), mn(0)), mo("+"),
-  root(row(mn(1), mo("−"), sub(bar(mi("α")), mi("s")))), hat(eps), mo(","), mo(" "),
-  sub(hat(mi("x")), mn(0)), mo("="), mi("D"), mo("("), xt, mo(","), mi("t"), mo(")"),
-); // prettier-ignore
+const barAlphaS = sub(bar(mi("α")), mi("s"));
+const x0Hat = sub(hat(mi("x")), mn(0));
+
+const FORMULA = formula(
+  row(sub(mi("x"), mi("s")), mo("="), root(barAlphaS), x0Hat, mo("+"), root(row(mn(1), mo("−"), barAlphaS)), hat(eps)),
+  row(x0Hat, mo("="), call(mi("D"), xt, mo(","), mi("t"))),
+);
 
 export const reverse: Panel = {
   id: "reverse",

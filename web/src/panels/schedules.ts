@@ -4,7 +4,7 @@ import { Plane } from "../charts/plane";
 import { theme } from "../charts/theme";
 import { onTheme } from "../charts/theme";
 import { digits, eachFrame, field, h, select } from "../dom";
-import { barAlpha, display, frac, mi, mn, mo, row } from "../math";
+import { barAlpha, call, formula, frac, mi, mn, mo, row } from "../math";
 import { SCHEDULES, schedule } from "../model/schedule";
 import { Player } from "../player";
 import { Cloud, timeText } from "./forward";
@@ -14,7 +14,7 @@ const TEXT = `A schedule decides how fast the signal goes. The linear one has dr
 many of its last steps do nothing; the cosine one spends its steps more evenly. The two clouds have the same points and
 the same noise, so all you see is the schedule.`;
 
-const FORMULA = display(mi("SNR"), mo("("), mi("t"), mo(")"), mo("="), frac(barAlpha, row(mn(1), mo("−"), barAlpha)));
+const FORMULA = formula(row(call(mi("SNR"), mi("t")), mo("="), frac(barAlpha, row(mn(1), mo("−"), barAlpha))));
 
 export const schedules: Panel = {
   id: "schedules",
