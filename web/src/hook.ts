@@ -2,7 +2,8 @@
 import type { FieldQuestion, SampleQuestion } from "./engine/tasks";
 import type { Backend } from "./model/kernel";
 import { Stream } from "./model/random";
-import { rule, type SamplerSettings } from "./model/samplers";
+import type { SamplerSettings } from "./model/rule";
+import { rule } from "./model/samplers";
 import { schedule, type Settings } from "./model/schedule";
 import type { Mounted } from "./mount";
 import type { ModelPayload } from "./payload";

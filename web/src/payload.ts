@@ -1,6 +1,5 @@
 /** What Python hands to the page; `fromnoise.export.payload` makes it. */
 import type { Settings } from "./model/schedule";
-import type { TrajectoryPayload } from "./panels/trajectory";
 
 export interface Packed {
   shape: number[];
@@ -66,6 +65,15 @@ export interface CodeLine {
   file: string;
   line: number;
   text: string;
+}
+
+/** One trajectory, for a notebook. */
+export interface TrajectoryPayload {
+  title: string;
+  /** Of each frame. */
+  times: number[];
+  /** `[frames, n, 2]`, divided by the noise's and the signal's size, as it is to be drawn. */
+  x: Packed;
 }
 
 export interface Payload {

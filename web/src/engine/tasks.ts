@@ -3,7 +3,8 @@ import { type Label, Model } from "../model/denoiser";
 import { wasserstein2 } from "../model/distance";
 import type { Backend } from "../model/kernel";
 import { Stream } from "../model/random";
-import { pathFor, type SamplerSettings, walk } from "../model/samplers";
+import type { SamplerSettings } from "../model/rule";
+import { pathFor, walk } from "../model/samplers";
 import { type Settings, schedule } from "../model/schedule";
 import type { ModelPayload } from "../payload";
 

@@ -4,8 +4,8 @@ import { Plane, viewOf } from "../charts/plane";
 import { theme } from "../charts/theme";
 import { digits, h } from "../dom";
 import type { Engine } from "../engine/engine";
-import { Readout } from "../panels/panel";
 import { type RunPayload, unpack } from "../payload";
+import { Readout } from "../readout";
 import { ask } from "./server";
 
 interface Progress {

@@ -3,7 +3,7 @@
  * through its latest values in w = 1/sqrt(1 + (v/c)^2), v = sigma/alpha, and the ODE's step solved exactly for that.
  */
 import { type Denoiser, type Label, spread } from "./denoiser";
-import type { Rule, StepGiven, Stepped } from "./samplers";
+import type { Rule, StepInput, StepOutput } from "./rule";
 import type { Schedule } from "./schedule";
 
 const GRID = { length: 0.26, power: 1.25, rest: 0.1 };
@@ -33,7 +33,7 @@ export class Multistep implements Rule {
     return [1, ...inner, 0];
   }
 
-  step({ denoiser, x, rows, t, s, label }: StepGiven): Stepped {
+  step({ denoiser, x, rows, t, s, label }: StepInput): StepOutput {
     const { past } = this;
     if (!past) return this.first(denoiser, x, rows, t, s, label);
     const { schedule } = denoiser;
@@ -48,7 +48,7 @@ export class Multistep implements Rule {
   }
 
   /** Go from t to s with D at one level below t alone, by a turn of x/h. */
-  private first(denoiser: Denoiser, x: Float32Array, rows: number, t: number, s: number, label: Label): Stepped {
+  private first(denoiser: Denoiser, x: Float32Array, rows: number, t: number, s: number, label: Label): StepOutput {
     const { schedule, sigmaData: std } = denoiser;
     const [high, low] = [schedule.level(t), schedule.level(s)];
     const b = 0 < low && 3 * low <= high ? schedule.timeOfLevel(3 / (2 / high + 1 / low)) : t; // Radau's point

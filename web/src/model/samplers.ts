@@ -2,37 +2,10 @@
  * Samplers, and the one loop that walks them. A sampler is a rule for one step from t to s < t; what it remembers of
  * the steps before it keeps itself, so one is made for every walk.
  */
-import type { Denoiser, Label } from "./denoiser";
-import { spread } from "./denoiser";
+import { type Denoiser, type Label, spread } from "./denoiser";
 import { Multistep } from "./multistep";
+import type { Rule, SamplerSettings, StepInput, StepOutput } from "./rule";
 import type { Schedule, Settings } from "./schedule";
-
-export interface StepGiven {
-  denoiser: Denoiser;
-  x: Float32Array;
-  rows: number;
-  t: number;
-  s: number;
-  label: Label;
-  noise: () => Float32Array;
-}
-
-export interface Stepped {
-  x: Float32Array;
-  x0: Float32Array;
-}
-
-export interface Rule {
-  step(given: StepGiven): Stepped;
-  grid(schedule: Schedule, steps: number, spread: number): number[];
-}
-
-export interface SamplerSettings {
-  name: "ddpm" | "ddim" | "multistep";
-  eta?: number;
-  variance?: "small" | "large" | "learned";
-  order?: number;
-}
 
 /** a x + b y. */
 export function weighted(a: number, x: Float32Array, b: number, y: Float32Array): Float32Array {
@@ -61,7 +34,7 @@ class DDPM implements Rule {
     return schedule.grid(steps);
   }
 
-  step({ denoiser, x, rows, t, s, label, noise }: StepGiven): Stepped {
+  step({ denoiser, x, rows, t, s, label, noise }: StepInput): StepOutput {
     const learned = this.variance === "learned" ? denoiser.withShare?.(x, rows, t, label) : undefined;
     if (this.variance === "learned" && !learned) throw new Error("this model says no variance: take small or large");
     const x0 = learned?.x0 ?? denoiser.answer(x, rows, t, label);
@@ -86,7 +59,7 @@ class DDIM implements Rule {
     return schedule.grid(steps);
   }
 
-  step({ denoiser, x, rows, t, s, label, noise }: StepGiven): Stepped {
+  step({ denoiser, x, rows, t, s, label, noise }: StepInput): StepOutput {
     const x0 = denoiser.answer(x, rows, t, label);
     if (s === 0) return { x: x0, x0 };
     const here = denoiser.schedule.scales(t);
@@ -117,7 +90,7 @@ export function* walk(
   start: Float32Array,
   noise: () => Float32Array,
   label: Label,
-): Generator<Stepped & { t: number; s: number }> {
+): Generator<StepOutput & { t: number; s: number }> {
   const sampler = rule(settings);
   const times = sampler.grid(denoiser.schedule, steps, spread(denoiser));
   const rows = start.length / denoiser.dim;

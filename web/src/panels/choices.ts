@@ -1,6 +1,6 @@
 /** The form that says how samples are drawn: sampler, steps, label, guidance, seed. */
 import { field, h, select } from "../dom";
-import type { SamplerSettings } from "../model/samplers";
+import type { SamplerSettings } from "../model/rule";
 import { pathFor } from "../model/samplers";
 import { schedule } from "../model/schedule";
 import type { RunPayload } from "../payload";

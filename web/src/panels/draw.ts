@@ -9,7 +9,8 @@ import { train } from "../live/server";
 import { call, formula, mi, mn, mo, norm, row, sup, x0, xt } from "../math";
 import { TRAIN_DEFAULTS } from "../model/train";
 import type { ModelPayload } from "../payload";
-import { lesson, type Panel, Readout, type Stage } from "./panel";
+import { Readout } from "../readout";
+import { lesson, type Panel, type Stage } from "./panel";
 
 const MODEL = "drawing";
 const SAMPLES = 300;

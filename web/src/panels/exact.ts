@@ -7,7 +7,8 @@ import { digits, eachFrame, field, h, select } from "../dom";
 import { call, formula, frac, mi, mn, mo, row, sub, sup, xt } from "../math";
 import { schedule } from "../model/schedule";
 import { Player } from "../player";
-import { lesson, notInThePlane, type Panel, Readout } from "./panel";
+import { Readout } from "../readout";
+import { lesson, notInThePlane, type Panel } from "./panel";
 import { scoreEnds } from "./reverse";
 
 const ARROWS = 17;

@@ -8,7 +8,8 @@ import { Stream } from "../model/random";
 import { type Schedule, SCHEDULES, type Settings, schedule } from "../model/schedule";
 import { type LawPayload, unpack } from "../payload";
 import { Player } from "../player";
-import { lesson, notInThePlane, type Panel, Readout, type Stage } from "./panel";
+import { Readout } from "../readout";
+import { lesson, notInThePlane, type Panel, type Stage } from "./panel";
 
 export const POINTS = 300;
 const TRAILS = 24;

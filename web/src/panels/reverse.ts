@@ -7,8 +7,9 @@ import type { Walk } from "../engine/tasks";
 import { bar, call, eps, formula, hat, mi, mn, mo, root, row, sub, xt } from "../math";
 import { unpack } from "../payload";
 import { Player } from "../player";
+import { Readout } from "../readout";
 import { type Choices, ChoicesForm } from "./choices";
-import { lesson, notInThePlane, type Panel, Readout, type Stage } from "./panel";
+import { lesson, notInThePlane, type Panel, type Stage } from "./panel";
 
 const N = 300;
 const PLAIN: Record<string, string> = { plain: ", without WebAssembly" };

@@ -1,8 +1,7 @@
 /** Panel 3: two schedules, the same points, the same noise, the same t. */
 import { Curves } from "../charts/curves";
 import { Plane } from "../charts/plane";
-import { theme } from "../charts/theme";
-import { onTheme } from "../charts/theme";
+import { onTheme, theme } from "../charts/theme";
 import { digits, eachFrame, field, h, select } from "../dom";
 import { barAlpha, call, formula, frac, mi, mn, mo, row } from "../math";
 import { SCHEDULES, schedule } from "../model/schedule";

@@ -2,16 +2,8 @@
 import { byDirection, Plane, viewOf } from "../charts/plane";
 import { theme } from "../charts/theme";
 import { checkbox, h } from "../dom";
-import { type Packed, unpack } from "../payload";
+import { type TrajectoryPayload, unpack } from "../payload";
 import { Player } from "../player";
-
-export interface TrajectoryPayload {
-  title: string;
-  /** Of each frame. */
-  times: number[];
-  /** `[frames, n, 2]`, divided by the noise's and the signal's size, as it is to be drawn. */
-  x: Packed;
-}
 
 export function trajectory(given: TrajectoryPayload): HTMLElement {
   const [frames, n] = given.x.shape;
