@@ -55,7 +55,7 @@ def test_a_training_is_started_watched_and_shown(served, tmp_path):
     page.get_by_label("hidden", exact=True).fill("64")
     page.get_by_role("button", name="Start training").click()
     watch = page.locator(".watch")
-    watch.locator(".readout dt", has_text="its floor").wait_for(timeout=60_000)
+    watch.locator(".readout dt", has_text="floor").wait_for(timeout=60_000)
     watch.locator("canvas").wait_for(timeout=60_000)  # samples of a checkpoint, while it trains or just after
     watch.locator(".status", has_text="done after 900 steps").wait_for(timeout=120_000)
     config = fn.load(tmp_path / "runs" / "moons").config

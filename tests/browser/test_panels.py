@@ -38,7 +38,7 @@ def generate(page):
 
 
 def pixels(page, selector):
-    """Return how many of a canvas's pixels are drawn on, as a share."""
+    """Return how many of a canvas's pixels are drawn on, as a fraction."""
     return page.locator(f"{selector} canvas").first.evaluate(
         """canvas => {
           const copy = Object.assign(document.createElement('canvas'), {width: canvas.width, height: canvas.height});
@@ -75,7 +75,7 @@ def test_the_slider_dissolves_the_points_as_alpha_says(open_page, spiral_page, s
     clean = None
     for k in (0, 250, 600, 1000):
         drag(page, "#forward", k)
-        spread = number(page, "#forward", "spread")
+        spread = number(page, "#forward", "rms distance from the mean")
         alpha, sigma = path.scales(k / 1000)
         clean = clean or spread
         # independent noise of unit variance: the variances add up, within what 300 points vary by
@@ -83,7 +83,8 @@ def test_the_slider_dissolves_the_points_as_alpha_says(open_page, spiral_page, s
         expected = math.hypot(alpha * clean, sigma * math.sqrt(2) * float(scaling.std)) / size
         assert spread == pytest.approx(expected, rel=0.07)
         assert number(page, "#forward", "ᾱ") == pytest.approx((alpha / size) ** 2, rel=2e-3, abs=1e-12)
-    assert number(page, "#forward", "spread") == pytest.approx(math.sqrt(2) * float(scaling.std), rel=0.07)
+    spread = number(page, "#forward", "rms distance from the mean")
+    assert spread == pytest.approx(math.sqrt(2) * float(scaling.std), rel=0.07)
 
 
 def test_play_moves_the_slider_and_pause_stops_it(open_page, spiral_page):
@@ -116,7 +117,7 @@ def test_generate_ends_at_the_data(open_page, spiral_page, sampler, steps):
     page.locator("#reverse input[type=number]").first.fill(str(steps))
     page.keyboard.press("Tab")
     generate(page)
-    assert number(page, "#reverse", "ratio") < 1.35  # of 300 points; fresh data vary by a fifth
+    assert number(page, "#reverse", "distance / floor") < 1.35  # of 300 points; fresh data vary by a fifth
     assert number(page, "#reverse", "evaluations") == steps
     assert "300 points in" in page.inner_text("#reverse .status")
     opened.assert_clean()
@@ -201,7 +202,7 @@ def test_draw_train_generate(open_page, spiral_page):
     assert drawn > 200
     page.click("#draw button.primary")
     page.locator("#draw .status", has_text="trained in").wait_for(timeout=120_000)
-    assert number(page, "#draw", "loss") < number(page, "#draw", "its floor") + 0.1
+    assert number(page, "#draw", "loss") < number(page, "#draw", "floor") + 0.1
     page.get_by_role("button", name="Generate").nth(1).click()
     page.locator("#draw .status", has_text="seed 1").wait_for()
     x = torch.tensor(

@@ -40,7 +40,7 @@ def test_the_payload_holds_data_law_and_floor(trained_shapes):
         drawn = floats(truth["draws"])
         assert drawn.shape == (3, 300, 2)
         assert 0.05 < truth["floor"] < 0.6, label
-    assert data["training"]["floor"]["value"] < data["training"]["loss"] < data["training"]["floor"]["trivial"]
+    assert data["training"]["floor"]["value"] < data["training"]["loss"] < data["training"]["floor"]["zero_output_loss"]
 
 
 def test_the_floor_is_the_distance_of_fresh_draws(trained):

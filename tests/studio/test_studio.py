@@ -264,7 +264,7 @@ def test_a_training_from_click_to_samples(studio, tmp_path):
         assert kinds.count("checkpoint") > 1
         for kind, told in news:
             if kind == "progress":
-                assert set(told) == {"step", "steps", "loss", "floor", "share", "rate", "seconds_left"}
+                assert set(told) == {"step", "steps", "loss", "floor", "progress", "rate", "seconds_left"}
                 assert told["steps"] == 300
                 assert told["loss"] > 0
         assert list(studio.news(browser, first))[-1] == ("done", {"step": 300})  # for those who come late

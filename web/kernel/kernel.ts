@@ -1,6 +1,6 @@
-// The page's arithmetic in WebAssembly, four numbers at a time. Compiled by AssemblyScript, twice: with fused
-// multiply-add where the browser has it (relaxed SIMD), and without. Addresses are in bytes; all numbers are float32.
-// `src/model/kernel.ts` says what each function computes and has the same in plain JavaScript.
+// The page's arithmetic in WebAssembly, four numbers at a time. AssemblyScript compiles it twice: with fused
+// multiply-add (relaxed SIMD), for browsers that have it, and without. Addresses are in bytes; all numbers are float32.
+// `src/model/kernel.ts` describes each function, and has the same ones in plain JavaScript.
 
 // @ts-nocheck: AssemblyScript's types, not TypeScript's
 
@@ -171,7 +171,7 @@ function sincos4(x: v128, sinAt: usize, cosAt: usize): void {
   v128.store(cosAt, v128.xor(v128.bitselect(s, c, odd), cosSign));
 }
 
-// Each row's posterior mean under a mixture of `count` round Gaussians in the plane, given what multiplies what:
+// Each row's posterior mean under a mixture of `count` round Gaussians in the plane:
 // logits offset_k - |x - a m_k|^2 scale_k; out = sum r_k (m_k shrink_k + gain_k x). params are [count][6] transposed
 // to [6][count]: m_x, m_y, offset, scale, shrink, gain; count is a multiple of 4, padded with offset -1e30.
 // The row's log-sum-exp goes to logs.

@@ -1,4 +1,4 @@
-/** Making elements, in one line each. */
+/** Functions that make elements. */
 
 type Child = Node | string | null | undefined | false;
 type Props = Record<string, unknown>;
@@ -34,7 +34,7 @@ function set(element: HTMLElement, props: Props): void {
   }
 }
 
-/** Make an element of trusted markup of our own: formulas and sentences. */
+/** Make an element from markup of the page's own, which is trusted: formulas and sentences. */
 export function markup(html: string, tag: "div" | "p" | "span" = "div", className = ""): HTMLElement {
   const element = h(tag, { className });
   element.innerHTML = html;
@@ -43,7 +43,7 @@ export function markup(html: string, tag: "div" | "p" | "span" = "div", classNam
 
 let labels = 0;
 
-/** A control under its label. */
+/** Make a control with its label above it. */
 export function field(label: string, control: HTMLElement, hint?: string): HTMLElement {
   control.id ||= `field-${labels++}`;
   return h("div", { className: "field", title: hint }, h("label", { htmlFor: control.id }, label), control);
@@ -66,7 +66,7 @@ export function checkbox(label: string, checked: boolean, onchange: (checked: bo
 
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-/** Call at most once a frame, with the latest request. */
+/** Return a function that draws at most once per frame, however often it is called. */
 export function eachFrame(draw: () => void): () => void {
   let asked = false;
   return () => {
@@ -79,7 +79,7 @@ export function eachFrame(draw: () => void): () => void {
   };
 }
 
-/** Round for reading: as many digits as tell something. */
+/** Return a number as text with a few digits. */
 export function digits(x: number, count = 3): string {
   if (!Number.isFinite(x)) return x > 0 ? "∞" : x < 0 ? "−∞" : "–";
   const text =

@@ -1,17 +1,17 @@
 /**
- * Two-way state with what the page stands in: a notebook's widget sets the choices and hears of samples and points.
- * Only a page whose payload says that it is embedded speaks at all, and it listens to its own frame's parent only.
+ * Messages between the page and the notebook's widget that holds it: the widget sets the choices, and receives samples
+ * and points. Only a page that is embedded, as its payload states, sends messages. It accepts those of its parent only.
  */
 export type Messages = {
-  /** Both ways: sampler, steps, seed, label, guidance. */
+  /** In both directions: sampler, steps, seed, label, guidance. */
   choices: Record<string, unknown>;
-  /** Both ways: the forward slider, 0 to 1. */
+  /** In both directions: the slider of the forward panel, 0 to 1. */
   time: number;
-  /** In: press Generate. */
+  /** To the page: press Generate. */
   generate: null;
-  /** Out: samples in the data's units, `[n * dim]`. */
+  /** From the page: samples in the data's units, `[n * dim]`. */
   samples: { x: number[]; dim: number };
-  /** Out: the points drawn, `[n * 2]`. */
+  /** From the page: the points drawn by hand, `[n * 2]`. */
   points: number[];
 };
 

@@ -1,4 +1,4 @@
-/** For tests and benchmarks: what the page computes, as numbers, under `window.fromnoise`. */
+/** `window.fromnoise`: the page's results as numbers, for tests and benchmarks. */
 import type { FieldQuestion, SampleQuestion } from "./engine/tasks";
 import type { Backend } from "./model/kernel";
 import { Stream } from "./model/random";
@@ -53,7 +53,7 @@ export function hook(page: Mounted): void {
         count,
         dim: 2,
       }),
-    /** How long each frame took, in milliseconds, over so many frames. */
+    /** The duration of each of `count` frames, in milliseconds. */
     frames: (count: number) =>
       new Promise<number[]>((resolve) => {
         const times: number[] = [];

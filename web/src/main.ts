@@ -1,4 +1,4 @@
-/** The page by itself: its data stand in the document. */
+/** The entry of the page; its data stand in the document. */
 import "./style.css";
 import { mount } from "./mount";
 import { hook } from "./hook";

@@ -1,4 +1,4 @@
-/** Formulas as MathML, put together from small parts. */
+/** Functions that put formulas together from small parts, as MathML. */
 const tag =
   (name: string, attributes = "") =>
   (...parts: (string | number)[]) =>

@@ -1,4 +1,4 @@
-/** The page: a head that says what the run is, and the panels that fit it. */
+/** The page: a head that describes the run, and the panels for it. */
 import { viewOf } from "./charts/plane";
 import { themeChanged } from "./charts/theme";
 import { digits, h, select } from "./dom";
@@ -18,25 +18,25 @@ import { type Payload, type RunPayload, unpack } from "./payload";
 
 export const FORMAT = 1;
 
-/** In the order of the page. A panel for images will stand here too, and say that it fits images. */
+/** The panels in the order of the page. */
 const PANELS: Panel[] = [forward, reverse, schedules, draw, exact];
 
 export interface Mounted {
   engine: Engine;
   payload: Payload;
-  /** Show another of the payload's runs. */
+  /** Show another run. */
   show(run: RunPayload): Promise<void>;
   current(): { run: RunPayload; key: string } | null;
 }
 
-/** Put the page into an element; null where it shows a trajectory alone. */
+/** Put the page into an element. The result is null where the page shows only a trajectory. */
 export async function mount(element: HTMLElement, payload: Payload): Promise<Mounted | null> {
   if (payload.format !== FORMAT) {
     element.append(
       h(
         "p",
         { className: "absent" },
-        `This page shows format ${FORMAT}, and its data have format ${payload.format}: export it again.`,
+        `This page can read data of format ${FORMAT}, and these data have format ${payload.format}. Please export the run again.`,
       ),
     );
     throw new Error("the payload's format is not the page's");
@@ -99,7 +99,14 @@ export async function mount(element: HTMLElement, payload: Payload): Promise<Mou
   main.id = "main";
   element.append(head, ...(live ? [live.element] : []), main, foot(payload));
   if (payload.runs.length) await show(payload.runs[0]);
-  else main.append(h("p", { className: "absent" }, "No run yet: train one above, or with fromnoise train spiral."));
+  else
+    main.append(
+      h(
+        "p",
+        { className: "absent" },
+        "There is no run yet. Train one with the form above, or with the command: fromnoise train spiral",
+      ),
+    );
   return { engine, payload, show, current: () => current };
 }
 
@@ -122,7 +129,7 @@ function section(panel: Panel, stage: Stage): HTMLElement {
   );
 }
 
-/** What the run is, its loss beside the floor. */
+/** A description of the run, with its loss beside the floor. */
 function summary(run: RunPayload): HTMLElement {
   const { training } = run;
   const facts: [string, string][] = [
@@ -133,11 +140,9 @@ function summary(run: RunPayload): HTMLElement {
   ];
   if (training.loss !== null) facts.push(["loss", digits(training.loss, 4)]);
   if (training.floor && training.loss !== null) {
-    const { value, trivial } = training.floor;
-    facts.push([
-      "its floor",
-      `${digits(value, 4)} (${((100 * (trivial - training.loss)) / (trivial - value)).toFixed(1)}% of the way)`,
-    ]);
+    const { value, zero_output_loss } = training.floor;
+    const progress = (zero_output_loss - training.loss) / (zero_output_loss - value);
+    facts.push(["floor", digits(value, 4)], ["progress", `${(100 * progress).toFixed(1)}%`]);
   }
   return h(
     "section",
@@ -155,7 +160,7 @@ function foot(payload: Payload): HTMLElement {
   return h(
     "footer",
     {},
-    `fromnoise ${payload.fromnoise}. The model runs in this page; nothing is sent anywhere. A seed here is the seed of fromnoise sample.`,
+    `fromnoise ${payload.fromnoise}. The model runs in this page, and nothing is sent anywhere. A seed gives the same samples here and in fromnoise sample.`,
   );
 }
 

@@ -1,4 +1,4 @@
-/** What Python hands to the page; `fromnoise.export.payload` makes it. */
+/** The data that Python gives to the page; `fromnoise.export.payload` makes it. */
 import type { Settings } from "./model/schedule";
 
 export interface Packed {
@@ -22,7 +22,7 @@ export interface NetworkPayload {
   tensors: Record<string, Packed>;
 }
 
-export interface LawPayload {
+export interface DistributionPayload {
   means: Packed;
   std: number | Packed;
   weights: Packed | null;
@@ -30,7 +30,7 @@ export interface LawPayload {
   note: string;
 }
 
-/** What a denoiser in the page is made from. */
+/** The data from which the page makes a denoiser. */
 export interface ModelPayload {
   shape: number[];
   schedule: Settings;
@@ -39,7 +39,7 @@ export interface ModelPayload {
   scaling: { mean: Packed; std: Packed };
   labels: string[];
   network: NetworkPayload | null;
-  law: LawPayload | null;
+  law: DistributionPayload | null;
 }
 
 export interface RunPayload extends ModelPayload {
@@ -57,7 +57,7 @@ export interface RunPayload extends ModelPayload {
     loss: number | null;
     steps: number[];
     losses: number[];
-    floor: { value: number; trivial: number; law: string } | null;
+    floor: { value: number; zero_output_loss: number; law: string } | null;
   };
 }
 
@@ -70,9 +70,9 @@ export interface CodeLine {
 /** One trajectory, for a notebook. */
 export interface TrajectoryPayload {
   title: string;
-  /** Of each frame. */
+  /** The time of each frame. */
   times: number[];
-  /** `[frames, n, 2]`, divided by the noise's and the signal's size, as it is to be drawn. */
+  /** `[frames, n, 2]`, divided by hypot(alpha, sigma), ready to be drawn. */
   x: Packed;
 }
 
@@ -84,17 +84,17 @@ export interface Payload {
   live?: { api: string };
   /** Instead of runs: one trajectory, drawn in Python. */
   trajectory?: TrajectoryPayload;
-  /** Whether a notebook's widget holds the page, and talks with it. */
+  /** Whether a notebook's widget holds the page and exchanges messages with it. */
   embedded?: boolean;
 }
 
-/** Return an array's numbers. */
+/** Return the numbers of an array. */
 export function unpack(packed: Packed): Float32Array {
   const bytes = Uint8Array.from(atob(packed.data), (c) => c.charCodeAt(0));
   return new Float32Array(bytes.buffer);
 }
 
-/** Return numbers as an array for a payload. */
+/** Return numbers as an array of a payload. */
 export function pack(x: Float32Array, shape: number[] = [x.length]): Packed {
   const bytes = new Uint8Array(x.buffer, x.byteOffset, x.byteLength);
   let text = "";

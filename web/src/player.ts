@@ -1,4 +1,4 @@
-/** A slider with a play button: what is dragged, played, and stepped by the keyboard. */
+/** A slider with a play button. A reader can drag it, play it, and move it with the keyboard. */
 import { calm, h } from "./dom";
 
 export class Player {
@@ -13,7 +13,7 @@ export class Player {
       max: number;
       value: number;
       seconds: number;
-      /** How a value reads, for the label beside the slider and for screen readers. */
+      /** The text of a value, for the label beside the slider and for screen readers. */
       text: (value: number) => string;
       onchange: (value: number) => void;
     },
@@ -54,12 +54,12 @@ export class Player {
     this.tell();
   }
 
-  /** Play from where the slider is, or from the beginning when it stands at the end. */
+  /** Play from the slider's place, or from the beginning if it stands at the end. */
   play(): void {
     const max = Number(this.slider.max);
     const first = this.value >= max ? 0 : this.value;
     const began = performance.now();
-    const stride = calm() ? max / 10 : 0; // few large steps where motion is not wanted
+    const stride = calm() ? max / 10 : 0; // a few large steps for readers who want little motion
     this.face(true);
     const frame = () => {
       const exact = first + ((performance.now() - began) / (1000 * this.given.seconds)) * max;

@@ -1,6 +1,6 @@
 import { h } from "./dom";
 
-/** A table of numbers that change: name and value. */
+/** A list of names and values; the values change. */
 export class Readout {
   readonly element = h("dl", { className: "readout" });
   private readonly values = new Map<string, HTMLElement>();

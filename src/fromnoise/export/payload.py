@@ -167,7 +167,7 @@ def training(run: Run) -> Tree:
         "loss": run.folder.loss() if run.folder is not None else None,
         "steps": [row["step"] for row in rows[::every]],
         "losses": [row["loss"] for row in rows[::every]],
-        "floor": None if floor is None else {"value": floor.value, "trivial": floor.trivial, "law": floor.law},
+        "floor": None if floor is None else {"value": floor.value, "zero_output_loss": floor.trivial, "law": floor.law},
     }
 
 

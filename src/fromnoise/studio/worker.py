@@ -55,7 +55,7 @@ def watch(training: Iterator[Event]) -> None:
             return
         tell(
             "progress", step=event.step, steps=event.steps, loss=event.loss,
-            floor=None if event.floor is None else event.floor.value, share=event.share,
+            floor=None if event.floor is None else event.floor.value, progress=event.share,
             rate=event.rate, seconds_left=event.seconds_left,
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-/** Lines over an axis, with a marker that moves: log SNR over time, loss over steps, error over noise. */
+/** A chart of lines with a marker that moves: log SNR over time, loss over steps, error over the noise level. */
 import { scaleLinear, scaleLog } from "d3-scale";
 import { h, svg } from "../dom";
 
@@ -34,7 +34,7 @@ export class Curves {
     this.body = svg("g");
     this.picture = svg("svg", { class: "curves", role: "img", "aria-label": label }, this.body, this.marker);
     this.element = h("div", { className: "chart" }, this.picture);
-    // drawn as wide as it is shown, so that its text has the page's size on a phone too
+    // the picture is as wide as the element, so its text has the page's size on a phone too
     new ResizeObserver(([{ contentRect }]) => {
       const width = Math.round(Math.min(contentRect.width, 560));
       if (!width || width === this.width) return;

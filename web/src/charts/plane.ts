@@ -1,4 +1,4 @@
-/** A square piece of the plane on a canvas: points, paths, arrows, a heat map, contours. */
+/** A square part of the plane on a canvas, with points, paths, arrows, a heat map and contours. */
 import { contours } from "d3-contour";
 import { h } from "../dom";
 import { onTheme, theme } from "./theme";
@@ -8,7 +8,7 @@ export interface View {
   y: [number, number];
 }
 
-/** The square that holds nearly all points `[n, 2]`, with some room about them. */
+/** The square that holds nearly all points `[n, 2]`, with a margin around them. */
 export function viewOf(points: Float32Array, room = 1.45): View {
   const axis = (d: number) => {
     const values = Array.from({ length: points.length / 2 }, (_, i) => points[2 * i + d]).sort((a, b) => a - b);
@@ -20,7 +20,7 @@ export function viewOf(points: Float32Array, room = 1.45): View {
   return { x: around(x), y: around(y) };
 }
 
-/** Which colour of the wheel each point `[n, 2]` takes: by its direction from the middle. */
+/** The index of each point's colour on the wheel, by the point's direction from the middle; points are `[n, 2]`. */
 export function byDirection(points: Float32Array, view: View, count = 24): Uint8Array {
   const [cx, cy] = [(view.x[0] + view.x[1]) / 2, (view.y[0] + view.y[1]) / 2];
   return Uint8Array.from({ length: points.length / 2 }, (_, i) => {
@@ -48,7 +48,7 @@ export class Plane {
     onTheme(() => this.redraw());
   }
 
-  /** Draw with this from now on, at once and whenever size or colours change. */
+  /** Set the function that draws. It is called now, and whenever the size or the colours change. */
   draw(paint: () => void): void {
     this.paint = paint;
     this.redraw();
@@ -75,7 +75,7 @@ export class Plane {
     return this.side - ((value - this.view.y[0]) / (this.view.y[1] - this.view.y[0])) * this.side;
   }
 
-  /** Where a click or touch was, in the plane. */
+  /** The place of a click or a touch in the plane. */
   at(event: { clientX: number; clientY: number }): [number, number] {
     const box = this.canvas.getBoundingClientRect();
     const { view } = this;
@@ -192,7 +192,7 @@ export class Plane {
     context.globalAlpha = 1;
   }
 
-  /** Two one-dimensional densities along the upper and the right edge, over even bins of the view. */
+  /** Two one-dimensional densities along the upper and the right edge, over bins of equal width. */
   margins(x: ArrayLike<number>, y: ArrayLike<number>, colour: string): void {
     const { context, side } = this;
     const height = 0.11 * side;
@@ -215,7 +215,7 @@ export class Plane {
   }
 }
 
-/** A `[side, side]` grid of places over a view, cell centres, row 0 at the bottom: `[side * side, 2]`. */
+/** The centres of a `[side, side]` grid of cells over a view, row 0 at the bottom: `[side * side, 2]`. */
 export function places(view: View, side: number): Float32Array {
   const out = new Float32Array(2 * side * side);
   for (let i = 0; i < side * side; i++) {

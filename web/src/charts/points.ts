@@ -1,4 +1,4 @@
-/** From the network's units to the plane that panels draw. */
+/** Conversions between the network's units and the plane of a panel. */
 import type { RunPayload } from "../payload";
 import { unpack } from "../payload";
 
@@ -13,8 +13,8 @@ export function unitsOf(run: Pick<RunPayload, "scaling" | "shape">): Units {
 }
 
 /**
- * Where x_t is drawn: divided by hypot(alpha, sigma), so that a path that explodes stays in the picture (on a
- * variance-preserving path that is 1), then in the data's units.
+ * The place where x_t is drawn: x_t divided by hypot(alpha, sigma), then in the data's units. The division keeps paths
+ * with growing variance in the picture; on a variance-preserving path the divisor is 1.
  */
 export function shown(
   z: Float32Array,

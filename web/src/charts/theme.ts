@@ -1,4 +1,4 @@
-/** The page's colours, for canvases, as the style sheet sets them in light and dark. */
+/** The colours of the style sheet, light or dark, for drawing on canvases. */
 
 export interface Theme {
   ink: string;
@@ -8,7 +8,7 @@ export interface Theme {
   accent: string;
   warm: string;
   labels: string[];
-  /** Colours of a wheel, for points told apart by where they are. */
+  /** The colours of a wheel, for points coloured by their direction. */
   wheel: string[];
 }
 
@@ -35,7 +35,7 @@ export function theme(): Theme {
   return current;
 }
 
-/** Call when the colours change, and now and then forget what is no longer on the page. */
+/** Call a function whenever the colours change. */
 export function onTheme(listener: () => void): void {
   listeners.add(listener);
 }

@@ -1,6 +1,4 @@
-/**
- * Questions to a worker and its answers. Where the browser allows no worker, the page answers itself.
- */
+/** Questions to a worker and its answers. Where the browser allows no worker, the page's own thread answers. */
 import type { Tasks } from "./tasks";
 import { tasks } from "./tasks";
 import { startTraining, stopTraining, type TrainedNews, type TrainingQuestion } from "./training";
@@ -24,7 +22,7 @@ export class Engine {
       this.worker.onmessage = ({ data }) => this.receive(data);
       this.worker.onerror = (event) => {
         event.preventDefault();
-        this.fail(new Error("the page's worker stopped"));
+        this.fail(new Error("the page's worker has stopped"));
       };
     } catch {
       this.worker = null;
@@ -67,7 +65,7 @@ export class Engine {
   private fail(error: Error): void {
     for (const waiting of this.waiting.values()) waiting.reject(error);
     this.waiting.clear();
-    this.worker = null; // from now on the page answers itself
+    this.worker = null; // from now on the page's own thread answers
   }
 }
 

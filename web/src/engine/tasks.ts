@@ -1,4 +1,4 @@
-/** What a worker does for the page, as plain functions; `engine.ts` carries questions and answers. */
+/** The tasks that a worker does for the page, as plain functions; `engine.ts` carries questions and answers. */
 import { type Label, Model } from "../model/denoiser";
 import { wasserstein2 } from "../model/distance";
 import type { Backend } from "../model/kernel";
@@ -8,7 +8,7 @@ import { pathFor, walk } from "../model/samplers";
 import { type Settings, schedule } from "../model/schedule";
 import type { ModelPayload } from "../payload";
 
-/** Rows of the library's first chunk: its noise is drawn for all of them, whatever is asked for. */
+/** Rows of the library's first chunk. Noise is always drawn for the whole chunk, so sample i is the same for any n. */
 const CHUNK = 304;
 
 export interface SampleQuestion {
@@ -20,11 +20,11 @@ export interface SampleQuestion {
   label: Label;
   guidance: number | null;
   exact?: boolean;
-  /** The path to walk; the run's own, or the sampler's home, where none is given. */
+  /** The schedule to sample on. Without one it is the run's own, or the one that the sampler needs. */
   path?: Settings;
 }
 
-/** A walk from noise to data; everything in the network's units but `samples`. */
+/** All steps from noise to data. Everything except `samples` is in the network's units. */
 export interface Walk {
   times: number[];
   alphas: number[];
@@ -43,7 +43,7 @@ export interface Walk {
 
 export interface FieldQuestion {
   run: string;
-  /** Where, `[rows, dim]`, in the network's units. */
+  /** The places, `[rows, dim]`, in the network's units. */
   x: Float32Array;
   t: number;
   path: Settings;
@@ -115,10 +115,10 @@ export const tasks = {
   /** x0_hat at these places. */
   field({ run, x, t, path, label, guidance, exact }: FieldQuestion): Float32Array {
     const denoiser = model(run).denoiser(path, guidance, exact);
-    return denoiser.answer(x, x.length / denoiser.dim, t, label);
+    return denoiser.denoise(x, x.length / denoiser.dim, t, label);
   },
 
-  /** log p_t of the exact law at these places. */
+  /** log p_t of the data's exact distribution at these places. */
   density({
     run,
     x,
@@ -133,8 +133,8 @@ export const tasks = {
     label: Label;
   }): Float32Array {
     const { exact } = model(run);
-    if (!exact) throw new Error("the law of this run's data is not known");
-    return exact.of(label).at(x, x.length / 2, alpha, sigma).logs;
+    if (!exact) throw new Error("the distribution of this run's data is not known");
+    return exact.forLabel(label).at(x, x.length / 2, alpha, sigma).logs;
   },
 
   /** The mean 2-Wasserstein distance of samples to each of several draws `[k, n, dim]`. */
@@ -157,12 +157,12 @@ export const tasks = {
     return sum / count;
   },
 
-  /** How far the run's noise prediction is from the exact one, at each noise level, on noisy data: rms over rms. */
+  /** The root mean square error of the run's noise prediction at each noise level, on noisy data. */
   errors({ run, levels, label }: { run: string; levels: number[]; label: Label }): number[] {
     const owner = model(run);
     const { learned, exact } = owner;
-    if (!learned || !exact) throw new Error("there is nothing to compare");
-    const law = exact.of(label);
+    if (!learned || !exact) throw new Error("a comparison needs the network and the exact denoiser");
+    const mixture = exact.forLabel(label);
     const stream = new Stream(0, "errors");
     const rows = 512;
     return levels.map((level) => {
@@ -172,16 +172,16 @@ export const tasks = {
       const jitter = stream.normal(new Float32Array(2 * rows));
       const x = new Float32Array(2 * rows);
       for (let r = 0; r < rows; r++) {
-        const k = Math.floor(stream.uniform() * law.count);
+        const k = Math.floor(stream.uniform() * mixture.count);
         for (let d = 0; d < 2; d++) {
           const i = 2 * r + d;
-          x[i] = alpha * (law.means[2 * k + d] + law.stds[k] * jitter[i]) + sigma * eps[i];
+          x[i] = alpha * (mixture.means[2 * k + d] + mixture.stds[k] * jitter[i]) + sigma * eps[i];
         }
       }
-      const ours = learned.answer(x, rows, t, label);
-      const theirs = exact.answer(x, rows, t, label);
+      const learnedX0 = learned.denoise(x, rows, t, label);
+      const exactX0 = exact.denoise(x, rows, t, label);
       let square = 0;
-      for (let i = 0; i < x.length; i++) square += ((alpha * (ours[i] - theirs[i])) / sigma) ** 2;
+      for (let i = 0; i < x.length; i++) square += ((alpha * (learnedX0[i] - exactX0[i])) / sigma) ** 2;
       return Math.sqrt(square / x.length);
     });
   },

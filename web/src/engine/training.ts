@@ -1,4 +1,4 @@
-/** Training in a worker: some steps at a time, so that a request to stop is heard between. */
+/** Training in a worker. It does some steps at a time, so that a request to stop can arrive in between. */
 import { Trainer, type TrainSettings } from "../model/train";
 import type { ModelPayload } from "../payload";
 
@@ -11,9 +11,9 @@ export interface TrainedNews {
   step: number;
   steps: number;
   loss: number;
-  /** The least expected loss that any network can reach on these points. */
+  /** The lowest expected loss that any network can reach on these points. */
   floor: number;
-  /** The model so far, now and then. */
+  /** The present model; only some news have it. */
   model?: ModelPayload;
 }
 
@@ -23,7 +23,7 @@ export function stopTraining(): void {
   stopped = true;
 }
 
-const breath = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
+const pause = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
 
 export async function startTraining(
   { points, settings }: TrainingQuestion,
@@ -52,7 +52,7 @@ export async function startTraining(
     });
     [sum, count] = [0, 0];
     if (show) shown = performance.now();
-    await breath();
+    await pause();
   }
   return trainer.model();
 }

@@ -1,4 +1,4 @@
-/** The worker: answers the page's questions one after another. */
+/** The worker. It answers the page's questions one after another. */
 import { tasks } from "./tasks";
 import { startTraining, stopTraining } from "./training";
 

@@ -1,4 +1,4 @@
-/** The form of a training, made from the configuration's own schema: names, types, ranges and a word on each setting. */
+/** The form for a new training. The configuration's schema gives its names, types, ranges and descriptions. */
 import { field, h, select } from "../dom";
 import type { Asked } from "./server";
 
@@ -25,12 +25,12 @@ export interface FormPayload {
   predictions: Record<string, string>;
 }
 
-/** What most people change; everything else stands under "All settings". */
+/** The settings that most people change; all others stand under "All settings". */
 const EVERYDAY = ["schedule.name", "predict", "train.steps", "train.seed"];
 
 const GROUPS = ["data", "schedule", "network", "train"];
 
-/** Data, schedule, network or train; scaling goes with the data. */
+/** The group of a setting: data, schedule, network or train. Scaling belongs to the data. */
 function groupOf(key: string): string {
   const group = key.split(".")[0];
   return group === "scaling" ? "data" : group;
@@ -54,14 +54,14 @@ export class TrainingForm {
     this.take("points");
   }
 
-  /** Begin from a recipe. */
+  /** Start from a recipe. */
   private take(recipe: string): void {
     this.recipe = recipe;
     this.values = { ...this.form.recipes[recipe] };
     this.draw();
   }
 
-  /** What differs from the recipe; a component of another name brings its own defaults. */
+  /** The settings that differ from the recipe. A component of another name has its own defaults. */
   private changes(): Record<string, unknown> {
     const base = this.form.recipes[this.recipe];
     const changed = Object.entries(this.values).filter(([key, value]) => {
@@ -89,7 +89,7 @@ export class TrainingForm {
     return key === "predict" ? schema.predict : schema.scaling;
   }
 
-  /** Change a setting; a component's name brings that component's settings. */
+  /** Change a setting. A new name of a component replaces all settings of that component. */
   private set(key: string, value: unknown): void {
     const group = this.componentOf(key);
     if (group && key === `${group}.name`) {
@@ -119,7 +119,7 @@ export class TrainingForm {
       );
     }
     const schema = this.schemaOf(key);
-    if (Array.isArray(value) || !schema) return null; // pairs of numbers are for a file
+    if (Array.isArray(value) || !schema) return null; // the form has no field for pairs of numbers
     const options = schema.enum;
     if (options) {
       const hint = key === "predict" ? this.form.predictions[String(value)] : schema.description;
@@ -150,7 +150,7 @@ export class TrainingForm {
     return field(title, input, schema.description);
   }
 
-  /** The settings of a group that are not among the everyday ones; those that name a component stand first. */
+  /** The settings of a group, without the everyday ones. A component's name stands before its settings. */
   private group(name: string): HTMLElement {
     const keys = Object.keys(this.values).filter((key) => groupOf(key) === name && !EVERYDAY.includes(key));
     const first = (key: string) => key.replace(/\.name$/, ". ");

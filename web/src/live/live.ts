@@ -1,4 +1,4 @@
-/** What the page shows on top when a server answers: the runs it has, and trainings. */
+/** The part above the panels that a page from the studio has: the list of runs, and the trainings. */
 import { h } from "../dom";
 import type { Engine } from "../engine/engine";
 import type { Payload, RunPayload } from "../payload";
@@ -35,7 +35,7 @@ export class Live {
       this.watched,
     );
     this.shown = payload.runs[0]?.id ?? "";
-    document.addEventListener(BEGUN, () => void this.list()); // it is among those that train now
+    document.addEventListener(BEGUN, () => void this.list()); // the new training is in the list of runs
     void this.list();
     setInterval(() => void (document.visibilityState === "visible" && this.list()), 5000);
   }
@@ -44,7 +44,7 @@ export class Live {
     return this.payload.live!.api;
   }
 
-  /** Bring the list of runs up to date, and watch what trains. */
+  /** Update the list of runs, and watch those that are training. */
   private async list(): Promise<void> {
     try {
       const { runs } = await ask<{ runs: Listed[] }>(this.api, "/runs");
@@ -61,7 +61,7 @@ export class Live {
       }
       const mine = runs.find((run) => run.id === this.shown);
       if (mine?.state === "gone") {
-        this.status.textContent = `${mine.name} is gone from the disk; what you see is what was loaded before`;
+        this.status.textContent = `${mine.name} is gone from the disk; the page still shows what it had loaded`;
       }
       for (const run of runs) if (run.state === "training" || run.state === "queued") this.watch(run.id, run.name);
     } catch (error) {
@@ -74,7 +74,7 @@ export class Live {
     try {
       const form = await ask<FormPayload>(this.api, "/form");
       const made = new TrainingForm(form, (asked) => {
-        this.status.textContent = "asking…";
+        this.status.textContent = "sending the settings…";
         train(this.api, asked).then(
           (text) => (this.status.textContent = text),
           (error: Error) => (this.status.textContent = error.message),

@@ -1,4 +1,4 @@
-/** The studio's server, as the page asks it: runs, samples step by step, trainings. */
+/** Requests to the studio's server: runs, samples step by step, trainings. */
 import type { SampleQuestion, Walk } from "../engine/tasks";
 import { pathFor } from "../model/samplers";
 import { schedule } from "../model/schedule";
@@ -14,7 +14,7 @@ export interface Listed {
   steps: number;
 }
 
-/** Ask for JSON; the server's own line is the error's message. */
+/** Send a request that is answered with JSON. An error has the server's own message. */
 export async function ask<Answer>(api: string, place: string, body?: unknown): Promise<Answer> {
   const options =
     body === undefined
@@ -24,7 +24,7 @@ export async function ask<Answer>(api: string, place: string, body?: unknown): P
   try {
     response = await fetch(`${api}${place}`, options);
   } catch {
-    throw new Error("the studio does not answer: start it again with fromnoise studio");
+    throw new Error("the studio does not answer: start it again with the command fromnoise studio");
   }
   const text = await response.text();
   let answer: Answer & { error?: string };
@@ -37,7 +37,7 @@ export async function ask<Answer>(api: string, place: string, body?: unknown): P
   return answer;
 }
 
-/** The event by which the page hears that a training was begun. */
+/** The name of the event that announces a new training to the page. */
 export const BEGUN = "fromnoise:begun";
 
 export interface Asked {
@@ -46,14 +46,14 @@ export interface Asked {
   changes: Record<string, unknown>;
 }
 
-/** Begin a training on the server and say what came of it. */
+/** Start a training on the server, and return a line about it for the reader. */
 export async function train(api: string, asked: Asked): Promise<string> {
   const { position } = await ask<{ id: string; position: number }>(api, "/trainings", asked);
   document.dispatchEvent(new CustomEvent(BEGUN));
-  return position ? `in line, ${position} before it` : "training has begun; see the top of the page";
+  return position ? `The training waits; ${position} before it.` : "The training has started; see the top of the page.";
 }
 
-/** A line of a walk: samples as base64 of float32, in the data's units. */
+/** One step as the server sends it: samples as base64 of float32, in the data's units. */
 interface Line {
   t: number;
   alpha: number;
@@ -63,7 +63,7 @@ interface Line {
   error?: string;
 }
 
-/** A run's samples drawn by the server, step by step. */
+/** Draws a run's samples on the server, step by step. */
 export class OnServer implements Walker {
   readonly where = "on the server";
 
@@ -121,7 +121,7 @@ export class OnServer implements Walker {
   }
 }
 
-/** The lines of a body as they come. */
+/** The lines of a response, as they arrive. */
 async function* linesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   const reader = body
     .pipeThrough(new TextDecoderStream() as unknown as ReadableWritablePair<string, Uint8Array>)

@@ -1,11 +1,11 @@
-/** Who draws a run's samples: the page, or the server step by step. */
+/** The two ways to draw a run's samples: in the page, or on the server step by step. */
 import type { Engine } from "../engine/engine";
 import type { SampleQuestion, Walk } from "../engine/tasks";
 
 export interface Walker {
-  /** Where it runs, for the page to say. */
+  /** Where the samples are drawn, in words for the reader. */
   readonly where: string;
-  /** Draw samples; where they come step by step, `tell` gets the steps done and the walk so far. */
+  /** Draw samples. Where they come step by step, `tell` receives the number of steps done and the steps so far. */
   walk(question: SampleQuestion, tell?: (done: number, soFar: Walk) => void): Promise<Walk>;
 }
 

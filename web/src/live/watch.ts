@@ -1,4 +1,4 @@
-/** A training as it happens: loss against its floor, and samples of its latest checkpoint. */
+/** A training that is running: its loss beside the floor, and samples of its latest checkpoint. */
 import { Curves } from "../charts/curves";
 import { Plane, viewOf } from "../charts/plane";
 import { theme } from "../charts/theme";
@@ -13,7 +13,7 @@ interface Progress {
   steps: number;
   loss: number;
   floor: number | null;
-  share: number | null;
+  progress: number | null;
   rate: number;
   seconds_left: number;
 }
@@ -21,7 +21,7 @@ interface Progress {
 export class Watch {
   readonly element: HTMLElement;
   private readonly readout = new Readout();
-  private readonly curves = new Curves("loss of the training against its floor");
+  private readonly curves = new Curves("loss of the training beside its floor");
   private readonly status = h("p", { className: "status", role: "status" }, "starting");
   private readonly stop = h("button", { type: "button", onclick: () => void this.end() }, "Stop and save");
   private readonly open = h("button", { type: "button", className: "primary", disabled: true }, "Show this run");
@@ -65,19 +65,19 @@ export class Watch {
       this.finish(`stopped after ${step.toLocaleString("en")} steps; its state is saved`),
     );
     on<{ error: string }>("failed", ({ error }) => this.finish(`failed: ${error}`));
-    this.events.onerror = () => (this.status.textContent = "the studio does not answer; trying again");
+    this.events.onerror = () => (this.status.textContent = "the studio does not answer; the page tries again");
   }
 
   close(): void {
     this.events.close();
   }
 
-  private progress({ step, steps, loss, floor, share, rate, seconds_left }: Progress): void {
+  private progress({ step, steps, loss, floor, progress, rate, seconds_left }: Progress): void {
     this.status.textContent = `step ${step.toLocaleString("en")} of ${steps.toLocaleString("en")}, ${seconds_left.toFixed(0)} s left`;
     this.readout.set("loss", digits(loss, 4));
-    if (floor !== null) this.readout.set("its floor", digits(floor, 4));
-    if (share !== null) this.readout.set("of the way", `${(100 * share).toFixed(1)}%`);
-    this.readout.set("steps a second", digits(rate));
+    if (floor !== null) this.readout.set("floor", digits(floor, 4));
+    if (progress !== null) this.readout.set("progress", `${(100 * progress).toFixed(1)}%`);
+    this.readout.set("steps per second", digits(rate));
     this.steps.push(step);
     this.losses.push(loss);
     const all = floor === null ? this.losses : [...this.losses, floor];
@@ -123,7 +123,7 @@ export class Watch {
     }
     const { plane } = this;
     this.picture.querySelector(".hint")!.textContent =
-      `300 samples after ${step.toLocaleString("en")} steps, the data behind them`;
+      `300 samples after ${step.toLocaleString("en")} steps, with the data behind them`;
     plane.draw(() => {
       plane.points(points.subarray(0, 2000), [theme().quiet], null, 1.4, 0.3);
       if (this.samples) plane.points(this.samples, [theme().warm], null, 2.2, 0.9);
@@ -134,7 +134,7 @@ export class Watch {
     this.stop.disabled = true;
     try {
       await ask(this.api, `/trainings/${this.id}/stop`, {});
-      this.status.textContent = "saving its state";
+      this.status.textContent = "the training saves its state";
     } catch (error) {
       this.status.textContent = (error as Error).message;
     }

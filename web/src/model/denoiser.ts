@@ -1,23 +1,31 @@
 /**
- * Denoisers: x_t and t in, x0_hat = E[x0 | x_t] out, all in the network's units. A sampler sees nothing else.
+ * Denoisers: from x_t and t they compute x0_hat = E[x0 | x_t], in the network's units. A sampler knows nothing else.
  */
 import { type ModelPayload, unpack } from "../payload";
 import { Mixture } from "./exact";
 import type { Backend } from "./kernel";
 import { Network } from "./network";
-import { coefficients, inputScale } from "./prediction";
+import { precondition } from "./prediction";
 import { type Schedule, type Settings, schedule } from "./schedule";
 
 export type Label = number | null;
+
+export interface VariancePrediction {
+  x0: Float32Array;
+  varianceFraction: Float32Array;
+}
 
 export interface Denoiser {
   readonly schedule: Schedule;
   readonly dim: number;
   readonly sigmaData: number;
   /** x0_hat `[rows, dim]`. */
-  answer(x: Float32Array, rows: number, t: number, label: Label): Float32Array;
-  /** Where the logarithm of a step's variance lies, 0 to 1, with x0_hat; only of models that learned it. */
-  withShare?(x: Float32Array, rows: number, t: number, label: Label): { x0: Float32Array; share: Float32Array };
+  denoise(x: Float32Array, rows: number, t: number, label: Label): Float32Array;
+  /**
+   * x0_hat, and where the logarithm of a step's variance lies between the smallest (0) and the largest (1). Only models
+   * that learned a variance have this method.
+   */
+  withVariance?(x: Float32Array, rows: number, t: number, label: Label): VariancePrediction;
 }
 
 /** The data's root mean square distance from its mean. */
@@ -32,7 +40,7 @@ export class Learned implements Denoiser {
   readonly sigmaData: number;
   readonly network: Network;
   private readonly predict: string;
-  readonly withShare?: Denoiser["withShare"];
+  readonly withVariance?: Denoiser["withVariance"];
 
   constructor(payload: ModelPayload, backend?: Backend) {
     this.schedule = schedule(payload.schedule);
@@ -41,58 +49,60 @@ export class Learned implements Denoiser {
     this.predict = payload.predict;
     this.network = new Network(payload.network!, backend);
     if (payload.network!.settings.learned_variance)
-      this.withShare = (x, rows, t, label) => this.both(x, rows, t, label);
+      this.withVariance = (x, rows, t, label) => this.predictBoth(x, rows, t, label);
   }
 
-  answer(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
-    return this.both(x, rows, t, label).x0;
+  denoise(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
+    return this.predictBoth(x, rows, t, label).x0;
   }
 
-  private both(x: Float32Array, rows: number, t: number, label: Label) {
+  private predictBoth(x: Float32Array, rows: number, t: number, label: Label): VariancePrediction {
     const scales = this.schedule.scales(t);
-    const { skip, scale } = coefficients(this.predict, scales, this.sigmaData);
-    const size = inputScale(this.predict, scales, this.sigmaData);
-    const input = size === 1 ? x : x.map((value) => size * value);
-    const said = this.network.say(input, rows, this.schedule.told(t), label);
+    const { cSkip, cOut, cIn } = precondition(this.predict, scales, this.sigmaData);
+    const input = cIn === 1 ? x : x.map((value) => cIn * value);
+    const output = this.network.output(input, rows, this.schedule.cNoise(t), label);
     const { dim } = this;
     const x0 = new Float32Array(rows * dim);
-    const wide = this.network.outputs > dim;
-    const share = new Float32Array(wide ? rows * dim : 0);
+    const { outputs } = this.network;
+    const varianceFraction = new Float32Array(outputs > dim ? rows * dim : 0);
     for (let r = 0; r < rows; r++) {
       for (let d = 0; d < dim; d++) {
         const i = r * dim + d;
-        x0[i] = skip * x[i] + scale * said[r * this.network.outputs + d];
-        if (wide) share[i] = (said[r * this.network.outputs + dim + d] + 1) / 2;
+        x0[i] = cSkip * x[i] + cOut * output[r * outputs + d];
+        if (outputs > dim) varianceFraction[i] = (output[r * outputs + dim + d] + 1) / 2;
       }
     }
-    return { x0, share };
+    return { x0, varianceFraction };
   }
 }
 
-/** The best denoiser there is, of the data's law. */
+/** The best possible denoiser, which the distribution of the data determines. */
 export class Exact implements Denoiser {
   readonly dim = 2;
   private readonly byLabel = new Map<number, Mixture>();
 
   constructor(
-    readonly law: Mixture,
+    readonly mixture: Mixture,
     readonly schedule: Schedule,
     readonly sigmaData: number,
   ) {}
 
-  of(label: Label): Mixture {
-    if (label === null) return this.law;
-    if (!this.byLabel.has(label)) this.byLabel.set(label, this.law.only(label));
+  forLabel(label: Label): Mixture {
+    if (label === null) return this.mixture;
+    if (!this.byLabel.has(label)) this.byLabel.set(label, this.mixture.only(label));
     return this.byLabel.get(label)!;
   }
 
-  answer(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
+  denoise(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
     const { alpha, sigma } = this.schedule.scales(t);
-    return this.of(label).at(x, rows, alpha, sigma).x0;
+    return this.forLabel(label).at(x, rows, alpha, sigma).x0;
   }
 }
 
-/** A denoiser that knows the noise level, on another schedule's path: x_t/alpha = x0 + (sigma/alpha) eps on any. */
+/**
+ * A denoiser on the path of another schedule. It is asked at the time of the same noise level, since on every path
+ * x_t/alpha = x0 + (sigma/alpha) eps.
+ */
 export class OnPath implements Denoiser {
   readonly dim: number;
   readonly sigmaData: number;
@@ -105,12 +115,12 @@ export class OnPath implements Denoiser {
     this.sigmaData = base.sigmaData;
   }
 
-  answer(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
+  denoise(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
     const own = this.base.schedule.timeOfLevel(this.schedule.level(t));
     const here = this.schedule.scales(t);
     const there = this.base.schedule.scales(own);
     const ratio = here.sigma > here.alpha ? there.sigma / here.sigma : there.alpha / here.alpha;
-    return this.base.answer(
+    return this.base.denoise(
       x.map((value) => ratio * value),
       rows,
       own,
@@ -119,7 +129,7 @@ export class OnPath implements Denoiser {
   }
 }
 
-/** Classifier-free guidance: uncond + scale (cond - uncond), one evaluation at scales 1 and 0. */
+/** Classifier-free guidance: uncond + scale (cond - uncond). At the scales 1 and 0 one evaluation is enough. */
 export class Guided implements Denoiser {
   readonly schedule: Schedule;
   readonly dim: number;
@@ -134,11 +144,11 @@ export class Guided implements Denoiser {
     this.sigmaData = base.sigmaData;
   }
 
-  answer(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
-    if (label === null || this.scale === 1) return this.base.answer(x, rows, t, label);
-    if (this.scale === 0) return this.base.answer(x, rows, t, null);
-    const towards = this.base.answer(x, rows, t, label);
-    const without = this.base.answer(x, rows, t, null);
+  denoise(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
+    if (label === null || this.scale === 1) return this.base.denoise(x, rows, t, label);
+    if (this.scale === 0) return this.base.denoise(x, rows, t, null);
+    const towards = this.base.denoise(x, rows, t, label);
+    const without = this.base.denoise(x, rows, t, null);
     return without.map((value, i) => value + this.scale * (towards[i] - value));
   }
 }
@@ -163,16 +173,16 @@ export class Model {
     this.std = each(unpack(payload.scaling.std));
   }
 
-  /** The denoiser that a sampler is to walk with: on this path, guided if a scale is given. */
+  /** The denoiser for a sampler: on this path, and guided if a scale is given. */
   denoiser(path: Settings, guidance: number | null, exact = false): Denoiser {
     const base: Denoiser | null = exact ? this.exact : this.learned;
-    if (!base) throw new Error("this run has no such denoiser in the page");
+    if (!base) throw new Error("the page has no such denoiser of this run");
     const wanted = schedule(path);
     const there =
       wanted === base.schedule
         ? base
         : exact
-          ? new Exact(this.exact!.law, wanted, base.sigmaData)
+          ? new Exact(this.exact!.mixture, wanted, base.sigmaData)
           : new OnPath(base, wanted);
     return guidance === null ? there : new Guided(there, guidance);
   }

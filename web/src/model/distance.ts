@@ -1,4 +1,4 @@
-/** The 2-Wasserstein distance of two equally large sets of points: root mean square way of the best matching. */
+/** The 2-Wasserstein distance of two equally large sets: the root mean square distance of the best matched pairs. */
 
 export function wasserstein2(a: Float32Array, b: Float32Array, dim: number): number {
   const n = a.length / dim;
@@ -14,14 +14,14 @@ export function wasserstein2(a: Float32Array, b: Float32Array, dim: number): num
 }
 
 /**
- * The least total cost of matching n rows to n columns: shortest augmenting paths with potentials, n^3 steps
+ * The lowest total cost of matching n rows to n columns: shortest augmenting paths with potentials, n^3 steps
  * (Jonker & Volgenant 1987).
  */
 function assignment(cost: Float64Array, n: number): number {
   const rowPotential = new Float64Array(n + 1);
   const columnPotential = new Float64Array(n + 1);
   const matched = new Int32Array(n + 1); // row of each column, 1-based, 0 for none
-  const way = new Int32Array(n + 1);
+  const previous = new Int32Array(n + 1);
   for (let row = 1; row <= n; row++) {
     matched[0] = row;
     let column = 0;
@@ -37,7 +37,7 @@ function assignment(cost: Float64Array, n: number): number {
         const reduced = cost[(from - 1) * n + j - 1] - rowPotential[from] - columnPotential[j];
         if (reduced < least[j]) {
           least[j] = reduced;
-          way[j] = column;
+          previous[j] = column;
         }
         if (least[j] < delta) {
           delta = least[j];
@@ -52,7 +52,7 @@ function assignment(cost: Float64Array, n: number): number {
       }
       column = next;
     } while (matched[column] !== 0);
-    for (; column; column = way[column]) matched[column] = matched[way[column]];
+    for (; column; column = previous[column]) matched[column] = matched[previous[column]];
   }
   let total = 0;
   for (let j = 1; j <= n; j++) total += cost[(matched[j] - 1) * n + j - 1];

@@ -1,8 +1,8 @@
 /**
  * The exact denoiser of a mixture of round Gaussians: E[x0 | x_t] = sum_k r_k (shrink_k m_k + gain_k x_t), the
- * responsibilities r_k going with w_k N(x_t; alpha m_k, alpha^2 s_k^2 + sigma^2). A finite set has s_k = 0.
+ * responsibilities r_k being proportional to w_k N(x_t; alpha m_k, alpha^2 s_k^2 + sigma^2). A finite set has s_k = 0.
  */
-import { type LawPayload, unpack } from "../payload";
+import { type DistributionPayload, unpack } from "../payload";
 import { type Backend, type Kernel, makeKernel } from "./kernel";
 
 const ROWS = 512;
@@ -21,19 +21,22 @@ export class Mixture {
   private readonly logs: Float32Array;
 
   constructor(
-    readonly law: LawPayload,
+    readonly distribution: DistributionPayload,
     private readonly backend?: Backend,
     only: number | null = null,
   ) {
-    const all = unpack(law.means);
-    const n = law.means.shape[0];
-    const kept = Array.from({ length: n }, (_, k) => k).filter((k) => only === null || law.labels?.[k] === only);
-    const stds = typeof law.std === "number" ? new Float32Array(n).fill(law.std) : unpack(law.std);
-    const weights = law.weights ? unpack(law.weights) : new Float32Array(n).fill(1 / n);
-    if (!kept.length) throw new Error(`the law has no label ${only}`);
+    const all = unpack(distribution.means);
+    const n = distribution.means.shape[0];
+    const kept = Array.from({ length: n }, (_, k) => k).filter(
+      (k) => only === null || distribution.labels?.[k] === only,
+    );
+    const stds =
+      typeof distribution.std === "number" ? new Float32Array(n).fill(distribution.std) : unpack(distribution.std);
+    const weights = distribution.weights ? unpack(distribution.weights) : new Float32Array(n).fill(1 / n);
+    if (!kept.length) throw new Error(`the distribution has no label ${only}`);
     const total = kept.reduce((sum, k) => sum + weights[k], 0);
     this.count = kept.length;
-    this.labels = law.labels ? kept.map((k) => law.labels![k]) : null;
+    this.labels = distribution.labels ? kept.map((k) => distribution.labels![k]) : null;
     this.means = Float32Array.from(kept.flatMap((k) => [all[2 * k], all[2 * k + 1]]));
     this.stds = Float32Array.from(kept, (k) => stds[k]);
     this.weights = Float32Array.from(kept, (k) => weights[k] / total);
@@ -49,12 +52,12 @@ export class Mixture {
     this.logs = this.kernel.floats(ROWS);
   }
 
-  /** The law of one label. */
+  /** The distribution of one label's data. */
   only(label: number): Mixture {
-    return new Mixture(this.law, this.backend, label);
+    return new Mixture(this.distribution, this.backend, label);
   }
 
-  /** E[x0 | x_t] for x_t `[rows, 2]`, with log p_t(x_t), up to nothing: the density is whole. */
+  /** E[x0 | x_t] for x_t `[rows, 2]`, and log p_t(x_t), normalised. */
   at(x: Float32Array, rows: number, alpha: number, sigma: number): { x0: Float32Array; logs: Float32Array } {
     const w = this.width;
     for (let k = 0; k < w; k++) {

@@ -1,6 +1,6 @@
 /**
- * The arithmetic that costs time, by one of three means that agree to rounding: WebAssembly with fused multiply-add,
- * WebAssembly, plain JavaScript. A kernel owns its memory; every array handed to it must come from its own `floats`.
+ * The arithmetic that costs time, in one of three ways that agree up to rounding: WebAssembly with fused multiply-add,
+ * WebAssembly, and plain JavaScript. A kernel owns its memory. Every array that it gets must come from its `floats`.
  *
  * Weights of a layer are packed in panels of 8 columns, `[m/8][n][8]`, so that a panel is read in one run.
  */
@@ -57,19 +57,19 @@ function compiled(backend: "relaxed" | "simd"): WebAssembly.Module | null {
       const bytes = Uint8Array.from(atob(backend === "relaxed" ? RELAXED : SIMD), (c) => c.charCodeAt(0));
       if (WebAssembly.validate(bytes)) found = new WebAssembly.Module(bytes);
     } catch {
-      found = null; // no WebAssembly here, or a content policy that refuses it
+      found = null; // this browser has no WebAssembly, or a content policy forbids it
     }
     modules.set(backend, found);
   }
   return modules.get(backend) ?? null;
 }
 
-/** Return the fastest means there is here. */
+/** Return the fastest way that this browser has. */
 export function best(): Backend {
   return compiled("relaxed") ? "relaxed" : compiled("simd") ? "simd" : "plain";
 }
 
-/** Make a kernel with room for so many numbers. */
+/** Make a kernel with memory for this many numbers. */
 export function makeKernel(room: number, backend: Backend = best()): Kernel {
   const module = backend === "plain" ? null : compiled(backend);
   return module ? new Wasm(module, room, backend) : new Plain();

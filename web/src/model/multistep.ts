@@ -1,6 +1,7 @@
 /**
- * The library's own rule for few evaluations; `fromnoise.sample.multistep` derives it. D = x0_hat is interpolated
- * through its latest values in w = 1/sqrt(1 + (v/c)^2), v = sigma/alpha, and the ODE's step solved exactly for that.
+ * The library's own rule for few evaluations; docs/samplers.md derives it. D = x0_hat is interpolated through its
+ * latest values in w = 1/sqrt(1 + (v/c)^2), where v = sigma/alpha, and the ODE's step is solved exactly for the
+ * interpolant.
  */
 import { type Denoiser, type Label, spread } from "./denoiser";
 import type { Rule, StepInput, StepOutput } from "./rule";
@@ -9,7 +10,7 @@ import type { Schedule } from "./schedule";
 const GRID = { length: 0.26, power: 1.25, rest: 0.1 };
 const VARIABLE_LENGTH = 0.8;
 
-interface Past {
+interface MultistepState {
   x: Float32Array;
   t: number;
   values: Float32Array[];
@@ -17,13 +18,13 @@ interface Past {
 }
 
 export class Multistep implements Rule {
-  private past: Past | null = null;
+  private state: MultistepState | null = null;
 
   constructor(private readonly order: number) {}
 
-  /** v = g q^1.25/(1 - q), between the schedule's own levels. */
+  /** v = g q^1.25/(1 - q), between the lowest and the highest level of the schedule. */
   grid(schedule: Schedule, steps: number, spread: number): number[] {
-    const lowest = schedule.leastLevel;
+    const lowest = schedule.lowestLevel;
     const highest = schedule.level(1);
     const inner = Array.from({ length: steps - 1 }, (_, i) => {
       const q = (steps - i - 1) / (steps + GRID.rest);
@@ -34,20 +35,21 @@ export class Multistep implements Rule {
   }
 
   step({ denoiser, x, rows, t, s, label }: StepInput): StepOutput {
-    const { past } = this;
-    if (!past) return this.first(denoiser, x, rows, t, s, label);
+    const { state } = this;
+    if (!state) return this.first(denoiser, x, rows, t, s, label);
     const { schedule } = denoiser;
-    const x0 = denoiser.answer(x, rows, t, label);
-    const levels = [schedule.level(t), ...past.levels].slice(0, this.order + 1);
+    const x0 = denoiser.denoise(x, rows, t, label);
+    const levels = [schedule.level(t), ...state.levels].slice(0, this.order + 1);
     const c = (VARIABLE_LENGTH * spread(denoiser)) / denoiser.dim ** 0.25;
-    const known = [[x0, ...past.values].slice(0, this.order), levels.slice(0, this.order)] as const;
-    const corrected = advance(schedule, past.x, past.t, t, ...known, c); // the step that led here, redone
-    const values = [moved(denoiser, x0, x, corrected, t), ...past.values].slice(0, this.order + 1);
-    this.past = { x: corrected, t, values, levels };
+    const known = [[x0, ...state.values].slice(0, this.order), levels.slice(0, this.order)] as const;
+    // the last step, done again with the new value
+    const corrected = advance(schedule, state.x, state.t, t, ...known, c);
+    const values = [moved(denoiser, x0, x, corrected, t), ...state.values].slice(0, this.order + 1);
+    this.state = { x: corrected, t, values, levels };
     return { x: advance(schedule, corrected, t, s, values, levels, c), x0 };
   }
 
-  /** Go from t to s with D at one level below t alone, by a turn of x/h. */
+  /** The first step from t to s: D is known at one level only, and x/h turns by an angle. */
   private first(denoiser: Denoiser, x: Float32Array, rows: number, t: number, s: number, label: Label): StepOutput {
     const { schedule, sigmaData: std } = denoiser;
     const [high, low] = [schedule.level(t), schedule.level(s)];
@@ -55,7 +57,7 @@ export class Multistep implements Rule {
     const [from, at] = [schedule.scales(t), schedule.scales(b)];
     const [hFrom, hAt] = [from, at].map(({ alpha, sigma }) => Math.hypot(alpha * std, sigma));
     const guess = x.map((value) => (hAt / hFrom) * value);
-    const x0 = denoiser.answer(guess, rows, b, label);
+    const x0 = denoiser.denoise(guess, rows, b, label);
     const turned = (u: number): Float32Array => {
       const to = schedule.scales(u);
       const hTo = Math.hypot(to.alpha * std, to.sigma);
@@ -66,17 +68,17 @@ export class Multistep implements Rule {
       const onX0 = (hTo * hAt * turn) / at.sigma;
       return x.map((value, i) => onX * value + onX0 * x0[i]);
     };
-    this.past = { x, t, values: [moved(denoiser, x0, guess, turned(b), b)], levels: [schedule.level(b)] };
+    this.state = { x, t, values: [moved(denoiser, x0, guess, turned(b), b)], levels: [schedule.level(b)] };
     return { x: low > 0 ? turned(s) : x0, x0 };
   }
 }
 
-/** D where x has moved from one place to another, as it would for a Gaussian. */
+/** D after x has moved from one place to another, as if the data were a Gaussian. */
 function moved(denoiser: Denoiser, x0: Float32Array, from: Float32Array, to: Float32Array, t: number): Float32Array {
   const { alpha, sigma } = denoiser.schedule.scales(t);
   const variance = denoiser.sigmaData ** 2;
-  const share = (alpha * variance) / (alpha ** 2 * variance + sigma ** 2);
-  return x0.map((value, i) => value + share * (to[i] - from[i]));
+  const gain = (alpha * variance) / (alpha ** 2 * variance + sigma ** 2);
+  return x0.map((value, i) => value + gain * (to[i] - from[i]));
 }
 
 function advance(
@@ -111,7 +113,7 @@ function integrals(from: number, to: number, levels: number[], c: number): numbe
   return sums;
 }
 
-/** 1 - w, exact where w is nearly 1. */
+/** 1 - w, computed without cancellation where w is nearly 1. */
 function oneLessW(v: number, c: number): number {
   const angle = Math.atan2(v, c);
   return Math.sin(angle) ** 2 / (1 + Math.cos(angle));
@@ -123,7 +125,7 @@ function lagrange(nodes: number[], at: number): number[] {
   );
 }
 
-/** Gauss and Legendre's 32 nodes on [-1, 1], by Newton's method on the polynomial. */
+/** The 32 nodes and weights of Gauss-Legendre quadrature on [-1, 1], by Newton's method on the polynomial. */
 const GAUSS = Array.from({ length: 32 }, (_, i) => {
   const n = 32;
   let x = Math.cos((Math.PI * (i + 0.75)) / (n + 0.5));

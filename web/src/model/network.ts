@@ -1,6 +1,6 @@
 /**
- * The perceptron of `fromnoise.nn.mlp`, forward only. All rows share one time and one label, so what the first layer
- * takes of them is one vector a step; rows go through all layers in blocks that stay in the cache.
+ * The perceptron of `fromnoise.nn.mlp`, forward only. All rows share one time and one label, so their part of the first
+ * layer is one vector for each step. Rows go through all layers in blocks that stay in the cache.
  */
 import { type NetworkPayload, unpack } from "../payload";
 import { ACTIVATIONS, type Backend, type Kernel, makeKernel, packed } from "./kernel";
@@ -14,16 +14,16 @@ interface Layer {
   m: number;
 }
 
-/** A residual block: h + second(act(first(act(h)) + told(act(g)))). */
+/** A residual block: h + second(act(first(act(h)) + shift(act(g)))), where g depends on time and label only. */
 interface Block {
   first: Layer;
-  told: (g: Float32Array) => Float32Array;
+  shift: (g: Float32Array) => Float32Array;
   second: Layer;
 }
 
 export class Network {
   readonly dim: number;
-  /** How many numbers come out: twice `dim` where the network says a variance too. */
+  /** How many numbers the network puts out for each row: twice `dim` where it predicts a variance too. */
   readonly outputs: number;
   private readonly kernel: Kernel;
   private readonly hidden: number;
@@ -42,7 +42,7 @@ export class Network {
   private readonly h: Float32Array[];
   private readonly x: Float32Array;
   private readonly features: Float32Array;
-  private readonly said: Float32Array;
+  private readonly result: Float32Array;
 
   constructor(payload: NetworkPayload, backend?: Backend) {
     const s = payload.settings;
@@ -81,31 +81,31 @@ export class Network {
     this.x = this.kernel.floats(BLOCK * s.dim);
     this.features = this.kernel.floats(BLOCK * this.seen);
     this.h = [0, 1, 2].map(() => this.kernel.floats(BLOCK * this.onX.m));
-    this.said = this.kernel.floats(BLOCK * this.out.m);
+    this.result = this.kernel.floats(BLOCK * this.out.m);
   }
 
   get backend(): Backend {
     return this.kernel.backend;
   }
 
-  /** Return what the network says of x, `[rows, dim]`, told one time and one label for all; null is no label. */
-  say(x: Float32Array, rows: number, told: number, label: number | null): Float32Array {
-    const given = this.given(told, label);
+  /** Return the network output for x, `[rows, dim]`. All rows share one time and one label; null means no label. */
+  output(x: Float32Array, rows: number, cNoise: number, label: number | null): Float32Array {
+    const given = this.embed(cNoise, label);
     this.onX.b.set(given);
-    const forBlocks = this.blocks.map((block) => block.told(given));
-    const answer = new Float32Array(rows * this.outputs);
+    const shifts = this.blocks.map((block) => block.shift(given));
+    const output = new Float32Array(rows * this.outputs);
     for (let start = 0; start < rows; start += BLOCK) {
       const count = Math.min(BLOCK, rows - start);
       this.x.set(x.subarray(start * this.dim, (start + count) * this.dim));
-      this.forward(count, forBlocks);
+      this.forward(count, shifts);
       for (let r = 0; r < count; r++) {
-        for (let d = 0; d < this.outputs; d++) answer[(start + r) * this.outputs + d] = this.said[r * this.out.m + d];
+        for (let d = 0; d < this.outputs; d++) output[(start + r) * this.outputs + d] = this.result[r * this.out.m + d];
       }
     }
-    return answer;
+    return output;
   }
 
-  private forward(rows: number, forBlocks: Float32Array[]): void {
+  private forward(rows: number, shifts: Float32Array[]): void {
     const { kernel } = this;
     let [h, next, spare] = this.h;
     let seen = this.x;
@@ -123,24 +123,24 @@ export class Network {
       const width = block.first.m;
       spare.set(h);
       kernel.activate(spare, rows * width, this.act);
-      block.first.b.set(forBlocks[i]);
+      block.first.b.set(shifts[i]);
       this.apply(block.first, spare, next, rows);
       kernel.activate(next, rows * width, this.act);
       this.apply(block.second, next, spare, rows);
       for (let k = 0; k < rows * width; k++) h[k] += spare[k];
     });
     kernel.activate(h, rows * this.onX.m, this.act);
-    this.apply(this.out, h, this.said, rows);
+    this.apply(this.out, h, this.result, rows);
   }
 
   private apply(layer: Layer, x: Float32Array, out: Float32Array, rows: number): void {
     this.kernel.affine(x, layer.w, layer.b, out, rows, layer.n, layer.m);
   }
 
-  /** What the first layer takes of time and label: W_t emb(t) + b, and the label's row. */
-  private given(told: number, label: number | null): Float32Array {
+  /** The part of the first layer that time and label determine: W_t emb(t) + b, plus the label's row. */
+  private embed(cNoise: number, label: number | null): Float32Array {
     const { hidden, timeDim } = this;
-    const emb = embedding(told, timeDim);
+    const emb = embedding(cNoise, timeDim);
     const g = new Float32Array(hidden);
     const row = this.labels ? (label ?? this.labels.length / hidden - 1) * hidden : 0;
     for (let j = 0; j < hidden; j++) {
@@ -151,7 +151,7 @@ export class Network {
     return g;
   }
 
-  /** Pack a layer; hidden widths that are no multiple of 8 are filled up with zeros. */
+  /** Pack a layer. Hidden widths that are not a multiple of 8 are filled up with zeros. */
   private layer(n: number, m: number, at: (k: number, j: number) => number, bias: Float32Array): Layer {
     const inner = n === this.seen || n === this.dim ? n : Math.ceil(n / 8) * 8;
     const w = packed(this.kernel, inner, m, (k, j) => (k < n ? at(k, j) : 0));
@@ -171,13 +171,13 @@ export class Network {
     const bias = first.b.slice(0, hidden);
     const onGiven = tensor(`${name}.told.weight`);
     const act = (x: number) => this.one(x);
-    const told = (g: Float32Array) =>
+    const shift = (g: Float32Array) =>
       Float32Array.from({ length: hidden }, (_, j) => {
         let sum = bias[j];
         for (let k = 0; k < hidden; k++) sum += onGiven[j * hidden + k] * act(g[k]);
         return sum;
       });
-    return { first, told, second: linear(`${name}.second`, hidden, hidden) };
+    return { first, shift, second: linear(`${name}.second`, hidden, hidden) };
   }
 
   private one(x: number): number {
@@ -188,23 +188,23 @@ export class Network {
   }
 
   private get scratch(): Float32Array {
-    return this.said.subarray(0, 4);
+    return this.result.subarray(0, 4);
   }
 }
 
-/** sin and cos of what the network is told, at falling frequencies, in float32 as torch has it. */
-export function embedding(told: number, width: number): Float32Array {
+/** sin and cos of c_noise at decreasing frequencies, in float32 as torch computes them. */
+export function embedding(cNoise: number, width: number): Float32Array {
   const half = width / 2;
   const out = new Float32Array(width);
   for (let k = 0; k < half; k++) {
-    const angle = Math.fround(Math.fround(told) * Math.fround(Math.exp((-Math.log(10000) * k) / half)));
+    const angle = Math.fround(Math.fround(cNoise) * Math.fround(Math.exp((-Math.log(10000) * k) / half)));
     out[k] = Math.sin(angle);
     out[half + k] = Math.cos(angle);
   }
   return out;
 }
 
-/** How many numbers a network takes in the kernel's memory. */
+/** How many numbers a network needs in the kernel's memory. */
 function room(s: NetworkPayload["settings"]): number {
   const h = Math.ceil(s.hidden / 8) * 8;
   const seen = s.dim + 2 * s.fourier;

@@ -1,36 +1,31 @@
-/** What a network's output means: x0 = skip x_t + scale out, as `fromnoise.process` has it. */
+/** The meaning of a network's output, as in `fromnoise.process`: x0_hat = cSkip x_t + cOut F(cIn x_t, c_noise). */
 import type { Scales } from "./schedule";
 
-export interface Coefficients {
-  skip: number;
-  scale: number;
+export interface Preconditioning {
+  cSkip: number;
+  cOut: number;
+  cIn: number;
 }
 
-export function coefficients(predict: string, { alpha, sigma }: Scales, sigmaData: number): Coefficients {
+export function precondition(predict: string, { alpha, sigma }: Scales, sigmaData: number): Preconditioning {
   const square = alpha * alpha + sigma * sigma;
+  const cIn = square < 1 + 1e-9 ? 1 : 1 / Math.sqrt(square);
   switch (predict) {
     case "eps":
-      return { skip: 1 / alpha, scale: -sigma / alpha };
+      return { cSkip: 1 / alpha, cOut: -sigma / alpha, cIn };
     case "x0":
-      return { skip: 0, scale: 1 };
+      return { cSkip: 0, cOut: 1, cIn };
     case "v":
-      return { skip: alpha / square, scale: -sigma / square };
+      return { cSkip: alpha / square, cOut: -sigma / square, cIn };
     case "flow":
-      return { skip: 1 / (alpha + sigma), scale: -sigma / (alpha + sigma) };
+      return { cSkip: 1 / (alpha + sigma), cOut: -sigma / (alpha + sigma), cIn };
     case "score":
-      return { skip: 1 / alpha, scale: (sigma * sigma) / alpha };
+      return { cSkip: 1 / alpha, cOut: (sigma * sigma) / alpha, cIn };
     case "edm": {
       const size = Math.hypot(sigma, alpha * sigmaData);
-      return { skip: (alpha * sigmaData ** 2) / size ** 2, scale: (sigma * sigmaData) / size };
+      return { cSkip: (alpha * sigmaData ** 2) / size ** 2, cOut: (sigma * sigmaData) / size, cIn: 1 / size };
     }
     default:
       throw new Error(`the page does not know the prediction ${predict}`);
   }
-}
-
-/** What x_t is multiplied by on its way into the network. */
-export function inputScale(predict: string, { alpha, sigma }: Scales, sigmaData: number): number {
-  if (predict === "edm") return 1 / Math.hypot(sigma, alpha * sigmaData);
-  const square = alpha * alpha + sigma * sigma;
-  return square < 1 + 1e-9 ? 1 : 1 / Math.sqrt(square);
 }

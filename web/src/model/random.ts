@@ -1,9 +1,10 @@
 /**
- * The library's streams of random numbers, worked out anew: `fromnoise.rng` names a stream (seed, purpose, index) and
- * seeds torch's CPU generator with it, so a seed in the page gives the very numbers that it gives in Python.
+ * The library's streams of random numbers. `fromnoise.rng` names a stream by (seed, purpose, index) and seeds torch's
+ * CPU generator with that name. This file does the same, so a seed in the page gives the same numbers as in Python.
  *
- * torch.randn on a CPU: 32 bits of the Mersenne Twister (Matsumoto & Nishimura 1998) for each number, 24 of them a
- * uniform one, and sixteen at a time turned into normal ones, eight radii with eight angles (Box & Muller 1958).
+ * torch.randn on a CPU takes 32 bits of the Mersenne Twister (Matsumoto & Nishimura 1998) for each number and makes a
+ * uniform number of 24 of them. Sixteen uniform numbers become sixteen normal ones: eight radii with eight angles
+ * (Box & Muller 1958).
  */
 
 /** The Mersenne Twister, MT19937. */
@@ -55,7 +56,8 @@ export class Stream {
 
   /** Fill an array with standard normal numbers, as torch.randn does; its length must be a multiple of 16. */
   normal(out: Float32Array): Float32Array {
-    if (out.length % 16) throw new RangeError("torch draws normal numbers otherwise for lengths not divisible by 16");
+    if (out.length % 16)
+      throw new RangeError("the length must be a multiple of 16: torch draws other lengths in another way");
     for (let i = 0; i < out.length; i++) out[i] = this.uniform();
     for (let i = 0; i < out.length; i += 16) {
       for (let j = i; j < i + 8; j++) {
@@ -75,7 +77,7 @@ function mix(h: number): number {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
-/** SHA-256 of a short ASCII text (FIPS 180-4); the browser's own is not there without a secure origin. */
+/** SHA-256 of a short ASCII text (FIPS 180-4); the browser's own works on secure origins only. */
 export function sha256(text: string): Uint8Array {
   const bytes = new TextEncoder().encode(text);
   const padded = new Uint8Array(Math.ceil((bytes.length + 9) / 64) * 64);

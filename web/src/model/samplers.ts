@@ -1,6 +1,6 @@
 /**
- * Samplers, and the one loop that walks them. A sampler is a rule for one step from t to s < t; what it remembers of
- * the steps before it keeps itself, so one is made for every walk.
+ * Samplers, and the one loop that drives them all. A sampler is a rule for one step from t to s < t. It keeps what it
+ * needs of earlier steps itself, so a new one is made for every set of samples.
  */
 import { type Denoiser, type Label, spread } from "./denoiser";
 import { Multistep } from "./multistep";
@@ -14,15 +14,15 @@ export function weighted(a: number, x: Float32Array, b: number, y: Float32Array)
   return out;
 }
 
-/** q(x_s | x_t, x0): what it takes of x_t and x0, and its standard deviation (Ho et al. 2020, eq. 6-7). */
+/** q(x_s | x_t, x0): the factors of x_t and x0 in its mean, and its standard deviation (Ho et al. 2020, eq. 6-7). */
 export function posterior(schedule: Schedule, t: number, s: number): { onX: number; onX0: number; std: number } {
   const here = schedule.scales(t);
   const there = schedule.scales(s);
-  const fresh = -Math.expm1(schedule.logSnr(t) - schedule.logSnr(s));
+  const newNoise = -Math.expm1(schedule.logSnr(t) - schedule.logSnr(s));
   return {
     onX: (here.alpha / there.alpha) * (there.sigma / here.sigma) ** 2,
-    onX0: there.alpha * fresh,
-    std: there.sigma * Math.sqrt(fresh),
+    onX0: there.alpha * newNoise,
+    std: there.sigma * Math.sqrt(newNoise),
   };
 }
 
@@ -35,17 +35,19 @@ class DDPM implements Rule {
   }
 
   step({ denoiser, x, rows, t, s, label, noise }: StepInput): StepOutput {
-    const learned = this.variance === "learned" ? denoiser.withShare?.(x, rows, t, label) : undefined;
-    if (this.variance === "learned" && !learned) throw new Error("this model says no variance: take small or large");
-    const x0 = learned?.x0 ?? denoiser.answer(x, rows, t, label);
+    const learned = this.variance === "learned" ? denoiser.withVariance?.(x, rows, t, label) : undefined;
+    if (this.variance === "learned" && !learned)
+      throw new Error("this model has not learned a variance: choose small or large");
+    const x0 = learned?.x0 ?? denoiser.denoise(x, rows, t, label);
     if (s === 0) return { x: x0, x0 };
     const { onX, onX0, std } = posterior(denoiser.schedule, t, s);
-    const fresh = -Math.expm1(denoiser.schedule.logSnr(t) - denoiser.schedule.logSnr(s));
-    const large = denoiser.schedule.scales(t).sigma * Math.sqrt(fresh);
+    const newNoise = -Math.expm1(denoiser.schedule.logSnr(t) - denoiser.schedule.logSnr(s));
+    const large = denoiser.schedule.scales(t).sigma * Math.sqrt(newNoise);
     const next = weighted(onX, x, onX0, x0);
     const z = noise();
     for (let i = 0; i < next.length; i++) {
-      next[i] += z[i] * (learned ? std * (large / std) ** learned.share[i] : this.variance === "large" ? large : std);
+      next[i] +=
+        z[i] * (learned ? std * (large / std) ** learned.varianceFraction[i] : this.variance === "large" ? large : std);
     }
     return { x: next, x0 };
   }
@@ -60,7 +62,7 @@ class DDIM implements Rule {
   }
 
   step({ denoiser, x, rows, t, s, label, noise }: StepInput): StepOutput {
-    const x0 = denoiser.answer(x, rows, t, label);
+    const x0 = denoiser.denoise(x, rows, t, label);
     if (s === 0) return { x: x0, x0 };
     const here = denoiser.schedule.scales(t);
     const there = denoiser.schedule.scales(s);
@@ -77,12 +79,12 @@ export function rule(settings: SamplerSettings): Rule {
   return new Multistep(settings.order ?? 4);
 }
 
-/** The path on which a sampler is at home: a rule for tables walks the linear one of 1,000 steps. */
+/** The schedule to sample on: DDPM and DDIM need a table, and without one they take the linear one of 1,000 steps. */
 export function pathFor(settings: SamplerSettings, own: Schedule): Settings {
   return settings.name === "multistep" || own.T !== null ? own.settings : { name: "linear" };
 }
 
-/** Walk from noise, `[rows, dim]`, to data, giving every step; x in the network's units. */
+/** Go from noise, `[rows, dim]`, to data, and yield every step; x is in the network's units. */
 export function* walk(
   denoiser: Denoiser,
   settings: SamplerSettings,

@@ -1,6 +1,6 @@
 /**
- * Noise schedules: x_t = alpha(t) x0 + sigma(t) eps, as `fromnoise.schedule` has them. Time runs from 0, clean, to 1,
- * noise. A table is exact at t = (k + 1)/T and interpolates log SNR between; a continuous schedule has formulas.
+ * Noise schedules: x_t = alpha(t) x0 + sigma(t) eps, the same as in `fromnoise.schedule`. Time runs from 0 (clean) to
+ * 1 (noise). A table is exact at t = (k + 1)/T and interpolates log SNR between; a continuous schedule has formulas.
  */
 
 export interface Scales {
@@ -31,7 +31,7 @@ export abstract class Schedule {
     return 2 * (Math.log(alpha) - Math.log(sigma));
   }
 
-  /** sigma/alpha. */
+  /** The noise level, sigma/alpha. */
   level(t: number): number {
     const { alpha, sigma } = this.scales(t);
     return alpha > 0 ? sigma / alpha : Infinity;
@@ -41,8 +41,8 @@ export abstract class Schedule {
     return this.time(level > 0 ? -2 * Math.log(level) : Infinity);
   }
 
-  /** The least noise level above 0 that a model on this schedule knows. */
-  get leastLevel(): number {
+  /** The lowest noise level above 0 at which a model on this schedule is trained. */
+  get lowestLevel(): number {
     return 0;
   }
 
@@ -51,8 +51,8 @@ export abstract class Schedule {
     return Array.from({ length: steps + 1 }, (_, i) => (steps - i) / steps);
   }
 
-  /** What a network is told of the time. */
-  told(t: number): number {
+  /** c_noise: the number by which a network knows the time. */
+  cNoise(t: number): number {
     return Math.min(Math.max(this.logSnr(t), -20), 20);
   }
 }
@@ -75,7 +75,7 @@ class Table extends Schedule {
     return this.bars.length - 1;
   }
 
-  override get leastLevel(): number {
+  override get lowestLevel(): number {
     return this.level(1 / this.T);
   }
 
@@ -115,12 +115,12 @@ class Table extends Schedule {
     return Array.from({ length: steps + 1 }, (_, i) => roundHalfEven(this.T - (i * this.T) / steps) / this.T);
   }
 
-  override told(t: number): number {
+  override cNoise(t: number): number {
     return t * this.T - 1;
   }
 }
 
-/** Round as Python does. */
+/** Round to the nearest integer, and halves to the even one, as Python does. */
 function roundHalfEven(x: number): number {
   const floor = Math.floor(x);
   if (x - floor !== 0.5) return Math.round(x);
@@ -145,7 +145,7 @@ class Formula extends Schedule {
   }
 }
 
-/** Betas of a table whose alpha_bar follows f, clipped. */
+/** The betas of a table whose alpha_bar follows f; each beta is clipped. */
 function fromBars(T: number, f: (u: number) => number, most: number): number[] {
   return Array.from({ length: T }, (_, k) => Math.min(Math.max(1 - f((k + 1) / T) / f(k / T), 0), most));
 }
@@ -162,8 +162,8 @@ const KINDS: Record<string, (given: Numbers, settings: Settings) => Schedule> = 
     return new Table(settings, fromBars(T, f, beta_max));
   },
   sigmoid: ({ T = 1000, start = -3, end = 3, tau = 1, beta_max = 0.999 }, settings) => {
-    const raw = (u: number) => 1 / (1 + Math.exp((start + u * (end - start)) / tau));
-    const f = (u: number) => (raw(u) - raw(1)) / (raw(0) - raw(1));
+    const logistic = (u: number) => 1 / (1 + Math.exp((start + u * (end - start)) / tau));
+    const f = (u: number) => (logistic(u) - logistic(1)) / (logistic(0) - logistic(1));
     return new Table(settings, fromBars(T, f, beta_max));
   },
   betas: (_, settings) => new Table(settings, settings.table as number[]),

@@ -1,6 +1,6 @@
 /**
- * Training in the page: the library's default recipe for points (EDM's path, preconditioning, weighting and times), on
- * a perceptron small enough for a browser, with its gradient by hand. The result is a model like any other.
+ * Training in the page: the library's default recipe for points (EDM's schedule, preconditioning, weighting and times),
+ * on a perceptron small enough for a browser. Its gradient is written out by hand. The result is a model like any other.
  */
 import { type ModelPayload, type NetworkPayload, pack } from "../payload";
 import { Mixture } from "./exact";
@@ -34,7 +34,7 @@ const FOURIER_SCALE = 0.4;
 const EMA = 0.998;
 const LEVELS = { mean: -0.5, sd: 1.2 };
 
-/** One linear layer's weights `[n, m]`, bias, gradients, and Adam's two averages of each. */
+/** A linear layer: its weights `[n, m]`, its bias, and the gradients of both. */
 class Linear {
   readonly w: Float32Array;
   readonly b: Float32Array;
@@ -94,7 +94,7 @@ class Linear {
     return this.out;
   }
 
-  /** From the loss's gradient at `out` (rows of `width`, in `delta`) to those at W and b, and at x into `into`. */
+  /** From the loss's gradient at `out` (`delta`, rows of `width`) compute those at W and b, and that at x (`into`). */
   backward(delta: Float32Array, into: Float32Array | null): void {
     const { n, m, rows, width, inner } = this;
     for (let r = 0; r < rows; r++) for (let k = 0; k < n; k++) this.turned[k * rows + r] = this.x[r * n + k];
@@ -115,7 +115,7 @@ class Linear {
   }
 }
 
-/** Adam with its averages' bias taken out (Kingma & Ba 2015, Algorithm 1). */
+/** Adam with bias correction (Kingma & Ba 2015, Algorithm 1). */
 class Adam {
   private readonly first: Float32Array;
   private readonly second: Float32Array;
@@ -184,7 +184,7 @@ export class Trainer {
     this.stream = new Stream(seed, "train");
   }
 
-  /** Do one step and return its loss: EDM's, F's squared error at unit weight, which is its own weighting. */
+  /** Do one step and return its loss: the squared error of the network's output F, which is EDM's weighted loss. */
   advance(): number {
     const { batch, lr, steps } = this.settings;
     const { target } = this.noised();
@@ -213,11 +213,11 @@ export class Trainer {
     return loss / (2 * batch);
   }
 
-  /** The least expected loss that any network can reach on these points: that of their exact denoiser. */
+  /** The lowest expected loss that any network can reach on these points: the loss of their exact denoiser. */
   floor(): number {
     const strata = 48;
     const rows = 128;
-    const law = new Mixture(this.model().law!);
+    const mixture = new Mixture(this.model().law!);
     const stream = new Stream(this.settings.seed, "floor");
     let sum = 0;
     for (let k = 0; k < strata; k++) {
@@ -228,14 +228,14 @@ export class Trainer {
         const row = Math.floor((stream.uniform() * this.data.length) / 2);
         for (let d = 0; d < 2; d++) clean[2 * r + d] = this.data[2 * row + d];
       }
-      const { x0 } = law.at(
+      const { x0 } = mixture.at(
         clean.map((value, i) => value + sigma * eps[i]),
         rows,
         1,
         sigma,
       );
-      const scale = sigma / Math.hypot(sigma, 1); // x0 = skip x_t + scale F
-      for (let i = 0; i < x0.length; i++) sum += ((x0[i] - clean[i]) / scale) ** 2 / (2 * rows * strata);
+      const cOut = sigma / Math.hypot(sigma, 1); // c_out in x0_hat = c_skip x_t + c_out F
+      for (let i = 0; i < x0.length; i++) sum += ((x0[i] - clean[i]) / cOut) ** 2 / (2 * rows * strata);
     }
     return sum;
   }
@@ -247,7 +247,7 @@ export class Trainer {
     return this.delta;
   }
 
-  /** Fill the first layer's input with a noisy batch, as the network is given it, and return what it should say. */
+  /** Fill the first layer's input with a noisy batch, and return the target of the network's output. */
   private noised(): { target: Float32Array } {
     const { batch, fourier } = this.settings;
     const first = this.layers[0];
@@ -271,7 +271,7 @@ export class Trainer {
         first.x[at + 2 + j] = Math.sin(angle);
         first.x[at + 2 + fourier + j] = Math.cos(angle);
       }
-      first.x.set(embedding(path.told(path.timeOfLevel(sigma)), TIME_DIM), at + this.seen);
+      first.x.set(embedding(path.cNoise(path.timeOfLevel(sigma)), TIME_DIM), at + this.seen);
     }
     return { target };
   }
@@ -350,7 +350,7 @@ export class Trainer {
         std: 0,
         weights: null,
         labels: null,
-        note: "the points drawn",
+        note: "the points that were drawn",
       },
     };
   }
@@ -360,7 +360,7 @@ function average(kept: Float32Array, now: Float32Array, decay: number): void {
   for (let i = 0; i < kept.length; i++) kept[i] += (1 - decay) * (now[i] - kept[i]);
 }
 
-/** The standard normal's quantile, by bisection on its distribution; only a few are ever needed. */
+/** A quantile of the standard normal distribution, by bisection; few are needed, so speed does not matter. */
 function normalQuantile(u: number): number {
   let [low, high] = [-8, 8];
   for (let k = 0; k < 50; k++) {

@@ -1,4 +1,4 @@
-/** The form that says how samples are drawn: sampler, steps, label, guidance, seed. */
+/** The form for drawing samples: sampler, steps, label, guidance, seed. */
 import { field, h, select } from "../dom";
 import type { SamplerSettings } from "../model/rule";
 import { pathFor } from "../model/samplers";
@@ -34,13 +34,13 @@ export class ChoicesForm {
     this.draw();
   }
 
-  /** Take choices made elsewhere. */
+  /** Take over choices that were made outside the form. */
   take(given: Partial<Choices>): void {
     Object.assign(this.choices, given);
     this.draw();
   }
 
-  /** The most steps there can be: a table's rules walk its entries. */
+  /** The largest number of steps. DDIM and DDPM can take at most one step for each entry of a table. */
   private get most(): number {
     const { sampler } = this.choices;
     if (sampler.name === "multistep") return MOST_STEPS;
@@ -48,7 +48,7 @@ export class ChoicesForm {
     return Math.min(schedule(pathFor(sampler, own)).T ?? MOST_STEPS, MOST_STEPS);
   }
 
-  /** Make the fields anew, as another sampler needs others. */
+  /** Make the fields again, since each sampler has its own. */
   private draw(): void {
     const { choices, run } = this;
     const { sampler } = choices;
@@ -69,7 +69,7 @@ export class ChoicesForm {
     );
   }
 
-  /** What only some samplers are asked; the server takes eta alone. */
+  /** The fields that only one sampler has. The server accepts only eta of them. */
   private ofSampler(): HTMLElement[] {
     const { sampler } = this.choices;
     const here = this.run.network;
@@ -95,11 +95,14 @@ export class ChoicesForm {
     const shown = choices.label === null ? "" : String(choices.label);
     const label = select(labels, shown, (value) => (choices.label = value === "" ? null : Number(value)));
     const scale = number(choices.guidance ?? 1, 0, 20, 0.5, (value) => (choices.guidance = value));
-    return [field("Label", label), field("Guidance", scale, "1 is the plain conditional model, more is tighter")];
+    return [
+      field("Label", label),
+      field("Guidance", scale, "1 is the conditional model without guidance; larger values keep closer to the label"),
+    ];
   }
 }
 
-/** A number in a range; what is typed beyond it is brought back. */
+/** A field for a number. A number outside the range becomes the nearest one inside. */
 function number(
   value: number,
   min: number,

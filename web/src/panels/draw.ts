@@ -1,4 +1,4 @@
-/** Panel 4: points of your own, a small model trained on them in the page, samples of it. */
+/** Panel 4: points drawn by the reader, a small model trained on them in the page, and its samples. */
 import { Curves } from "../charts/curves";
 import { Plane } from "../charts/plane";
 import { theme } from "../charts/theme";
@@ -18,9 +18,9 @@ const MOST = 5000;
 const FEWEST = 20;
 const JITTER = 0.04;
 
-const TEXT = `Draw something, or stamp a word, and train a small network on it right here: a few thousand steps of noisy
-batches, each asking <b>where was the clean point?</b> The loss has a floor that no network can pass, since one noisy point
-could have come from many clean ones.`;
+const TEXT = `Draw something, or stamp a word, and train a small network on these points in this page. In each of a few
+thousand steps the network sees noisy points and has to answer one question: <b>where was the clean point?</b> No
+network can bring the loss below its floor, because one noisy point can come from many clean points.`;
 
 const FORMULA = formula(
   row(mi("L"), mo("="), mi("E"), sup(norm(call(mi("D"), xt, mo(","), mi("t")), mo("−"), x0), mn(2))),
@@ -36,7 +36,7 @@ export const draw: Panel = {
 class Drawing {
   private points: [number, number][] = [];
   private readonly history: number[] = [];
-  private readonly plane = new Plane("Your points, and the model's", { x: [-2.4, 2.4], y: [-2.4, 2.4] });
+  private readonly plane = new Plane("Your points and the model's samples", { x: [-2.4, 2.4], y: [-2.4, 2.4] });
   private samples: Float32Array | null = null;
   private losses: { steps: number[]; values: number[]; smooth: number } = { steps: [], values: [], smooth: 1 };
   private readonly curves = new Curves("training loss over the steps");
@@ -71,7 +71,7 @@ class Drawing {
 
   elements(): HTMLElement[] {
     const button = (text: string, onclick: () => void) => h("button", { type: "button", onclick }, text);
-    const hint = "Drag to draw. With the keyboard: arrows move the pen, space sets points.";
+    const hint = "Drag to draw. With the keyboard, the arrow keys move the pen and the space bar sets points.";
     return [
       h(
         "div",
@@ -95,7 +95,10 @@ class Drawing {
     const { canvas } = this.plane;
     canvas.tabIndex = 0;
     canvas.setAttribute("role", "application");
-    canvas.setAttribute("aria-label", "Drawing area: drag to draw; arrows move the pen, space sets points");
+    canvas.setAttribute(
+      "aria-label",
+      "Drawing area. Drag to draw; the arrow keys move the pen and the space bar sets points.",
+    );
     canvas.classList.add("drawable");
     let last: [number, number] | null = null;
     canvas.addEventListener("pointerdown", (event) => {
@@ -107,8 +110,8 @@ class Drawing {
     canvas.addEventListener("pointermove", (event) => {
       if (!last) return;
       const next = this.plane.at(event);
-      const way = Math.hypot(next[0] - last[0], next[1] - last[1]);
-      const dabs = Math.ceil(way / 0.05);
+      const distance = Math.hypot(next[0] - last[0], next[1] - last[1]);
+      const dabs = Math.ceil(distance / 0.05);
       for (let k = 1; k <= dabs; k++)
         this.dab([0, 1].map((d) => last![d] + ((next[d] - last![d]) * k) / dabs) as [number, number], 3);
       last = next;
@@ -140,7 +143,7 @@ class Drawing {
     this.plane.redraw();
   }
 
-  /** Add points about a place. */
+  /** Add points around a place. */
   private dab([x, y]: [number, number], count: number): void {
     for (let k = 0; k < count && this.points.length < MOST; k++) {
       const radius = JITTER * Math.sqrt(-2 * Math.log(1 - Math.random()));
@@ -163,7 +166,7 @@ class Drawing {
     this.changed();
   }
 
-  /** Scatter points over the letters of a word. */
+  /** Add points on the letters of a word. */
   private stamp(): void {
     const text = this.word.value.trim();
     if (!text) return;
@@ -223,7 +226,7 @@ class Drawing {
     this.trainButton.textContent = "Stop";
     this.losses = { steps: [], values: [], smooth: 1 };
     this.samples = null;
-    this.engine ??= new Engine(); // its own worker, so that the other panels answer meanwhile
+    this.engine ??= new Engine(); // a worker of its own, so that the other panels keep answering
     const began = performance.now();
     try {
       const model = await this.engine.train(
@@ -253,7 +256,7 @@ class Drawing {
     losses.steps.push(step);
     losses.values.push(losses.smooth);
     this.readout.set("loss", digits(losses.smooth, 4));
-    this.readout.set("its floor", digits(floor, 4));
+    this.readout.set("floor", digits(floor, 4));
     const low = Math.min(floor, ...losses.values);
     const high = Math.max(...losses.values);
     this.curves.draw(
@@ -266,7 +269,7 @@ class Drawing {
     );
   }
 
-  /** Sample a model of the drawing, in the page's first worker. */
+  /** Draw samples of a model of the drawing, in the page's first worker. */
   private async show(model: ModelPayload, seed: number): Promise<void> {
     const { engine } = this.stage;
     await engine.ask("load", { run: MODEL, payload: model });

@@ -1,4 +1,4 @@
-/** Panel 5: what was learned beside the best that can be. */
+/** Panel 5: the learned denoiser beside the exact one. */
 import { Curves } from "../charts/curves";
 import { Plane, places } from "../charts/plane";
 import { unitsOf, unshown } from "../charts/points";
@@ -14,14 +14,15 @@ import { scoreEnds } from "./reverse";
 const ARROWS = 17;
 const HEAT = 56;
 const LEVELS = 28;
-/** How far below the peak, in nats, noisy data are too rare to compare at. */
+/** The comparison leaves out places where log p_t is lower than its peak by more than this, in nats. */
 const RARE = 7;
-/** The difference in the noise prediction that is drawn in full colour. */
+/** The difference of the noise predictions that has the full colour. */
 const FULL = 0.5;
 
-const TEXT = `For a finite set, or a mixture of Gaussians, the best denoiser there can be is known: the mean of the clean
-points, each weighted by how likely it led here. Left is what the run learned, right the exact answer at the same noise;
-the heat map shows where they differ, and the curve how much, at every noise level, where noisy data really are.`;
+const TEXT = `For a finite set of points, and for a mixture of Gaussians, the best possible denoiser is known exactly. It
+is the mean of the clean points, and each point's weight is the probability that the noisy point came from it. The first
+picture shows what the run learned, the second one the exact answer at the same noise level, and the third one where
+the two differ. The curve shows how much they differ at every noise level, on noisy data.`;
 
 const mean = sub(mi("m"), mi("k"));
 const density = call(mi("N"), xt, mo(";"), mi("α"), mean, mo(","), sup(mi("σ"), mn(2)));
@@ -43,7 +44,7 @@ export const exact: Panel = {
     const { run, engine } = stage;
     const units = unitsOf(run);
     const path = schedule(run.schedule);
-    const levelsUsed = levelRange(path.leastLevel, path.level(1));
+    const levelsUsed = levelRange(path.lowestLevel, path.level(1));
     let label: number | null = run.labels.length ? 0 : null;
     const view = stage.view!;
     const learned = new Plane("The field that the run learned", view, "learned");
@@ -52,13 +53,13 @@ export const exact: Panel = {
     const planes = [learned, best, heat];
     const readout = new Readout();
     const curves = new Curves("error of the noise prediction over the noise level");
-    let fields: { from: number[]; ours: number[]; theirs: number[]; errors: Float32Array } | null = null;
+    let fields: { from: number[]; learned: number[]; exact: number[]; errors: Float32Array } | null = null;
     let errors: number[] | null = null;
 
     const level = () => levelsUsed[Math.round((player.value / 100) * (levelsUsed.length - 1))];
     const paint = [
-      () => fields && learned.arrows(fields.from, fields.ours, theme().ink),
-      () => fields && best.arrows(fields.from, fields.theirs, theme().ink),
+      () => fields && learned.arrows(fields.from, fields.learned, theme().ink),
+      () => fields && best.arrows(fields.from, fields.exact, theme().ink),
       () => fields && heat.heat(fields.errors.map((e) => e / FULL), HEAT, theme().warm),
     ]; // prettier-ignore
     planes.forEach((plane, k) => plane.draw(() => void paint[k]()));
@@ -77,23 +78,23 @@ export const exact: Panel = {
       const both = Float32Array.from([...from, ...grid]);
       const x = unshown(both, size, units);
       const given = { run: stage.key, x, t, path: run.schedule, label, guidance: null };
-      const ours = await engine.ask("field", { ...given, exact: false });
-      const theirs = await engine.ask("field", { ...given, exact: true });
+      const learnedX0 = await engine.ask("field", { ...given, exact: false });
+      const exactX0 = await engine.ask("field", { ...given, exact: true });
       const there = x.slice(from.length);
       const logs = await engine.ask("density", { run: stage.key, x: there, alpha, sigma, label });
       const densest = Math.max(...logs);
       const far = new Float32Array(HEAT * HEAT);
       for (let i = 0; i < far.length; i++) {
         const j = from.length + 2 * i;
-        if (logs[i] < densest - RARE) continue; // no noisy data come here, so nothing was learned here
-        far[i] = (alpha * Math.hypot(ours[j] - theirs[j], ours[j + 1] - theirs[j + 1])) / sigma;
+        if (logs[i] < densest - RARE) continue; // there are hardly any noisy data here, so the network could not learn
+        far[i] = (alpha * Math.hypot(learnedX0[j] - exactX0[j], learnedX0[j + 1] - exactX0[j + 1])) / sigma;
       }
       const ends = (answer: Float32Array) =>
         scoreEnds(from, x.subarray(0, from.length), answer.subarray(0, from.length), alpha, sigma, stage);
       fields = {
         from: Array.from(from),
-        ours: ends(ours),
-        theirs: ends(theirs),
+        learned: ends(learnedX0),
+        exact: ends(exactX0),
         errors: far,
       };
       readout.set("noise level σ/α", digits(v));
@@ -157,7 +158,7 @@ export const exact: Panel = {
   },
 };
 
-/** Noise levels from little to much, evenly in the logarithm. */
+/** Noise levels from low to high, at equal distances in the logarithm. */
 function levelRange(least: number, most: number): number[] {
   const low = Math.max(least * 1.01, 0.01);
   const high = Math.min(most * 0.99, 20);

@@ -1,4 +1,4 @@
-/** Panel 1: the data dissolve. */
+/** Panel 1: the data dissolve into noise. */
 import { byDirection, Plane } from "../charts/plane";
 import { shown, unitsOf } from "../charts/points";
 import { theme } from "../charts/theme";
@@ -6,7 +6,7 @@ import { checkbox, digits, eachFrame, field, h, select } from "../dom";
 import { barAlpha, eps, formula, mn, mo, root, row, x0, xt } from "../math";
 import { Stream } from "../model/random";
 import { type Schedule, SCHEDULES, type Settings, schedule } from "../model/schedule";
-import { type LawPayload, unpack } from "../payload";
+import { type DistributionPayload, unpack } from "../payload";
 import { Player } from "../player";
 import { Readout } from "../readout";
 import { lesson, notInThePlane, type Panel, type Stage } from "./panel";
@@ -15,7 +15,7 @@ export const POINTS = 300;
 const TRAILS = 24;
 const BINS = 96;
 
-/** The data's first points, in the network's units, with a noise each that never changes. */
+/** The first points of the data, in the network's units. Each has one noise, which never changes. */
 export class Cloud {
   readonly n: number;
   readonly x0: Float32Array;
@@ -40,7 +40,7 @@ export class Cloud {
     return this.labelled ? theme().labels : theme().wheel;
   }
 
-  /** Where the points are at these scales, as a panel draws them. */
+  /** The places of the noisy points for these alpha and sigma, in the plane of the panel. */
   at({ alpha, sigma }: { alpha: number; sigma: number }, into?: Float32Array): Float32Array {
     const z = new Float32Array(2 * this.n);
     for (let i = 0; i < z.length; i++) z[i] = alpha * this.x0[i] + sigma * this.eps[i];
@@ -48,7 +48,7 @@ export class Cloud {
   }
 }
 
-/** What a slider's value is called on a schedule: a table's step, or t. */
+/** The text of a slider's value: the step of a table, or t. */
 export function timeText(path: Schedule, t: number): string {
   return path.T ? `t = ${Math.round(t * path.T)} of ${path.T}` : `t = ${t.toFixed(3)}`;
 }
@@ -63,9 +63,9 @@ export function pathChoice(own: Settings): { options: [string, string][]; first:
 
 const FORMULA = formula(row(xt, mo("="), root(barAlpha), x0, mo("+"), root(row(mn(1), mo("−"), barAlpha)), eps));
 
-const TEXT = `Nothing is learned here. Every point keeps one noise of its own and walks a path of its own towards it: the
-signal fades as <b>α</b> falls and the noise grows with <b>σ</b>. Watch the edges: both marginal densities end as the
-same bell, whatever the data were.`;
+const TEXT = `Nothing is learned here. Every point has one fixed noise and moves towards it on its own path: the signal
+fades as <b>α</b> falls, and the noise grows with <b>σ</b>. The curves at the upper and the right edge are the marginal
+densities. Both end as the bell curve of a normal distribution, whatever the data were.`;
 
 export const forward: Panel = {
   id: "forward",
@@ -85,7 +85,7 @@ export const forward: Panel = {
         const i = Math.floor((k * cloud.n) / TRAILS);
         return { i, line: [] as number[] };
       });
-    let ways = lines();
+    let paths = lines();
 
     const paint = () => {
       const t = player.value / 1000;
@@ -93,7 +93,7 @@ export const forward: Panel = {
       const at = cloud.at(scales, buffer);
       if (trails)
         plane.paths(
-          ways.map(({ line }) => line.slice(0, 2 * (1 + Math.round(t * 60)))),
+          paths.map(({ line }) => line.slice(0, 2 * (1 + Math.round(t * 60)))),
           theme().quiet,
           1,
           0.55,
@@ -107,7 +107,7 @@ export const forward: Panel = {
       readout.set("ᾱ", digits(bar, 4));
       readout.set("SNR", digits((alpha / sigma) ** 2, 4));
       readout.set("log SNR", digits(2 * Math.log(alpha / sigma), 4));
-      readout.set("spread", digits(spreadOf(buffer)));
+      readout.set("rms distance from the mean", digits(spreadOf(buffer)));
     };
     const redraw = eachFrame(() => {
       plane.redraw();
@@ -124,12 +124,12 @@ export const forward: Panel = {
     });
     const choose = (name: string) => {
       path = schedule(name === "own" ? own : { name });
-      ways = lines();
-      for (const way of ways) {
+      paths = lines();
+      for (const trail of paths) {
         for (let k = 0; k <= 60; k++) {
           const { alpha, sigma } = path.scales(k / 60);
-          const z = [0, 1].map((d) => alpha * cloud.x0[2 * way.i + d] + sigma * cloud.eps[2 * way.i + d]);
-          way.line.push(...shown(Float32Array.from(z), Math.hypot(alpha, sigma), cloud.units));
+          const z = [0, 1].map((d) => alpha * cloud.x0[2 * trail.i + d] + sigma * cloud.eps[2 * trail.i + d]);
+          trail.line.push(...shown(Float32Array.from(z), Math.hypot(alpha, sigma), cloud.units));
         }
       }
       player.set(player.value);
@@ -173,25 +173,25 @@ export function spreadOf(xy: Float32Array): number {
   return Math.sqrt(square / n);
 }
 
-/** The marginal densities of x_t along both axes: the law's components, each a bell. */
+/** The marginal densities of x_t along both axes. Each component of the data's distribution adds a bell curve. */
 class Margins {
   private readonly means: number[][];
   private readonly variances: number[];
   private readonly weights: number[];
 
   constructor(
-    law: LawPayload,
+    distribution: DistributionPayload,
     private readonly cloud: Cloud,
     private readonly stage: Stage,
   ) {
-    const means = unpack(law.means);
+    const means = unpack(distribution.means);
     const n = means.length / 2;
     const every = Math.max(1, Math.ceil(n / 512));
     const kept = Array.from({ length: Math.ceil(n / every) }, (_, k) => k * every);
-    const stds = typeof law.std === "number" ? null : unpack(law.std);
-    const weights = law.weights ? unpack(law.weights) : null;
+    const stds = typeof distribution.std === "number" ? null : unpack(distribution.std);
+    const weights = distribution.weights ? unpack(distribution.weights) : null;
     this.means = [0, 1].map((d) => kept.map((k) => means[2 * k + d]));
-    this.variances = kept.map((k) => (stds ? stds[k] : (law.std as number)) ** 2);
+    this.variances = kept.map((k) => (stds ? stds[k] : (distribution.std as number)) ** 2);
     this.weights = kept.map((k) => (weights ? weights[k] : 1 / n));
   }
 
@@ -203,7 +203,7 @@ class Margins {
       const bin = (high - low) / BINS / units.std[d];
       const first = (low - units.mean[d]) / units.std[d] + bin / 2;
       this.means[d].forEach((mean, k) => {
-        // a finite set's bells are at least a bin wide, else there would be nothing to see
+        // the bell curves of a finite set are made at least one bin wide, or they could not be seen
         const std = Math.max(Math.sqrt(alpha * alpha * this.variances[k] + sigma * sigma) / size, bin);
         const centre = (alpha * mean) / size;
         const from = Math.max(0, Math.floor((centre - 4 * std - first) / bin));

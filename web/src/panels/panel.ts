@@ -1,4 +1,4 @@
-/** What a panel is: a small module that says which runs it fits, and draws itself for one. */
+/** The interface of a panel: which runs it can show, and how it shows one. */
 import { h, markup } from "../dom";
 import type { View } from "../charts/plane";
 import type { Engine } from "../engine/engine";
@@ -9,34 +9,34 @@ import type { CodeLine, Payload, RunPayload } from "../payload";
 export interface Stage {
   payload: Payload;
   run: RunPayload;
-  /** The run's name among the engine's models. */
+  /** The name of the run among the engine's models. */
   key: string;
   engine: Engine;
-  /** With the notebook that holds the page, if one does. */
+  /** Messages to and from the notebook that holds the page, if there is one. */
   exchange: Exchange;
-  /** The piece of the plane that the run's points take, in the data's units; null where they are not in a plane. */
+  /** The part of the plane that the run's points take up, in the data's units; null where they are not in a plane. */
   view: View | null;
-  /** What draws samples: the page itself, or the server for what the page cannot run. */
+  /** Draws samples: in the page, or on the server if the page cannot run the model. */
   walker: Walker | null;
-  /** Ends when another run is shown. */
+  /** Aborted when another run is shown. */
   signal: AbortSignal;
 }
 
 export interface Panel {
   id: string;
   title: string;
-  /** Why the run does not fit, in a sentence; null where it does. */
+  /** Why the panel cannot show the run, as the end of a sentence; null where it can. */
   misfit(run: RunPayload): string | null;
   mount(stage: Stage): HTMLElement[];
 }
 
-/** What most panels ask of a run. */
+/** The requirement of most panels: points in the plane. */
 export function notInThePlane(run: RunPayload): string | null {
   if (run.shape.length === 1 && run.shape[0] === 2) return null;
   return `needs points in the plane, and this run's samples have shape [${run.shape.join(", ")}]`;
 }
 
-/** Two or three sentences that teach, the formula, and the lines of the library that do it. */
+/** The text of a panel: an explanation, the formula, and the library's code for it. */
 export function lesson(stage: Stage, text: string, formula: string, code: string[]): HTMLElement {
   return h(
     "div",
@@ -55,7 +55,7 @@ function source(code: CodeLine): HTMLElement {
   return h(
     "details",
     { className: "source" },
-    h("summary", {}, "The code that does it: ", h("code", {}, `${code.file}:${code.line}`)),
+    h("summary", {}, "Code: ", h("code", {}, `${code.file}:${code.line}`)),
     h("pre", { tabIndex: 0 }, numbered.join("\n")),
   );
 }

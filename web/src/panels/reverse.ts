@@ -1,4 +1,4 @@
-/** Panel 2: structure re-emerges, by the run's own model. */
+/** Panel 2: the run's model makes data from noise. */
 import { byDirection, Plane, places } from "../charts/plane";
 import { shown, unitsOf, unshown } from "../charts/points";
 import { theme } from "../charts/theme";
@@ -16,9 +16,9 @@ const PLAIN: Record<string, string> = { plain: ", without WebAssembly" };
 const ARROWS = 17;
 const DENSITY = 72;
 
-const TEXT = `Start from pure noise and ask the network, again and again, where the clean point is. Each answer
-<b>x̂₀</b> is a mean over all that could have been, so far away it is vague and near the end exact. DDPM adds fresh
-noise at every step, DDIM adds none, and multistep uses every answer several times, so ten are enough.`;
+const TEXT = `Sampling starts from pure noise and asks the network at every step where the clean point is. Each answer
+<b>x̂₀</b> is the mean of all possible clean points, so it is vague in strong noise and sharp near the end. DDPM adds
+new noise at every step, and DDIM adds none. Multistep uses every answer several times, so ten answers are enough.`;
 
 const barAlphaS = sub(bar(mi("α")), mi("s"));
 const x0Hat = sub(hat(mi("x")), mn(0));
@@ -34,12 +34,12 @@ export const reverse: Panel = {
   misfit: notInThePlane,
   mount(stage) {
     if (!stage.walker) {
-      const why = stage.run.why_not || "the model is not here";
+      const why = stage.run.why_not || "the model is not in the page";
       return [
         h(
           "p",
           { className: "absent" },
-          `Not in this page: ${why}. Show it live with: fromnoise studio ${stage.run.name}`,
+          `This page cannot run the model: ${why}. The studio can; start it with: fromnoise studio ${stage.run.name}`,
         ),
       ];
     }
@@ -73,13 +73,13 @@ class Reverse {
     const { run } = stage;
     this.units = unitsOf(run);
     this.form = new ChoicesForm(run);
-    this.plane = new Plane("Samples on their way from noise to data", stage.view!);
+    this.plane = new Plane("Samples between noise and data", stage.view!);
     const redraw = eachFrame(() => {
       this.plane.redraw();
       void this.askOverlays();
     });
     this.player = new Player({
-      label: "the way from noise to data",
+      label: "the path from noise to data",
       max: 10,
       value: 10,
       seconds: 3,
@@ -136,7 +136,7 @@ class Reverse {
     return this.form.choices;
   }
 
-  /** Draw samples, then play their way. */
+  /** Draw samples, then play their path. */
   async run(): Promise<Walk | null> {
     const { stage, choices } = this;
     this.player.pause();
@@ -160,7 +160,7 @@ class Reverse {
       await this.measure(walk);
       return walk;
     } catch (error) {
-      this.status.textContent = `That did not work: ${(error as Error).message}`;
+      this.status.textContent = `Sampling failed: ${(error as Error).message}`;
       return null;
     } finally {
       this.generate.disabled = false;
@@ -168,7 +168,7 @@ class Reverse {
     }
   }
 
-  /** Show a walk that comes step by step as far as it has come. */
+  /** Show the steps that have arrived so far. */
   private soFar(done: number, walk: Walk): void {
     if (this.stage.signal.aborted) return;
     this.walk = walk;
@@ -177,7 +177,7 @@ class Reverse {
     this.player.set(done, this.choices.steps);
   }
 
-  /** The samples' distance to the data, beside the distance of two fresh draws. */
+  /** Show the distance of the samples to the data, beside the distance of new data to the data. */
   private async measure(walk: Walk): Promise<void> {
     const { run, engine } = this.stage;
     const truth = run.truth[this.choices.label === null ? "" : run.labels[this.choices.label]];
@@ -187,8 +187,8 @@ class Reverse {
     if (size > N) return;
     const distance = await engine.ask("distance", { samples: walk.samples, draws: unpack(truth.draws), count, dim: 2 });
     this.readout.set("distance to the data", digits(distance));
-    this.readout.set("of fresh data (floor)", digits(truth.floor));
-    this.readout.set("ratio", digits(distance / truth.floor));
+    this.readout.set("distance of new data (floor)", digits(truth.floor));
+    this.readout.set("distance / floor", digits(distance / truth.floor));
   }
 
   private frame(): { k: number; at: Float32Array; size: number } | null {
@@ -223,7 +223,7 @@ class Reverse {
       const ends = shown(walk.x0.subarray(k * 2 * N, (k + 1) * 2 * N), 1, this.units);
       plane.arrows(at, ends, theme().warm, 0.4);
     }
-    const streaming = this.colours.length === 0; // where a point ends is not known yet
+    const streaming = this.colours.length === 0; // the end of each point's path is not known yet
     plane.points(at, streaming ? [theme().accent] : theme().wheel, streaming ? null : this.colours);
   }
 
@@ -241,7 +241,7 @@ class Reverse {
     });
   }
 
-  /** Ask the worker for what the overlays need at this step; one question at a time, the latest wins. */
+  /** Ask the worker for the overlays of this step. There is one question at a time; the next is for the latest step. */
   private async askOverlays(): Promise<void> {
     const frame = this.frame();
     const { walk, overlays, stage } = this;
@@ -282,7 +282,7 @@ class Reverse {
   }
 }
 
-/** Arrow heads of sigma times the score, (alpha x0_hat - x)/sigma, an arrow of length 1 reaching half a cell. */
+/** The ends of arrows for sigma times the score, (alpha x0_hat - x)/sigma. A vector of length 1 reaches half a cell. */
 export function scoreEnds(
   from: Float32Array,
   x: Float32Array,
@@ -296,8 +296,8 @@ export function scoreEnds(
   for (let i = 0; i < from.length; i += 2) {
     const [u, v] = [0, 1].map((d) => (alpha * x0[i + d] - x[i + d]) / sigma);
     const length = Math.hypot(u, v);
-    const drawn = (cell * 0.9 * length) / (length + 1); // long ones are drawn no longer than a cell
-    ends.push(from[i] + (u / (length || 1)) * drawn, from[i + 1] + (v / (length || 1)) * drawn);
+    const reach = (cell * 0.9 * length) / (length + 1); // no arrow is longer than a cell
+    ends.push(from[i] + (u / (length || 1)) * reach, from[i + 1] + (v / (length || 1)) * reach);
   }
   return ends;
 }

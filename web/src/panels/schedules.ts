@@ -1,4 +1,4 @@
-/** Panel 3: two schedules, the same points, the same noise, the same t. */
+/** Panel 3: two schedules with the same points, the same noise and the same t. */
 import { Curves } from "../charts/curves";
 import { Plane } from "../charts/plane";
 import { onTheme, theme } from "../charts/theme";
@@ -9,9 +9,9 @@ import { Player } from "../player";
 import { Cloud, timeText } from "./forward";
 import { lesson, notInThePlane, type Panel } from "./panel";
 
-const TEXT = `A schedule decides how fast the signal goes. The linear one has drowned the picture well before the end, so
-many of its last steps do nothing; the cosine one spends its steps more evenly. The two clouds have the same points and
-the same noise, so all you see is the schedule.`;
+const TEXT = `A schedule decides how fast the signal disappears. With the linear schedule the points are nearly pure
+noise long before the end, so many of the last steps change little. The cosine schedule removes the signal more evenly. Both
+pictures have the same points and the same noise, so every difference comes from the schedule.`;
 
 const FORMULA = formula(row(call(mi("SNR"), mi("t")), mo("="), frac(barAlpha, row(mn(1), mo("−"), barAlpha))));
 
@@ -43,7 +43,7 @@ export const schedules: Panel = {
       });
     });
     const player = new Player({
-      label: "time on both schedules",
+      label: "time of both schedules",
       max: 1000,
       value: 250,
       seconds: 6,

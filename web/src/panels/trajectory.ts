@@ -1,4 +1,4 @@
-/** A trajectory by itself, as Python drew it: for a notebook. */
+/** A trajectory that was drawn in Python, without a run, for a notebook. */
 import { byDirection, Plane, viewOf } from "../charts/plane";
 import { theme } from "../charts/theme";
 import { checkbox, h } from "../dom";
@@ -13,7 +13,7 @@ export function trajectory(given: TrajectoryPayload): HTMLElement {
   const colours = byDirection(at(frames - 1), plane.view);
   let paths = false;
   const player = new Player({
-    label: "the way from noise to data",
+    label: "the path from noise to data",
     max: frames - 1,
     value: frames - 1,
     seconds: 3,
