@@ -12,7 +12,7 @@ from network import PARAMETERS, Plain
 from torch import Tensor
 
 import fromnoise as fn
-from fromnoise.train import Plan
+from fromnoise.training import Plan
 
 NAME = "fromnoise"
 
@@ -29,7 +29,7 @@ def training(points: fn.Dataset, batch: int, window: int) -> Iterator[object]:
 
     No run folder. A line of its log is made every `window` steps (the recipe's own number is 100).
     """
-    plan = Plan.of("article", {"train": {"batch_size": batch, "log_every": window, "steps": 10**9}})
+    plan = Plan.from_recipe("article", {"train": {"batch_size": batch, "log_every": window, "steps": 10**9}})
     denoiser = plan.denoiser(points)
     assert sum(p.numel() for p in denoiser.parameters()) == PARAMETERS
     return fn.fit(denoiser, points, plan.train, scaling=plan.scaling)
@@ -37,7 +37,7 @@ def training(points: fn.Dataset, batch: int, window: int) -> Iterator[object]:
 
 def denoiser_of(plain: Plain) -> fn.Denoiser:
     """Return the recipe's denoiser with the plain network's weights."""
-    denoiser = Plan.of("article").denoiser(spiral(300))
+    denoiser = Plan.from_recipe("article").denoiser(spiral(300))
     with torch.no_grad():
         for theirs, own in zip(denoiser.network.parameters(), plain.parameters(), strict=True):
             assert theirs.shape == own.shape

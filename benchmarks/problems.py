@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import fromnoise as fn
-from fromnoise.dynamics import Flow
+from fromnoise.dynamics import ProbabilityFlow
 
 FLOAT = torch.float64
 D = Callable[[Tensor, float], Tensor]
@@ -103,7 +103,7 @@ class Problem:
         """Return where the exact flow takes v z."""
         if level not in self.ends:
             schedule = fn.EDM(sigma_max=level)
-            self.ends[level] = Flow(self.law.denoiser(schedule)).decode(self.z)
+            self.ends[level] = ProbabilityFlow(self.law.denoiser(schedule)).decode(self.z)
         return self.ends[level]
 
     def error(self, x: Tensor, level: float) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import fromnoise as fn
 from fromnoise.arrays import Cond, Time
 from fromnoise.denoiser import DenoiserLike, spread
 from fromnoise.guidance import Wrapped
-from fromnoise.sample import Sampler, walk
+from fromnoise.samplers import Sampler, walk
 from fromnoise.schedule import Schedule
 
 

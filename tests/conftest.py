@@ -1,4 +1,7 @@
-"""Every test runs with the library's shapes and types checked at each call (jaxtyping with beartype)."""
+"""Every test runs with the library's shapes and types checked at each call (jaxtyping with beartype).
+
+The checks take several times as long as what they check: `FROMNOISE_TYPECHECK=off` leaves them out, for a quick look.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,17 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # thread counts change bits, and small work is quicker on one
 
+from contextlib import nullcontext
+
 import pytest
 from jaxtyping import install_import_hook
 
-with install_import_hook("fromnoise", "typecheck.check"):
+CHECKED = os.environ.get("FROMNOISE_TYPECHECK") != "off"
+
+with install_import_hook("fromnoise", "typecheck.check") if CHECKED else nullcontext():
     import fromnoise.plot
     import fromnoise.report
-    import fromnoise.train
+    import fromnoise.training
 
 import torch
 

@@ -38,16 +38,16 @@ def test_eps_at_zero_terminal_snr_is_refused_with_the_way_out(predict, schedule)
 def test_a_table_model_is_told_its_index():
     denoiser = fn.Denoiser(fn.nn.MLP(2), fn.LinearBeta())
     for k in (0, 1, 17, 500, 998, 999):
-        assert denoiser.told((k + 1) / 1000) == pytest.approx(k, abs=1e-9)
-        told = denoiser.told(torch.full((4,), (k + 1) / 1000, dtype=torch.float64))
+        assert denoiser.c_noise((k + 1) / 1000) == pytest.approx(k, abs=1e-9)
+        told = denoiser.c_noise(torch.full((4,), (k + 1) / 1000, dtype=torch.float64))
         assert told.float().tolist() == [k] * 4
 
 
 def test_a_continuous_model_is_told_a_clamped_log_snr():
     denoiser = fn.Denoiser(fn.nn.MLP(2), fn.RectifiedFlow(), "flow")
-    assert denoiser.told(0.0) == 20
-    assert denoiser.told(1.0) == -20
-    assert denoiser.told(0.5) == pytest.approx(0, abs=1e-6)
+    assert denoiser.c_noise(0.0) == 20
+    assert denoiser.c_noise(1.0) == -20
+    assert denoiser.c_noise(0.5) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_table_model_knows_its_table_only_and_says_so():

@@ -74,7 +74,7 @@ def test_the_reverse_sde_keeps_a_gaussians_variance(eta):
 @each_schedule
 def test_the_flow_is_one_to_one_and_gives_the_exact_density(schedule):
     denoiser, x = MIXTURE.denoiser(schedule), MIXTURE.sample(16, seed=1)
-    flow = fn.Flow(denoiser, tolerance=1e-9)
+    flow = fn.ProbabilityFlow(denoiser, tolerance=1e-9)
     found = flow.density(x, prior=lambda x_1: denoiser.log_prob(x_1, 1.0) if schedule.alpha(1.0) else _normal(x_1))
     assert (found.log_prob - MIXTURE.log_prob(x)).abs().max() < 1e-6
     assert (flow.encode(x) - found.noise).abs().max() < 1e-6
@@ -87,12 +87,12 @@ def _normal(x):
 
 def test_without_signal_at_the_end_the_start_is_a_standard_normal():
     x = MIXTURE.sample(16, seed=2)
-    found = fn.Flow(MIXTURE.denoiser(fn.RectifiedFlow()), tolerance=1e-9).density(x)
+    found = fn.ProbabilityFlow(MIXTURE.denoiser(fn.RectifiedFlow()), tolerance=1e-9).density(x)
     assert (found.log_prob - MIXTURE.log_prob(x)).abs().max() < 1e-6
 
 
 def test_hutchinsons_trace_is_unbiased():
-    x, flow = MIXTURE.sample(4, seed=3), fn.Flow(MIXTURE.denoiser(fn.Trig()), tolerance=1e-5)
+    x, flow = MIXTURE.sample(4, seed=3), fn.ProbabilityFlow(MIXTURE.denoiser(fn.Trig()), tolerance=1e-5)
     exact = flow.density(x).log_prob
     guesses = torch.stack([flow.density(x, trace="hutchinson", seed=k).log_prob for k in range(30)])
     error = guesses.std(0) / math.sqrt(30)
@@ -103,11 +103,11 @@ def test_the_flow_of_a_network_in_float32_works():
     torch.manual_seed(0)
     denoiser = fn.Denoiser(fn.nn.MLP(2, 16), fn.EDM(), "edm").requires_grad_(False)
     x = torch.randn(5, 2)
-    flow = fn.Flow(denoiser, tolerance=1e-5)
+    flow = fn.ProbabilityFlow(denoiser, tolerance=1e-5)
     assert (flow.decode(flow.encode(x)) - x).abs().max() < 1e-3
     assert torch.isfinite(flow.density(x).log_prob).all()
 
 
 def test_an_ode_that_cannot_be_solved_says_so():
     with pytest.raises(NotConverged, match="tolerance of 1e-09 within"):
-        fn.Flow(MIXTURE.denoiser(fn.EDM()), tolerance=1e-9, most=50).encode(torch.randn(4, 2))
+        fn.ProbabilityFlow(MIXTURE.denoiser(fn.EDM()), tolerance=1e-9, most=50).encode(torch.randn(4, 2))

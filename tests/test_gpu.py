@@ -17,7 +17,7 @@ def test_training_and_sampling_on_the_device(schedule, precision, tmp_path):
     denoiser = fn.Denoiser(fn.nn.MLP(2, 64, fourier=16, classes=3), schedule, "v").to("cuda")
     config = fn.TrainConfig(steps=400, batch_size=256, drop_cond=0.1, precision=precision, save_every=200)
     events = list(fn.fit(denoiser, fn.data.shapes(3000), config, out=tmp_path / "r"))
-    assert events[-1].share > 0.5
+    assert events[-1].progress > 0.5
     x = fn.sample(denoiser, 700, cond="moons", steps=10, precision=precision)
     assert x.device.type == "cuda"
     assert torch.isfinite(x).all()

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,33 +10,90 @@ from pathlib import Path
 import pytest
 
 import fromnoise as fn
+from fromnoise.training import Floor, time_laws
+from fromnoise.training.losses import losses
 
 SRC = Path(fn.__file__).parent
 
 
-def test_all_is_sorted_and_everything_in_it_is_there():
+def test_everything_that_is_listed_is_there():
     assert list(fn.__all__) == sorted(fn.__all__)
-    assert set(fn.__all__) == set(fn._HOME) | set(fn._MODULES)
     for name in fn.__all__:
         assert getattr(fn, name) is not None
         assert name in dir(fn)
+    assert set(dir(fn)) == {*fn.__all__, "__version__"}
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         fn.nope  # noqa: B018
 
 
-def test_the_type_checkers_view_is_the_same():
-    tree = ast.parse((SRC / "__init__.py").read_text())
-    block = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    for name, module in fn._HOME.items():
-        assert seen.pop(name) == f"fromnoise.{module}"
-    assert seen == dict.fromkeys(fn._MODULES, "fromnoise")
-
-
-def test_functions_win_over_folders_of_their_name():
-    code = "import fromnoise.sample.ddim, fromnoise.train.ema, fromnoise as fn; print(fn.sample, fn.train)"
+def test_functions_win_over_folders():
+    code = "import fromnoise.samplers.ddim, fromnoise.training.ema, fromnoise as fn; print(fn.sample, fn.train)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.count("<function") == 2
+
+
+USER = """
+from typing import assert_type
+import torch
+import fromnoise as fn
+from fromnoise.samplers import Sampler
+
+run = fn.train(fn.data.spiral(300), schedule=fn.VP(), steps=10)
+assert_type(run, fn.Run)
+assert_type(fn.sample(run.denoiser, 4, sampler=fn.DDIM(eta=0.5), cond=None), torch.Tensor)
+assert_type(run.denoiser, fn.Denoiser)
+rule: Sampler = fn.Multistep(order=3)
+fn.DDIM(eta="much")
+fn.sample(run.denoiser)
+fn.nope
+"""
+
+
+def test_a_type_checker_sees_through_the_lazy_package(tmp_path):
+    """The three wrong lines at the end are found, and nothing else is."""
+    script = tmp_path / "user.py"
+    script.write_text(USER)
+    pyright = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, str(script)]
+    found = json.loads(subprocess.run(pyright, capture_output=True, text=True, check=False, cwd=tmp_path).stdout)
+    wrong = {item["range"]["start"]["line"]: item["rule"] for item in found["generalDiagnostics"]}
+    lines = USER.splitlines()
+    assert {lines[at]: rule for at, rule in wrong.items()} == {
+        'fn.DDIM(eta="much")': "reportArgumentType",
+        "fn.sample(run.denoiser)": "reportCallIssue",
+        "fn.nope": "reportAttributeAccessIssue",
+    }
+
+
+OLD_NAMES = {
+    "fn.Flow": "fn.ProbabilityFlow",
+    "fn.data.Law": "fn.data.Distribution",
+    "fn.data.even_start": "fn.data.sobol_noise",
+    "fn.process.step": "fn.process.transition",
+    "data.law": "data.distribution",
+    "data.fresh": "data.draw",
+    "data.even": "data.draw_stratified",
+    "denoiser.told": "denoiser.c_noise",
+    "denoiser.say": "denoiser.network_output",
+    "denoiser.raw": "denoiser.prediction_of",
+    "floor.trivial": "floor.zero_output_loss",
+    "floor.share": "floor.progress",
+    "time_laws.build('ladder')": "time_laws.build('geometric-levels')",
+    "losses.build({'name': 'hybrid', 'share': 0.5})": "losses.build({'name': 'hybrid', 'vlb_weight': 0.5})",
+    "importlib.import_module('fromnoise.sample').DDIM": "fn.DDIM",
+    "importlib.import_module('fromnoise.train').EMA": "importlib.import_module('fromnoise.training').EMA",
+}
+
+
+@pytest.mark.parametrize("old", OLD_NAMES)
+def test_an_old_name_works_and_says_what_it_is_called_now(old):
+    names = {
+        "fn": fn, "importlib": importlib, "data": fn.data.spiral(10), "time_laws": time_laws, "losses": losses,
+        "denoiser": fn.Denoiser(fn.nn.MLP(dim=2), fn.VP()), "floor": Floor(0.5, 0.01, 1.0, "a note"),
+    }  # fmt: skip
+    with pytest.warns(DeprecationWarning, match="is now called") as seen:
+        found = eval(old, names)
+    assert found == eval(OLD_NAMES[old], names)
+    assert seen[0].filename.startswith(("<string>", __file__, str(SRC.parent))), seen[0].filename
 
 
 @pytest.mark.parametrize("module", sorted(p.parent.name for p in SRC.glob("*/__init__.py")))

@@ -55,7 +55,7 @@ def test_input_is_scaled_only_where_the_path_explodes():
 
 def test_steps_in_the_wrong_direction_are_refused():
     with pytest.raises(InputError, match="later t"):
-        process.step(fn.LinearBeta(), 0.5, 0.5)
+        process.transition(fn.LinearBeta(), 0.5, 0.5)
     with pytest.raises(InputError, match="earlier s"):
         process.posterior(fn.LinearBeta(), 0.2, 0.5)
 

@@ -17,7 +17,7 @@ Batch: TypeAlias = Float[Tensor, "B *S"]
 Time: TypeAlias = float | Float[Tensor, ""] | Float[Tensor, "B"]
 """A time in [0, 1]: one float for all rows, or one per row `[B]`."""
 
-Level: TypeAlias = float | Float[Tensor, ""] | Float[Tensor, "B"]
+Scale: TypeAlias = float | Float[Tensor, ""] | Float[Tensor, "B"]
 """A signal or noise scale at a time: a float where the time was one, a tensor of the time's shape otherwise."""
 
 Cond: TypeAlias = Int[Tensor, ""] | Int[Tensor, "B"] | Float[Tensor, "D"] | Float[Tensor, "B D"] | None
@@ -40,7 +40,7 @@ def expand_to(level: float | Shaped[Tensor, ...], x: Tensor) -> float | Tensor:
     return level if level.dim() == 0 else level.reshape(-1, *([1] * (x.dim() - 1)))
 
 
-def weighted(a: Level, x: Batch, b: Level, y: Batch) -> Batch:
+def weighted(a: Scale, x: Batch, b: Scale, y: Batch) -> Batch:
     """Return a x + b y, the weights being floats, `[]` or `[B]`; in one pass over y where they are floats."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return expand_to(a, x) * x + expand_to(b, y) * y

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from fromnoise.arrays import Batch, Cond, Level, Time, expand_to, weighted
+from fromnoise.arrays import Batch, Cond, Scale, Time, expand_to, weighted
 from fromnoise.data.dataset import Dataset, Scaling, ScalingKind, rms_about_mean
+from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError, LabelError
 from fromnoise.nn.network import Network
 from fromnoise.process import EDMPrediction, Prediction, prediction
 from fromnoise.schedule import Schedule, TableSchedule
 
-_TOLD_RANGE = 20.0
+_C_NOISE_RANGE = 20.0
 """A continuous schedule's network is told log SNR clamped to +-20 (sigma/alpha from 4.5e-5 to 2.2e4)."""
 
 
@@ -57,23 +58,25 @@ class DenoiserLike(Protocol):
 
 
 class Predicted(NamedTuple):
-    """What a denoiser with a learned variance answers.
+    """The answer of a denoiser with a learned variance.
 
     Attributes:
         x0_hat: `[B, *S]`.
-        share: where the logarithm of a step's variance lies, `[B, *S]`: 0 at the posterior's own, beta-tilde, 1 at
-            that of the noising step, beta. Source: Nichol & Dhariwal 2021, eq. 15.
+        variance_fraction: where the logarithm of a step's variance lies, `[B, *S]`: 0 at that of the posterior,
+            beta-tilde, 1 at that of the noising step, beta. Source: Nichol & Dhariwal 2021, eq. 15.
     """
 
     x0_hat: Tensor
-    share: Tensor
+    variance_fraction: Tensor
+
+    share = Renamed("variance_fraction")
 
 
 class Denoiser(nn.Module):
     """A network on a schedule, with the meaning of its output.
 
     Args:
-        network: answers `network(x, told, cond)`.
+        network: answers `network(x, c_noise, cond)`.
         schedule: the path it is trained on.
         predict: what its output means: "eps", "x0", "v", "flow", "score" or "edm".
         sigma_data: one coordinate's standard deviation in the denoiser's units; "edm" preconditions with it.
@@ -115,6 +118,9 @@ class Denoiser(nn.Module):
                 'predict "v", "x0", "flow" or "edm" instead'
             )
 
+    told, raw = Renamed("c_noise"), Renamed("prediction_of")
+    say, scale_in, halves = Renamed("network_output"), Renamed("precondition"), Renamed("split_variance")
+
     def measure(self, data: Dataset, kind: ScalingKind = "isotropic") -> None:
         """Take scaling, sigma_data and label names from the data, unless a scaling was given at construction.
 
@@ -150,54 +156,56 @@ class Denoiser(nn.Module):
         """Where the network is."""
         return next(self.network.parameters()).device
 
-    def told(self, t: Time) -> Level:
-        """Return what the network is told of the time, like t: a table's index, or the log SNR, clamped."""
+    def c_noise(self, t: Time) -> Scale:
+        """Return what the network is told of the time, shaped like t: a table's index, or the clamped log SNR."""
         if isinstance(self.schedule, TableSchedule):
             return self.schedule.index(t)
         level = self.schedule.log_snr(t)
         if isinstance(level, Tensor):
-            return level.clamp(-_TOLD_RANGE, _TOLD_RANGE)
-        return min(max(level, -_TOLD_RANGE), _TOLD_RANGE)
+            return level.clamp(-_C_NOISE_RANGE, _C_NOISE_RANGE)
+        return min(max(level, -_C_NOISE_RANGE), _C_NOISE_RANGE)
 
-    def raw(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
-        """Return the network's own output, `[B, *S]`, in x_t's precision; without the half that says a variance."""
-        out = self.say(self.scale_in(x_t, self.schedule.scales(t)), self.told(t), cond)
+    def prediction_of(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
+        """Return the network's prediction `[B, *S]`, in x_t's precision: its output without the variance's half."""
+        out = self.network_output(self.precondition(x_t, self.schedule.scales(t)), self.c_noise(t), cond)
         return out[:, : self.shape[0]] if self.learned_variance else out
 
-    def scale_in(self, x_t: Batch, scales: tuple[Any, Any]) -> Batch:
-        """Return x_t as the network is given it, c_in x_t; the scales are alpha and sigma."""
+    def precondition(self, x_t: Batch, scales: tuple[Any, Any]) -> Batch:
+        """Return the network's input c_in x_t; `scales` are alpha and sigma."""
         return expand_to(self.prediction.input_scale(*scales), x_t) * x_t if self._rescales else x_t
 
-    def say(self, x: Batch, told: Any, cond: Cond = None) -> Tensor:
-        """Return all the network says to its own input and what it is told of the time, in x's precision."""
+    def network_output(self, x: Batch, c_noise: Any, cond: Cond = None) -> Tensor:
+        """Return the network's whole output for its own input x and `c_noise`, in x's precision."""
         dtype = x.dtype
         if dtype == torch.float64:  # the arithmetic around the network may be finer than the network's own
             x = x.to(next(self.network.parameters()).dtype)
-        if isinstance(told, Tensor):
-            told = told.to(x)
+        if isinstance(c_noise, Tensor):
+            c_noise = c_noise.to(x)
         elif not isinstance(self.network, Network):  # a module of another kind expects a tensor
-            told = torch.full((), told, dtype=x.dtype, device=x.device)
-        return self.network(x, told, cond).to(dtype)
+            c_noise = torch.full((), c_noise, dtype=x.dtype, device=x.device)
+        return self.network(x, c_noise, cond).to(dtype)
 
     def forward(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
         """Return x0_hat `[B, *S]`."""
         c_skip, c_out = self.prediction.coefficients(*self.schedule.scales(t))
-        return weighted(c_skip, x_t, c_out, self.raw(x_t, t, cond))
+        return weighted(c_skip, x_t, c_out, self.prediction_of(x_t, t, cond))
 
     def predicted(self, x_t: Batch, t: Time, cond: Cond = None) -> Predicted:
-        """Return x0_hat and the share that sets a step's variance.
+        """Return x0_hat and the fraction that sets a step's variance.
 
         Raises:
-            InputError: if the network says no variance.
+            InputError: if the network has no learned variance.
         """
         if not self.learned_variance:
             raise InputError(_NO_VARIANCE)
-        out, share = self.halves(self.say(self.scale_in(x_t, self.schedule.scales(t)), self.told(t), cond))
+        out, variance_fraction = self.split_variance(
+            self.network_output(self.precondition(x_t, self.schedule.scales(t)), self.c_noise(t), cond)
+        )
         c_skip, c_out = self.prediction.coefficients(*self.schedule.scales(t))
-        return Predicted(weighted(c_skip, x_t, c_out, out), share)
+        return Predicted(weighted(c_skip, x_t, c_out, out), variance_fraction)
 
-    def halves(self, out: Tensor) -> tuple[Tensor, Tensor]:
-        """Split what a network with a learned variance says into its prediction and the share (v + 1)/2."""
+    def split_variance(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Split the output of a network with a learned variance into its prediction and the fraction (v + 1)/2."""
         mean, v = out.chunk(2, dim=1)
         return mean, (v + 1) / 2
 
@@ -224,7 +232,7 @@ _NO_VARIANCE = 'this model has no learned variance: train one (--recipe improved
 
 
 def predicted(denoiser: DenoiserLike, x_t: Tensor, t: Time, cond: Cond = None) -> Predicted:
-    """Return x0_hat and the share that sets a step's variance, of a denoiser that knows it.
+    """Return x0_hat and the fraction that sets a step's variance, of a denoiser that knows it.
 
     Raises:
         InputError: if it knows none: it was trained without, or is guided, exact, or on another path.

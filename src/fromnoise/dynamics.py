@@ -29,9 +29,12 @@ from torch import Tensor
 
 from fromnoise.arrays import Batch, Cond, Time, expand_to
 from fromnoise.denoiser import DenoiserLike
+from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError, NotConverged
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
+
+__getattr__ = renamed(__name__, {"Flow": "ProbabilityFlow"})
 
 Trace = Literal["exact", "hutchinson"]
 
@@ -112,7 +115,7 @@ class Density(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Flow:
+class ProbabilityFlow:
     """The probability-flow ODE of a denoiser: a one-to-one map between data and noise.
 
     Everything here is in the denoiser's own units and in float64.

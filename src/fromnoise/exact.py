@@ -23,8 +23,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from fromnoise.arrays import Cond, Level, Time
-from fromnoise.data.dataset import Dataset, Law, Scaling, find_label
+from fromnoise.arrays import Cond, Scale, Time
+from fromnoise.data.dataset import Dataset, Distribution, Scaling, find_label
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.errors import InputError, LabelError
 from fromnoise.rng import stream
@@ -107,7 +107,7 @@ class GaussianMixture:
         self._needs_density()
         law, cond = self._given(cond, x)
 
-        def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
+        def score_rows(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
             r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
             if law.variances is not None:
                 r = r / law.variances
@@ -116,7 +116,7 @@ class GaussianMixture:
             along = torch.einsum("kde,bkd->bke", vectors, law.flat - rows[:, None]) / values
             return torch.einsum("bk,kde,bke->bd", r, vectors, along)
 
-        return law._by_rows(x, 1.0, 0.0, cond, of).reshape(x.shape)
+        return law._by_rows(x, 1.0, 0.0, cond, score_rows).reshape(x.shape)
 
     def sample(self, n: int, seed: int = 0, cond: str | int | None = None) -> Tensor:
         """Draw n samples `[n, *S]`, of one label if `cond` names it."""
@@ -161,9 +161,8 @@ class GaussianMixture:
     def noised(self, schedule: Schedule, t: float) -> GaussianMixture:
         """Return the law of x_t, t in [0, 1]."""
         alpha, sigma = (float(scale) for scale in schedule.scales(float(t)))
-        common: dict[str, Any] = {
-            "weights": self.log_weights.exp(), "labels": self.labels, "label_names": self.label_names
-        }  # fmt: skip
+        weights = self.log_weights.exp()
+        common: dict[str, Any] = {"weights": weights, "labels": self.labels, "label_names": self.label_names}
         if self.variances is not None:
             return GaussianMixture(alpha * self.means, (alpha**2 * self.variances + sigma**2).sqrt(), **common)
         values, vectors = self._eigen()
@@ -179,11 +178,11 @@ class GaussianMixture:
         """
         return ExactDenoiser(self, schedule, scaling)
 
-    def posterior_mean(self, x_t: Tensor, alpha: Level, sigma: Level, cond: Cond = None) -> Tensor:
+    def posterior_mean(self, x_t: Tensor, alpha: Scale, sigma: Scale, cond: Cond = None) -> Tensor:
         """Return E[x0 | x_t, cond], `[B, *S]`; alpha and sigma are floats, `[]` or `[B]`."""
         law, cond = self._given(cond, x_t)
 
-        def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
+        def mean_rows(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
             r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
             if law.variances is not None:
                 if law.is_finite_set:
@@ -194,14 +193,14 @@ class GaussianMixture:
             values, vectors = law._eigen()
             return r @ law.flat + torch.einsum("bk,kde,bke->bd", r, vectors, a * values / total * off)
 
-        return law._by_rows(x_t, alpha, sigma, cond, of).reshape(x_t.shape)
+        return law._by_rows(x_t, alpha, sigma, cond, mean_rows).reshape(x_t.shape)
 
-    def posterior_variance(self, x_t: Tensor, alpha: Level, sigma: Level, cond: Cond = None) -> Tensor:
+    def posterior_variance(self, x_t: Tensor, alpha: Scale, sigma: Scale, cond: Cond = None) -> Tensor:
         """Return Var(x0 | x_t) of each coordinate, `[B, *S]` float64. Round components only."""
         law, cond = self._given(cond, x_t)
         m, variances = law.flat.double(), law._round_variances().double()
 
-        def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
+        def variance_rows(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
             r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
             shrink, gain = law._shrink_and_gain(alpha, sigma)  # component k's posterior mean: shrink m_k + gain x
             mean = (r * shrink) @ m + (r * gain).sum(1, keepdim=True) * rows
@@ -210,9 +209,9 @@ class GaussianMixture:
             within = (r * shrink) @ variances
             return (second - mean.square()).clamp(min=0) + within[:, None]
 
-        return law._by_rows(x_t.double(), alpha, sigma, cond, of).reshape(x_t.shape)
+        return law._by_rows(x_t.double(), alpha, sigma, cond, variance_rows).reshape(x_t.shape)
 
-    def label_probs(self, x_t: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+    def label_probs(self, x_t: Tensor, alpha: Scale = 1.0, sigma: Scale = 0.0) -> Tensor:
         """Return p(label | x_t) for each label, `[B, classes]`: the best classifier there can be.
 
         At alpha = 1 and sigma = 0 it judges clean samples; a finite set needs some noise to judge any but its own.
@@ -220,26 +219,26 @@ class GaussianMixture:
         law, _ = self._given(None, x_t)
         member = torch.nn.functional.one_hot(self._own_labels(), len(self.label_names)).to(law.flat)
 
-        def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
+        def probability_rows(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
             return law._log_joint(rows, alpha, sigma, labels).softmax(1) @ member
 
-        return law._by_rows(x_t, alpha, sigma, None, of)
+        return law._by_rows(x_t, alpha, sigma, None, probability_rows)
 
-    def draw_x0(self, x_t: Tensor, alpha: Level, sigma: Level, generator: torch.Generator) -> Tensor:
+    def draw_x0(self, x_t: Tensor, alpha: Scale, sigma: Scale, generator: torch.Generator) -> Tensor:
         """Draw x0 from p(x0 | x_t) exactly, `[B, *S]`. Round components only.
 
         With `process.take_step_back` this is the true reverse step q(x_s | x_t), the one that DDPM approximates.
         """
         variances = self._round_variances()
 
-        def of(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
+        def draw_rows(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
             r = self._log_joint(rows, alpha, sigma, labels).softmax(1)
             k = torch.multinomial(r, 1, generator=generator)
             shrink, gain = (v.expand(len(rows), -1).gather(1, k) for v in self._shrink_and_gain(alpha, sigma))
             noise = torch.randn(rows.shape, generator=generator, dtype=rows.dtype, device=rows.device)
             return shrink * self.flat[k[:, 0]] + gain * rows + (variances[k] * shrink).sqrt() * noise
 
-        return self._by_rows(x_t, alpha, sigma, None, of).reshape(x_t.shape)
+        return self._by_rows(x_t, alpha, sigma, None, draw_rows).reshape(x_t.shape)
 
     # -- rows and components -------------------------------------------------------------------------------------
 
@@ -285,18 +284,17 @@ class GaussianMixture:
         off = torch.einsum("kde,bkd->bke", vectors, rows[:, None] - a * self.flat)
         return off, a**2 * values + s**2, a
 
-    def _by_rows(self, x: Tensor, alpha: Level, sigma: Level, cond: Cond, of: Callable[..., Tensor]) -> Tensor:
-        """Put together of(rows, alpha, sigma, labels) over blocks of rows, scales as floats or `[b, 1]`."""
+    def _by_rows(self, x: Tensor, alpha: Scale, sigma: Scale, cond: Cond, compute: Callable[..., Tensor]) -> Tensor:
+        """Put together compute(rows, alpha, sigma, labels) over blocks of rows, scales as floats or `[b, 1]`."""
         rows = x.flatten(1)
-        law_dtype = self.flat.dtype
-        rows = rows.to(torch.promote_types(rows.dtype, law_dtype))
+        rows = rows.to(torch.promote_types(rows.dtype, self.flat.dtype))
         per_pair = 1 if self.axes is None else rows.shape[1]
         block = max(1, _BLOCK // (len(self.flat) * per_pair))
         answers = []
         for start in range(0, len(rows), block):
             part = slice(start, start + block)
             a, s = (_column(v, part, rows) for v in (alpha, sigma))
-            answers.append(of(rows[part], a, s, None if cond is None else cond[part]))
+            answers.append(compute(rows[part], a, s, None if cond is None else cond[part]))
         return torch.cat(answers).to(torch.promote_types(x.dtype, torch.float32))
 
     def _given(self, cond: Cond, x: Tensor) -> tuple[GaussianMixture, Cond]:
@@ -348,7 +346,7 @@ class GaussianMixture:
         return self.variances is not None and not bool(self.variances.any())
 
 
-def _column(level: Level, part: slice, rows: Tensor) -> Column:
+def _column(level: Scale, part: slice, rows: Tensor) -> Column:
     if not isinstance(level, Tensor):
         return level
     level = level.to(rows)
@@ -413,7 +411,9 @@ class ExactDenoiser:
         return self if schedule == self.schedule else ExactDenoiser(self.law, schedule, self.scaling)
 
 
-def law_of(data: Dataset, scaling: Scaling | None = None, *, at_most: int = 10_000, seed: int = 0) -> GaussianMixture:
+def mixture_of_data(
+    data: Dataset, scaling: Scaling | None = None, *, at_most: int = 10_000, seed: int = 0
+) -> GaussianMixture:
     """Return the exact law behind a data set, in the units of `scaling`.
 
     Up to `at_most` samples it is the finite set of them all. Above, it is the true distribution where that is a curve
@@ -432,7 +432,8 @@ def law_of(data: Dataset, scaling: Scaling | None = None, *, at_most: int = 10_0
 
 
 def _true_law(data: Dataset, scaling: Scaling, count: int = 1024) -> GaussianMixture | None:
-    parts: tuple[Law, ...] = () if data.law is None else data.law.parts or (data.law,)
+    known = data.distribution
+    parts: tuple[Distribution, ...] = () if known is None else known.parts or (known,)
     if not parts or any(part.centres is None for part in parts) or scaling.std.dim() > 0:
         return None
     u = (torch.arange(count, dtype=torch.float64) + 0.5) / count

@@ -30,7 +30,7 @@ from fromnoise import process
 from fromnoise.arrays import Cond
 from fromnoise.data.dataset import Dataset
 from fromnoise.denoiser import DenoiserLike, predicted
-from fromnoise.dynamics import Flow, Trace
+from fromnoise.dynamics import ProbabilityFlow, Trace
 from fromnoise.errors import InputError, whole_number
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule, TableSchedule
@@ -49,7 +49,7 @@ class ELBO:
         units: what the data's own units add, log std for each coordinate.
         error: the standard error of `nats`.
         times: the grid, from 1 to 0.
-        simple: each step's share of the simple loss, E|eps - eps_hat|^2, the noisiest first.
+        simple: each step's part of the simple loss, E|eps - eps_hat|^2, the noisiest first.
         dimension: coordinates of a sample.
     """
 
@@ -127,8 +127,8 @@ def elbo(
         generator = stream(seed, "elbo", i, x.device)
         rows = torch.randint(len(x), (draws,), generator=generator, device=x.device)
         x0, cond = x[rows], None if labels is None else labels[rows]
-        square, share, eps = _error(denoiser, x0, t, cond, variance, generator=generator)
-        costs = _last(schedule, t, square) if s == 0 else _cost(schedule, t, s, square, share)
+        square, fraction, eps = _error(denoiser, x0, t, cond, variance, generator=generator)
+        costs = _last(schedule, t, square) if s == 0 else _cost(schedule, t, s, square, fraction)
         mean, error = _controlled(costs, eps.square().sum(1) - d)
         terms.append(mean)
         variances.append(error**2)
@@ -141,7 +141,7 @@ def elbo(
     total = sum(simple)
     return ELBO(
         prior, tuple(terms[:-1]), terms[-1], _units(denoiser, d), math.sqrt(sum(variances)), times,
-        tuple(share / total for share in simple), d,
+        tuple(part / total for part in simple), d,
     )  # fmt: skip
 
 
@@ -159,14 +159,14 @@ def _chain(schedule: Schedule, steps: int | None, sigma_data: float) -> list[flo
 def _error(
     denoiser: DenoiserLike, x0: Tensor, t: float, cond: Cond, variance: Variance, *, generator: torch.Generator
 ) -> tuple[Tensor, float | Tensor, Tensor]:
-    """Return (x0 - x0_hat)^2 at one draw of x_t each, the share that sets the variance, and the noise, `[B, D]`."""
+    """Return (x0 - x0_hat)^2 at one draw of x_t each, the fraction that sets the variance, and the noise, `[B, D]`."""
     alpha, sigma = denoiser.schedule.scales(t)
     eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
-    x_t, share = alpha * x0 + sigma * eps, float(variance == "large")
+    x_t, fraction = alpha * x0 + sigma * eps, float(variance == "large")
     if variance == "learned":
         x0_hat, found = predicted(denoiser, x_t, t, cond)
         return (x0 - x0_hat.double()).flatten(1).square(), found.double().flatten(1), eps.flatten(1)
-    return (x0 - denoiser(x_t, t, cond).double()).flatten(1).square(), share, eps.flatten(1)
+    return (x0 - denoiser(x_t, t, cond).double()).flatten(1).square(), fraction, eps.flatten(1)
 
 
 def _controlled(values: Tensor, control: Tensor) -> tuple[float, float]:
@@ -179,11 +179,11 @@ def _controlled(values: Tensor, control: Tensor) -> tuple[float, float]:
     return float(rest.mean()), float(rest.std() / math.sqrt(len(rest)))
 
 
-def _cost(schedule: Schedule, t: float, s: float, square: Tensor, share: float | Tensor) -> Tensor:
+def _cost(schedule: Schedule, t: float, s: float, square: Tensor, fraction: float | Tensor) -> Tensor:
     """Return what a step from t to s costs each row, `[B]`."""
     snr_t, snr_s = (float(schedule.noise_level(at)) ** -2 for at in (t, s))
     log_ratio = 2 * math.log(float(schedule.sigma(t)) / float(schedule.sigma(s)))
-    return process.step_divergence((snr_s - snr_t) * square, share * log_ratio).sum(1)
+    return process.step_divergence((snr_s - snr_t) * square, fraction * log_ratio).sum(1)
 
 
 def _last(schedule: Schedule, t: float, square: Tensor) -> Tensor:
@@ -222,5 +222,5 @@ def log_likelihood(
     if tuple(x.shape[1:]) != denoiser.shape:
         raise InputError(f"x has samples of shape {list(x.shape[1:])}, the denoiser {list(denoiser.shape)}")
     z = denoiser.scaling.into(x.to(denoiser.device))
-    found = Flow(denoiser, tolerance).density(z, cond, trace=trace, seed=seed)
+    found = ProbabilityFlow(denoiser, tolerance).density(z, cond, trace=trace, seed=seed)
     return found.log_prob - _units(denoiser, z[0].numel())

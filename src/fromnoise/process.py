@@ -23,7 +23,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fromnoise.arrays import Batch, Level, Time, expand_to
+from fromnoise.arrays import Batch, Scale, Time, expand_to
+from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError
 from fromnoise.registry import Registry
 from fromnoise.schedule import Schedule
@@ -35,33 +36,33 @@ def add_noise(schedule: Schedule, x0: Batch, t: Time, eps: Batch) -> Batch:
     return expand_to(alpha, x0) * x0 + expand_to(sigma, x0) * eps
 
 
-class Step(NamedTuple):
+class Transition(NamedTuple):
     """q(x_t | x_s) = N(scale x_s, std^2)."""
 
-    scale: Level
-    std: Level
+    scale: Scale
+    std: Scale
 
 
 class Posterior(NamedTuple):
     """q(x_s | x_t, x0) = N(on_x_t x_t + on_x0 x0, std^2)."""
 
-    on_x_t: Level
-    on_x0: Level
-    std: Level
+    on_x_t: Scale
+    on_x0: Scale
+    std: Scale
 
 
-def _one_minus_ratio(schedule: Schedule, t: Time, s: Time) -> Level:
+def _one_minus_ratio(schedule: Schedule, t: Time, s: Time) -> Scale:
     """Return 1 - snr(t)/snr(s), exact when the two are close."""
     difference = schedule.log_snr(t) - schedule.log_snr(s)
     return -torch.expm1(difference) if isinstance(difference, Tensor) else -math.expm1(difference)
 
 
-def step(schedule: Schedule, s: Time, t: Time) -> Step:
+def transition(schedule: Schedule, s: Time, t: Time) -> Transition:
     """Return q(x_t | x_s), one noising step from s to t > s."""
     if not isinstance(s, Tensor) and not isinstance(t, Tensor) and not s < t:
         raise InputError(f"a noising step goes from s to a later t, not from {s} to {t}")
     std = schedule.sigma(t) * _one_minus_ratio(schedule, t, s) ** 0.5
-    return Step(schedule.alpha(t) / schedule.alpha(s), std)
+    return Transition(schedule.alpha(t) / schedule.alpha(s), std)
 
 
 def posterior(schedule: Schedule, t: Time, s: Time) -> Posterior:
@@ -79,7 +80,7 @@ def posterior(schedule: Schedule, t: Time, s: Time) -> Posterior:
 
 def take_step(schedule: Schedule, x_s: Batch, s: Time, t: Time, *, noise: Batch) -> Batch:
     """Draw x_t from q(x_t | x_s) with the given standard normal `noise`."""
-    scale, std = step(schedule, s, t)
+    scale, std = transition(schedule, s, t)
     return expand_to(scale, x_s) * x_s + expand_to(std, x_s) * noise
 
 
@@ -105,6 +106,8 @@ def step_divergence(excess: Any, log_ratio: Any) -> Any:
     inverse = torch.exp(-log_ratio) if isinstance(log_ratio, Tensor) else math.exp(-log_ratio)
     return 0.5 * (log_ratio - 1 + inverse * (1 + excess))
 
+
+__getattr__ = renamed(__name__, {"step": "transition", "Step": "Transition"})
 
 predictions: Registry[Prediction] = Registry("prediction")
 

@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from fromnoise import deprecated
 from fromnoise.errors import ConfigError, UnknownName
 
 T = TypeVar("T")
@@ -79,10 +81,22 @@ class Registry(Generic[T]):
         self.kind = kind
         self._classes: dict[str, type] = {}
         self._schemas: dict[str, type[BaseModel]] = {}
+        self._formerly: dict[str, str] = {}
+        self._renamed: dict[str, Mapping[str, str]] = {}
         self._asked_others = False
 
-    def register(self, name: str) -> Callable[[C], C]:
-        """Register the decorated class under `name`; its constructor then checks and remembers its arguments."""
+    def register(
+        self, name: str, *, formerly: Sequence[str] = (), renamed: Mapping[str, str] = MappingProxyType({})
+    ) -> Callable[[C], C]:
+        """Register the decorated class under `name`; its constructor then checks and remembers its arguments.
+
+        Args:
+            name: what configurations call it.
+            formerly: its names in earlier releases, which still work, with a DeprecationWarning.
+            renamed: its settings' names in earlier releases and what they are called now; the old ones still work too.
+        """
+        self._formerly.update(dict.fromkeys(formerly, name))
+        self._renamed[name] = renamed
 
         def decorate(cls: C) -> C:
             init = cls.__init__
@@ -149,8 +163,18 @@ class Registry(Generic[T]):
         given = {"name": settings} if isinstance(settings, str) else dict(settings)
         if "name" not in given:
             raise ConfigError(f"{self.kind}: name is missing; known: {', '.join(self.names())}")
-        name = given.pop("name")
+        name, given = self.current(given.pop("name"), given, warn=True)
         return {"name": name, **self._check(name, given)}
+
+    def current(self, name: str, given: Mapping[str, Any], *, warn: bool = False) -> tuple[str, dict[str, Any]]:
+        """Return a component's name and settings with the names of earlier releases brought up to date."""
+        now = self._formerly.get(name, name)
+        renamed = self._renamed.get(now, {})
+        old = [name] * (now != name) + [key for key in given if key in renamed]
+        if warn and old:
+            new = ", ".join(repr(renamed.get(word, now)) for word in old)
+            deprecated.warn(f"{self.kind} {now!r}: {', '.join(map(repr, old))}", new, stacklevel=4)
+        return now, {renamed.get(key, key): value for key, value in given.items()}
 
     def settings(self, component: T) -> Settings:
         """Return the component as data, every argument spelled out.

@@ -25,7 +25,7 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from fromnoise.arrays import Level, Time
+from fromnoise.arrays import Scale, Time
 from fromnoise.errors import InputError, whole_number
 from fromnoise.registry import Registry
 
@@ -47,7 +47,7 @@ def _where(condition: Any, a: Any, b: Any) -> Any:
     return torch.where(condition, a, b) if isinstance(condition, Tensor) else (a if condition else b)
 
 
-def alpha_sigma(log_snr: Level) -> tuple[Level, Level]:
+def alpha_sigma(log_snr: Scale) -> tuple[Scale, Scale]:
     """Return the alpha and sigma of a variance-preserving path at a log SNR: alpha^2 = sigmoid(log_snr)."""
     if isinstance(log_snr, Tensor):
         return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
@@ -62,34 +62,34 @@ class Schedule:
     Times may be floats or tensors of any shape; answers are floats or tensors alike.
     """
 
-    def scales(self, t: Time) -> tuple[Level, Level]:
+    def scales(self, t: Time) -> tuple[Scale, Scale]:
         """Return (alpha(t), sigma(t)). The answers for single times, a sampler's, are remembered."""
         if isinstance(t, Tensor):
             return self.formula(t)
-        known: dict[float, tuple[Level, Level]] = self.__dict__.setdefault("_known", {})
+        known: dict[float, tuple[Scale, Scale]] = self.__dict__.setdefault("_known", {})
         if t not in known:
             if len(known) > 10_000:
                 known.clear()
             known[t] = self.formula(float(t))
         return known[t]
 
-    def formula(self, t: Time) -> tuple[Level, Level]:
+    def formula(self, t: Time) -> tuple[Scale, Scale]:
         """Work out (alpha(t), sigma(t)), floats for a float."""
         raise NotImplementedError
 
-    def time(self, log_snr: Level) -> Level:
+    def time(self, log_snr: Scale) -> Scale:
         """Return the time at which log SNR has this value, the inverse of `log_snr`; clamped to [0, 1]."""
         raise NotImplementedError
 
-    def alpha(self, t: Time) -> Level:
+    def alpha(self, t: Time) -> Scale:
         """Return the signal scale."""
         return self.scales(t)[0]
 
-    def sigma(self, t: Time) -> Level:
+    def sigma(self, t: Time) -> Scale:
         """Return the noise scale."""
         return self.scales(t)[1]
 
-    def log_snr(self, t: Time) -> Level:
+    def log_snr(self, t: Time) -> Scale:
         """Return log(alpha^2/sigma^2): +inf at t = 0, and -inf where alpha is 0."""
         alpha, sigma = self.scales(t)
         if isinstance(alpha, Tensor) or isinstance(sigma, Tensor):
@@ -98,7 +98,7 @@ class Schedule:
             return math.inf
         return -math.inf if alpha == 0 else 2 * (math.log(alpha) - math.log(sigma))
 
-    def noise_level(self, t: Time) -> Level:
+    def noise_level(self, t: Time) -> Scale:
         """Return sigma/alpha, the noise scale of x_t / alpha = x0 + (sigma/alpha) eps; +inf where alpha is 0."""
         alpha, sigma = self.scales(t)
         if isinstance(alpha, Tensor) or isinstance(sigma, Tensor):
@@ -120,7 +120,7 @@ class Schedule:
         """Return the least noise level above 0 that a model on this schedule is trained at: 0 where there is none."""
         return 0.0
 
-    def time_of_level(self, level: Level) -> Level:
+    def time_of_level(self, level: Scale) -> Scale:
         """Return the time at which sigma/alpha has this value, the inverse of `noise_level`."""
         if isinstance(level, Tensor):
             return self.time(-2 * torch.log(level))
@@ -179,11 +179,11 @@ class TableSchedule(Schedule):
     def least_level(self) -> float:
         return float(self.noise_level(1 / self.T))
 
-    def index(self, t: Time) -> Level:
+    def index(self, t: Time) -> Scale:
         """Return the table index of a time, k = t T - 1 (a fraction between two entries)."""
         return t * self.T - 1
 
-    def formula(self, t: Time) -> tuple[Level, Level]:
+    def formula(self, t: Time) -> tuple[Scale, Scale]:
         if isinstance(t, Tensor):
             return self._tensor_formula(t)
         position = min(max(float(t), 0.0), 1.0) * self.T
@@ -241,7 +241,7 @@ class TableSchedule(Schedule):
             cache[key] = (bars, log_snrs)
         return cache[key]
 
-    def time(self, log_snr: Level) -> Level:
+    def time(self, log_snr: Scale) -> Scale:
         if not isinstance(log_snr, Tensor):
             return float(self.time(torch.tensor(log_snr, dtype=torch.float64)))
         bars, log_snrs = self._knot_tensors(log_snr)
@@ -360,12 +360,12 @@ class VP(Schedule):
         if self.beta_max <= self.beta_min:
             raise InputError(f"vp schedule: beta_max must lie above beta_min, not {self.beta_max} <= {self.beta_min}")
 
-    def formula(self, t: Time) -> tuple[Level, Level]:
+    def formula(self, t: Time) -> tuple[Scale, Scale]:
         lib = _lib(t)
         log_alpha = -(t * t) * (self.beta_max - self.beta_min) / 4 - t * self.beta_min / 2
         return lib.exp(log_alpha), lib.sqrt(-lib.expm1(2 * log_alpha))
 
-    def time(self, log_snr: Level) -> Level:
+    def time(self, log_snr: Scale) -> Scale:
         # -2 log alpha = log(1 + 1/snr) = t^2 a + t b, solved for t without cancellation
         lib, a, b = _lib(log_snr), (self.beta_max - self.beta_min) / 2, self.beta_min
         c = _softplus(-log_snr)
@@ -391,10 +391,10 @@ class EDM(Schedule):
     sigma_max: Annotated[float, Field(gt=0)] = 80.0
     rho: Annotated[float, Field(ge=1)] = 7.0
 
-    def formula(self, t: Time) -> tuple[Level, Level]:
+    def formula(self, t: Time) -> tuple[Scale, Scale]:
         return (torch.ones_like(t) if isinstance(t, Tensor) else 1.0), self.sigma_max * t**self.rho
 
-    def time(self, log_snr: Level) -> Level:
+    def time(self, log_snr: Scale) -> Scale:
         lib = _lib(log_snr)
         t = lib.exp(-(log_snr / 2 + math.log(self.sigma_max)) / self.rho)
         return t.clamp(0, 1) if lib is torch else min(max(t, 0.0), 1.0)
@@ -405,10 +405,10 @@ class EDM(Schedule):
 class RectifiedFlow(Schedule):
     """The straight path of flow matching: alpha = 1 - t, sigma = t. Source: Liu et al. 2023, eq. 1."""
 
-    def formula(self, t: Time) -> tuple[Level, Level]:
+    def formula(self, t: Time) -> tuple[Scale, Scale]:
         return 1 - t, t
 
-    def time(self, log_snr: Level) -> Level:
+    def time(self, log_snr: Scale) -> Scale:
         # sigma/alpha = t/(1 - t)
         if isinstance(log_snr, Tensor):
             return torch.sigmoid(-log_snr / 2)
@@ -420,12 +420,12 @@ class RectifiedFlow(Schedule):
 class Trig(Schedule):
     """The circular path: alpha = cos(t pi/2), sigma = sin(t pi/2). Source: Albergo et al. 2023, table 2."""
 
-    def formula(self, t: Time) -> tuple[Level, Level]:
+    def formula(self, t: Time) -> tuple[Scale, Scale]:
         lib = _lib(t)
         if lib is math and t == 1:
             return 0.0, 1.0
         return lib.cos(t * (math.pi / 2)), lib.sin(t * (math.pi / 2))
 
-    def time(self, log_snr: Level) -> Level:
+    def time(self, log_snr: Scale) -> Scale:
         lib = _lib(log_snr)
         return lib.atan(lib.exp(-log_snr / 2)) * (2 / math.pi)

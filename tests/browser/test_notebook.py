@@ -24,7 +24,7 @@ def in_frame(opened):
 
 def test_a_run_shows_its_panels(open_page, spiral_run, tmp_path):
     path = tmp_path / "cell.html"
-    path.write_text(HOST.format(spiral_run._repr_html_()))
+    path.write_text(HOST.format(fn.show(spiral_run)._repr_html_()))
     opened = open_page(path, wait=False)
     frame = in_frame(opened)
     assert frame.locator("h2").count() == 5
@@ -37,7 +37,7 @@ def test_a_run_shows_its_panels(open_page, spiral_run, tmp_path):
 def test_a_trajectory_shows_its_way(open_page, spiral_run, tmp_path):
     way = fn.trajectory(spiral_run.denoiser, 200, steps=12, seed=1)
     path = tmp_path / "cell.html"
-    path.write_text(HOST.format(way._repr_html_()))
+    path.write_text(HOST.format(fn.show(way)._repr_html_()))
     opened = open_page(path, wait=False)
     frame = in_frame(opened)
     assert frame.locator("h1").inner_text() == "200 points in 12 steps"
@@ -49,9 +49,22 @@ def test_a_trajectory_shows_its_way(open_page, spiral_run, tmp_path):
     opened.assert_clean()
 
 
-def test_a_trajectory_in_other_dimensions_is_shown_as_text():
-    law = fn.GaussianMixture(torch.zeros(1, 3), 1.0)
-    assert fn.trajectory(law.denoiser(fn.EDM()), 10, steps=3)._repr_html_() is None
+def test_a_trajectory_in_other_dimensions_has_a_card_and_no_panel():
+    way = fn.trajectory(fn.GaussianMixture(torch.zeros(1, 3), 1.0).denoiser(fn.EDM()), 10, steps=3)
+    assert "<svg" not in way._repr_html_()
+    assert "A trajectory" in way._repr_html_()
+    with pytest.raises(fn.FromnoiseError, match="points in the plane"):
+        fn.show(way)
+
+
+def test_the_cards_of_a_run_and_a_trajectory_draw_their_points(open_page, spiral_run, tmp_path):
+    way = fn.trajectory(spiral_run.denoiser, 200, steps=12, seed=1)
+    path = tmp_path / "cell.html"
+    path.write_text(HOST.format(spiral_run._repr_html_() + way._repr_html_()))
+    page = open_page(path, wait=False).page
+    assert page.locator("svg[role=img]").count() == 2
+    assert len(page.locator("svg path").first.get_attribute("d").split("M")) == 301
+    assert len(path.read_bytes()) < 60_000
 
 
 def test_long_trajectories_are_thinned(spiral_run):
@@ -63,7 +76,7 @@ def test_long_trajectories_are_thinned(spiral_run):
 
 
 def test_the_frame_holds_the_page_whole(spiral_run):
-    text = spiral_run._repr_html_()
+    text = fn.show(spiral_run).html
     document = html.unescape(re.search(r'srcdoc="([^"]*)"', text)[1])
     assert json.loads(re.search(r'id="payload">(.*?)</script>', document, re.S)[1])["runs"]
 

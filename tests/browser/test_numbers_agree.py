@@ -8,13 +8,13 @@ import torch
 
 import fromnoise as fn
 from fromnoise.denoiser import spread
-from fromnoise.exact import law_of
+from fromnoise.exact import mixture_of_data
 from fromnoise.export import run_payload
 from fromnoise.nn import MLP
 from fromnoise.process import predictions
 from fromnoise.report import table_for
 from fromnoise.rng import stream
-from fromnoise.sample import samplers
+from fromnoise.samplers import samplers
 from fromnoise.schedule import schedules
 
 BACKENDS = ("relaxed", "simd", "plain")
@@ -179,7 +179,9 @@ def test_the_exact_denoiser_agrees(hook, shapes_run):
     for backend in BACKENDS:
         hook.evaluate("([run, backend]) => window.fromnoise.load('tested', run, backend)", [payload, backend])
         for t in (0.2, 0.5, 0.8):
-            denoiser = law_of(run.data, run.denoiser.scaling).denoiser(run.denoiser.schedule, run.denoiser.scaling)
+            denoiser = mixture_of_data(run.data, run.denoiser.scaling).denoiser(
+                run.denoiser.schedule, run.denoiser.scaling
+            )
             x_t = x * float(run.denoiser.schedule.sigma(t)) + run.data.x[:1]
             for label in (None, 1):
                 cond = None if label is None else torch.tensor(label)

@@ -176,8 +176,8 @@ def test_a_plugin_brings_a_network_of_ones_own(run_cli, tmp_path):
         "        self.shape = (dim,)\n"
         "        L = torch.nn.Linear\n"
         "        self.net = torch.nn.Sequential(L(dim + 1, width), torch.nn.Tanh(), L(width, dim))\n"
-        "    def forward(self, x, told, cond=None):\n"
-        "        return self.net(torch.cat([x, told.expand(len(x))[:, None] / 20], 1))\n"
+        "    def forward(self, x, c_noise, cond=None):\n"
+        "        return self.net(torch.cat([x, c_noise.expand(len(x))[:, None] / 20], 1))\n"
     )
     run = tmp_path / "r"
     code, _, _ = run_cli(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.data import even_start, names
+from fromnoise.data import names, sobol_noise
 from fromnoise.data.dataset import Scaling, find_label
 from fromnoise.errors import ConfigError, InputError, LabelError, UnknownName
 from fromnoise.metrics import sliced_wasserstein2
@@ -30,30 +30,32 @@ def test_every_set_is_repeatable_and_endless(name):
     assert not torch.equal(a.x, c.x)
     assert a.x.shape == (300, 2)
     assert a.x.dtype == torch.float32
-    fresh, again = a.fresh(1000, seed=5), a.fresh(1000, seed=5)
+    fresh, again = a.draw(1000, seed=5), a.draw(1000, seed=5)
     assert torch.equal(fresh.x, again.x)
-    assert not torch.equal(fresh.x, a.fresh(1000, seed=6).x)
+    assert not torch.equal(fresh.x, a.draw(1000, seed=6).x)
     assert fn.data.make(a.config).x.equal(a.x)
 
 
 @pytest.mark.parametrize("name", names())
 def test_fresh_and_even_draws_are_of_one_distribution(name):
     data = fn.data.make({"name": name, "n": 4000})
-    fresh, even = data.fresh(4000, seed=3).x, data.even(4000, seed=3).x
-    floor = sliced_wasserstein2(fresh, data.fresh(4000, seed=4).x)
+    fresh, even = data.draw(4000, seed=3).x, data.draw_stratified(4000, seed=3).x
+    floor = sliced_wasserstein2(fresh, data.draw(4000, seed=4).x)
     assert sliced_wasserstein2(data.x, fresh) < 3 * floor + 0.01
     assert sliced_wasserstein2(even, fresh) < 3 * floor + 0.01
 
 
 def test_even_draws_are_nearer_to_the_truth_than_random_ones():
     data = fn.data.spiral(10)
-    truth = data.fresh(60_000, seed=1).x
-    even, random = (sliced_wasserstein2(x, truth, directions=32) for x in (data.even(1000).x, data.fresh(1000).x))
+    truth = data.draw(60_000, seed=1).x
+    even, random = (
+        sliced_wasserstein2(x, truth, directions=32) for x in (data.draw_stratified(1000).x, data.draw(1000).x)
+    )
     assert even < random / 3
 
 
 def test_even_starts_are_standard_normal():
-    z = even_start(4096, (2,))
+    z = sobol_noise(4096, (2,))
     assert z.shape == (4096, 2)
     assert float(z.mean().abs()) < 0.01
     assert float(z.std()) == pytest.approx(1, abs=0.01)
@@ -64,13 +66,13 @@ def test_shapes_has_all_labels_in_equal_parts():
     data = fn.data.shapes(100)
     assert data.label_names == ("spiral", "circles", "moons")
     assert data.labels.bincount().tolist() == [34, 33, 33]
-    fresh = data.fresh(3000, seed=1)
+    fresh = data.draw(3000, seed=1)
     assert fresh.labels is not None
     for k, name in enumerate(data.label_names):
         own = fn.data.make({"name": name, "n": 1000}).x
         part = fresh.x[fresh.labels == k]
         assert sliced_wasserstein2(part, own) < 0.15
-        assert sliced_wasserstein2(data.only(name).fresh(1000).x, own) < 0.15
+        assert sliced_wasserstein2(data.only(name).draw(1000).x, own) < 0.15
 
 
 def test_labelled_puts_sets_together():
@@ -120,7 +122,7 @@ def test_arrays_that_are_no_data_are_refused(x, words):
 
 def test_a_set_without_a_law_has_no_fresh_draws():
     with pytest.raises(InputError, match="not known"):
-        fn.Dataset.of(torch.zeros(3, 2)).fresh(5)
+        fn.Dataset.of(torch.zeros(3, 2)).draw(5)
 
 
 @pytest.mark.parametrize("kind", ["isotropic", "columns", "none"])

@@ -22,10 +22,10 @@ from torch import Tensor
 
 import fromnoise as fn
 from fromnoise.nn import MLP
-from fromnoise.sample.loop import walk
-from fromnoise.train import EMA
-from fromnoise.train.criteria import mean_square
-from fromnoise.train.loss import objective
+from fromnoise.samplers.loop import walk
+from fromnoise.training import EMA
+from fromnoise.training.losses import mean_square
+from fromnoise.training.noising import objective
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "from_scratch_numpy.py"
 T, CLASSES = 1000, 3
@@ -129,7 +129,7 @@ def test_noising_is_the_same_at_every_index() -> None:
 
 
 def test_the_spiral_is_the_same_curve_with_the_same_jitter() -> None:
-    law = fn.data.spiral(n=1).law
+    law = fn.data.spiral(n=1).distribution
     u = np.random.default_rng(0).random(50)
     assert (
         largest(law.centres(torch.tensor(u)), numpy_model.points("spiral", 50, np.random.default_rng(0), 0.0)) <= 1e-14
@@ -160,10 +160,10 @@ def test_the_network_says_the_same(exact: bool, tolerance: float) -> None:
     params = untrained()
     denoiser = denoiser_of(params, exact=exact)
     with torch.inference_mode():
-        each = denoiser.raw(torch.tensor(x), torch.arange(1, T + 1, dtype=torch.float64) / T)
+        each = denoiser.prediction_of(torch.tensor(x), torch.arange(1, T + 1, dtype=torch.float64) / T)
         assert largest(each, numpy_model.forward(params, x, np.arange(T))[0]) <= tolerance
         for k in (0, 1, 500, T - 1):  # one time for all rows takes another way through the first layer
-            shared = denoiser.raw(torch.tensor(x), (k + 1) / T)
+            shared = denoiser.prediction_of(torch.tensor(x), (k + 1) / T)
             assert largest(shared, numpy_model.forward(params, x, k)[0]) <= tolerance
 
 
@@ -175,9 +175,9 @@ def test_the_conditional_network_says_the_same(exact: bool, tolerance: float) ->
     label = rng.integers(0, CLASSES + 1, T)  # the last one is null
     denoiser, t = denoiser_of(params, exact=exact), torch.arange(1, T + 1, dtype=torch.float64) / T
     with torch.inference_mode():
-        each = denoiser.raw(torch.tensor(x), t, torch.tensor(label))
-        none = denoiser.raw(torch.tensor(x), t, None)
-        one = denoiser.raw(torch.tensor(x), t, torch.tensor(2))
+        each = denoiser.prediction_of(torch.tensor(x), t, torch.tensor(label))
+        none = denoiser.prediction_of(torch.tensor(x), t, None)
+        one = denoiser.prediction_of(torch.tensor(x), t, torch.tensor(2))
     assert largest(each, numpy_model.forward(params, x, np.arange(T), label)[0]) <= tolerance
     assert largest(none, numpy_model.forward(params, x, np.arange(T))[0]) <= tolerance
     assert largest(one, numpy_model.forward(params, x, np.arange(T), 2)[0]) <= tolerance
@@ -190,7 +190,7 @@ def test_guidance_is_the_same_combination() -> None:
     params["label"] *= 50
     denoiser = denoiser_of(params, exact=True)
     with torch.inference_mode():
-        cond, uncond = (denoiser.raw(torch.tensor(x), 0.4, given) for given in (torch.tensor(label), None))
+        cond, uncond = (denoiser.prediction_of(torch.tensor(x), 0.4, given) for given in (torch.tensor(label), None))
     for w in (0, 1, 3):
         assert largest(uncond + w * (cond - uncond), numpy_model.guided(params, x, 399, label, w)) <= 1e-12
 
@@ -253,7 +253,7 @@ def test_public_sample_gives_the_same_samples_of_a_given_start(trained: Params) 
 def batch_of(denoiser: fn.Denoiser, x0: Tensor, seed: int) -> tuple[Any, Array, Array]:
     """Draw the library's training batch; return it with the index and the noise it stands for."""
     batch = objective(denoiser, "uniform", "uniform").noised(x0, torch.Generator().manual_seed(seed))
-    return batch, batch.drawn.numpy(), batch.target.numpy()
+    return batch, batch.t.numpy(), batch.target.numpy()
 
 
 def test_training_draws_the_same_indices_0_to_999_and_standard_normal_noise() -> None:
@@ -276,7 +276,7 @@ def test_loss_and_gradients_of_a_batch_are_the_same(classes: int) -> None:
     batch, k, eps = batch_of(denoiser, torch.tensor(x0), 0)
     assert len(np.unique(k)) > 150
     assert largest(batch.x_t, numpy_model.corrupt(x0, k, eps, ALPHA_BARS)) <= 1e-13
-    out = denoiser.say(batch.x_t, batch.drawn, None if label is None else torch.tensor(label))
+    out = denoiser.network_output(batch.x_t, batch.t, None if label is None else torch.tensor(label))
     loss = mean_square(out, batch.target, batch.weight)
     loss.backward()
     numpy_loss, grads = numpy_model.loss_and_grads(params, x0, k, eps, ALPHA_BARS, label)
@@ -339,7 +339,7 @@ def test_twenty_steps_of_training_leave_the_same_weights_and_the_same_average(cl
         rows = rng.integers(0, len(data), 128)
         label = np.where(rng.random(128) < 0.1, classes, labels[rows]) if classes else None
         batch, k, eps = batch_of(denoiser, torch.tensor(data[rows]), n)
-        out = denoiser.say(batch.x_t, batch.drawn, None if label is None else torch.tensor(label))
+        out = denoiser.network_output(batch.x_t, batch.t, None if label is None else torch.tensor(label))
         loss = mean_square(out, batch.target, batch.weight)
         optimizer.zero_grad()
         loss.backward()

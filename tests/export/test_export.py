@@ -48,7 +48,7 @@ def test_the_floor_is_the_distance_of_fresh_draws(trained):
 
     run = fn.load(trained)
     truth = run_payload("spiral", run)["truth"][""]
-    fresh = [wasserstein2(run.data.fresh(300, 100 + k).x, floats(truth["draws"])[k]) for k in range(3)]
+    fresh = [wasserstein2(run.data.draw(300, 100 + k).x, floats(truth["draws"])[k]) for k in range(3)]
     assert truth["floor"] == pytest.approx(sum(fresh) / 3, rel=0.35)
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 import fromnoise as fn
 from fromnoise import process
 from fromnoise.exact import ExactDenoiser
-from fromnoise.sample.loop import walk
+from fromnoise.samplers.loop import walk
 
 T = 1000
 ROWS = 64

@@ -7,7 +7,7 @@ import torch
 
 import fromnoise as fn
 from fromnoise import process
-from fromnoise.exact import law_of
+from fromnoise.exact import mixture_of_data
 from fromnoise.rng import stream
 
 
@@ -117,7 +117,7 @@ def test_exact_reverse_steps_lead_back_to_the_law():
 @pytest.mark.parametrize("weighting", ["uniform", "snr", "min-snr", "edm", "elbo"])
 def test_the_floor_is_the_exact_denoisers_own_loss(predict, weighting):
     from fromnoise.process import prediction
-    from fromnoise.train import Objective, time_laws, weightings
+    from fromnoise.training import Objective, time_laws, weightings
 
     data, schedule = fn.data.spiral(200).x, fn.CosineBeta()
     law = fn.FiniteSet(data.double())
@@ -126,7 +126,7 @@ def test_the_floor_is_the_exact_denoisers_own_loss(predict, weighting):
     n = 40_000
     g = stream(5, "own")
     batch = goal.noised(data[torch.randint(200, (n,), generator=g)].double(), g)
-    x0_hat = law.denoiser(schedule)(batch.x_t, goal.time(batch.drawn))
+    x0_hat = law.denoiser(schedule)(batch.x_t, goal.time(batch.t))
     alpha, sigma = (v[:, None] for v in batch.scales)
     eps_hat = (batch.x_t - alpha * x0_hat) / sigma
     says = goal.prediction.target(x0_hat, eps_hat, alpha, sigma)
@@ -145,7 +145,7 @@ def test_the_articles_floors():
 def test_the_smooth_spiral_is_its_mixture():
     # the law of a curve with jitter against a finite set of 200,000 of its points, far from sigma = 0
     data = fn.data.spiral(200_000)
-    law = law_of(data)
+    law = mixture_of_data(data)
     assert law.note == "the true distribution"
     many = fn.FiniteSet(data.x)
     x = fn.data.spiral(300, seed=9).x + 0.3 * torch.randn(300, 2, generator=stream(0, "n"))

@@ -21,7 +21,7 @@ def test_chained_steps_equal_the_closed_form(schedule, times):
         return
     scale, variance = 1.0, 0.0
     for s, t in zip([0.0, *times], times, strict=False):
-        a, b = process.step(schedule, s, t)
+        a, b = process.transition(schedule, s, t)
         scale, variance = a * scale, a * a * variance + b * b
     assert scale == pytest.approx(schedule.alpha(times[-1]), rel=1e-12)
     assert math.sqrt(variance) == pytest.approx(schedule.sigma(times[-1]), rel=1e-10)
@@ -31,7 +31,7 @@ def test_chained_table_steps_equal_the_closed_form():
     schedule = fn.LinearBeta()
     scale, variance = 1.0, 0.0
     for k in range(1000):
-        a, b = process.step(schedule, k / 1000, (k + 1) / 1000)
+        a, b = process.transition(schedule, k / 1000, (k + 1) / 1000)
         assert b * b == pytest.approx(schedule.betas[k], rel=1e-9)
         scale, variance = a * scale, a * a * variance + b * b
     assert scale == pytest.approx(schedule.alpha(1.0), rel=1e-11)
@@ -45,7 +45,7 @@ def test_the_posterior_is_bayes_rule(schedule, times, x0, x_t):
     if t - s < 1e-2:
         return
     alpha_s, sigma_s = schedule.scales(s)
-    a, b = process.step(schedule, s, t)
+    a, b = process.transition(schedule, s, t)
     # q(x_s | x0) N(alpha_s x0, sigma_s^2) times q(x_t | x_s) N(a x_s, b^2)
     precision = 1 / sigma_s**2 + a**2 / b**2
     mean = (alpha_s * x0 / sigma_s**2 + a * x_t / b**2) / precision

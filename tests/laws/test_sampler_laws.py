@@ -7,7 +7,7 @@ import torch
 
 import fromnoise as fn
 from fromnoise.denoiser import spread
-from fromnoise.sample import walk
+from fromnoise.samplers import walk
 from fromnoise.schedule import Schedule
 
 SCHEDULES = [fn.LinearBeta(), fn.CosineBeta(), fn.VP(), fn.EDM(), fn.RectifiedFlow()]

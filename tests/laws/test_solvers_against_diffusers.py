@@ -16,7 +16,7 @@ from diffusers import (
 )
 
 import fromnoise as fn
-from fromnoise.sample import walk
+from fromnoise.samplers import walk
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of numpy, within diffusers
 

@@ -58,7 +58,7 @@ def test_precision_and_recall_tell_missing_from_wrong():
 
 def test_fresh_data_stand_at_their_floor():
     data = fn.data.spiral(100)
-    found = fn.evaluate(data.fresh(500, seed=77).x, data, pairs=8)
+    found = fn.evaluate(data.draw(500, seed=77).x, data, pairs=8)
     for measure in found.measures:
         assert abs(measure.ratio - 1) < 4 * measure.ratio_error + 0.02, str(measure)
     assert "ratio" in str(found)
@@ -82,16 +82,16 @@ def test_a_set_without_a_law_is_compared_with_its_halves():
 
 def test_large_sets_are_sliced():
     data = fn.data.moons(100)
-    found = fn.evaluate(data.fresh(2500, 1).x, data, pairs=2)
+    found = fn.evaluate(data.draw(2500, 1).x, data, pairs=2)
     assert found.measures[0].name == "sliced 2-Wasserstein"
 
 
 def test_low_noise_ratios_are_one_at_the_truth_and_repeat():
     data = fn.data.spiral(100)
     floor = wasserstein_floor(data, 400)
-    even = [low_noise(data.even(400, seed=s).x, data, floor=floor).ratio for s in (1, 2)]
+    even = [low_noise(data.draw_stratified(400, seed=s).x, data, floor=floor).ratio for s in (1, 2)]
     assert max(even) < 1.04
-    shifted = [low_noise(data.even(400, seed=s).x + 0.2, data, floor=floor) for s in (1, 2)]
+    shifted = [low_noise(data.draw_stratified(400, seed=s).x + 0.2, data, floor=floor) for s in (1, 2)]
     for s in shifted:
         assert s.distance == pytest.approx(0.2 * math.sqrt(2), rel=0.05)
         assert s.ratio == pytest.approx(math.sqrt(1 + (s.distance / floor) ** 2))

@@ -148,7 +148,7 @@ def test_the_form_is_made_from_the_schema(shown):
     assert form["schema"]["components"]["schedule"]["linear"]["properties"]["T"]["maximum"] == 1_000_000
     assert form["schema"]["predict"]["enum"] == ["eps", "x0", "v", "flow", "score", "edm"]
     for recipe, settings in form["recipes"].items():  # what the form shows is what the recipe trains
-        job = jobs.Job.of({"data": "spiral", "recipe": recipe, "changes": settings})
+        job = jobs.Job.from_post({"data": "spiral", "recipe": recipe, "changes": settings})
         assert _settings(job.check()) == settings
 
 
@@ -380,7 +380,10 @@ def test_a_stopped_training_goes_on_to_the_same_end(studio, tmp_path):
         ({"data": "spiral", "changes": {"network.depth": 10**9}}, "network.depth"),
         ({"data": "spiral", "changes": {"train.drop_cond": 0.1}}, "drop_cond needs a network with classes"),
         ({"data": "spiral", "changes": {"train.loss": "hybrid"}}, "learned variance"),
-        ({"data": "spiral", "changes": {"train.times": {"name": "ladder", "low": 9, "high": 1}}}, "low must lie below"),
+        (
+            {"data": "spiral", "changes": {"train.times": {"name": "geometric-levels", "low": 9, "high": 1}}},
+            "low must lie below",
+        ),
         ({"data": "spiral", "changes": {"data.n": 0}}, "n must be a whole number of at least 1"),
         ({"data": "spiral", "changes": {"data.n": 10**9}}, "up to 1,000,000 points"),
         ({"data": {"points": [[0, 0]] * 9}}, "at least 10 items"),

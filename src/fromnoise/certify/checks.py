@@ -33,7 +33,7 @@ from fromnoise.denoiser import DenoiserLike
 from fromnoise.errors import InputError
 from fromnoise.exact import FiniteSet, GaussianMixture
 from fromnoise.guidance import Wrapped
-from fromnoise.sample import walk
+from fromnoise.samplers import walk
 from fromnoise.schedule import EDM, VP, CosineBeta, LinearBeta, RectifiedFlow, Schedule, Trig
 
 BUDGETS = (*range(1, 13), 17, 50, 61, 100, 333, 600, 1000)
@@ -191,12 +191,12 @@ def _moments_off(contender: Contender, steps: int) -> float:
     denoiser = GaussianMixture(mean[None], covariances=(root @ root.T)[None]).denoiser(Trig())
     count = 0
 
-    def silent() -> Tensor:
+    def no_noise() -> Tensor:
         nonlocal count
         count += 1
         return torch.zeros(1, 2, dtype=torch.float64)
 
-    out_mean = contender.run(denoiser, torch.zeros(1, 2, dtype=torch.float64), steps, silent)
+    out_mean = contender.run(denoiser, torch.zeros(1, 2, dtype=torch.float64), steps, no_noise)
     calls = iter(range(count + 1))
 
     def one() -> Tensor:  # the k-th draw: the rows 2 k and 2 k + 1 see its coordinates, alone

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fromnoise.denoiser import DenoiserLike, spread
 from fromnoise.errors import InputError
-from fromnoise.sample import DDIM, Sampler, samplers, walk
+from fromnoise.samplers import DDIM, Sampler, samplers, walk
 
 
 @dataclass(frozen=True)

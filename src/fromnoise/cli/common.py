@@ -18,7 +18,7 @@ from fromnoise.errors import InputError, RunError
 if TYPE_CHECKING:
     from fromnoise.denoiser import DenoiserLike
     from fromnoise.run import Run
-    from fromnoise.sample import Sampler
+    from fromnoise.samplers import Sampler
     from fromnoise.schedule import Schedule
 
 RunPath = Annotated[Path, typer.Argument(help="The run's folder, such as runs/spiral.", metavar="RUN")]
@@ -118,7 +118,7 @@ def parse_settings(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 def make_sampler(name: str, eta: float | None, settings: Sequence[str] | None) -> Sampler:
     """Build the sampler that the options describe."""
-    from fromnoise.sample import samplers
+    from fromnoise.samplers import samplers
 
     given: dict[str, Any] = {"name": name, **parse_settings(settings)}
     if eta is not None:

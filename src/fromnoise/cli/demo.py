@@ -24,11 +24,11 @@ def demo(
     from fromnoise.cli.train import watch
     from fromnoise.data import make
     from fromnoise.report import Assessor, table_for, table_rows, write_report
-    from fromnoise.sample import DDIM, DDPM, Multistep
-    from fromnoise.train import Plan
+    from fromnoise.samplers import DDIM, DDPM, Multistep
+    from fromnoise.training import Plan
 
     train = {"seed": seed} if steps is None else {"seed": seed, "steps": steps}
-    plan = Plan.of("points", {"train": train})
+    plan = Plan.from_recipe("points", {"train": train})
     points = make({"name": data, **plan.data})
     _clear(out)
     began = time.perf_counter()
@@ -49,8 +49,8 @@ def demo(
     _picture(run, results, picture)
     seconds = time.perf_counter() - began
     head = f"{points.name}: {run.step:,} steps in {trained:.1f} s"
-    if last.floor is not None and last.share is not None:
-        head += f", loss {last.loss:.4f}, floor {last.floor.value:.4f}, {100 * last.share:.1f}% of the way"
+    if last.floor is not None and last.progress is not None:
+        head += f", loss {last.loss:.4f}, floor {last.floor.value:.4f}, {100 * last.progress:.1f}% of the way"
     files = [str(picture), str(gif), str(page)]
     text = "\n".join([
         "", head, "", text_table(table_rows(results)), "",
@@ -59,7 +59,7 @@ def demo(
         f"done in {seconds:.0f} s; look at {', '.join(files)}",
     ])  # fmt: skip
     out_data: dict[str, Any] = {
-        "loss": last.loss, "floor": last.floor.value if last.floor else None, "share": last.share,
+        "loss": last.loss, "floor": last.floor.value if last.floor else None, "progress": last.progress,
         "train_seconds": round(trained, 2), "seconds": round(seconds, 2), "files": files,
         "results": [r.row() for r in results],
     }  # fmt: skip
@@ -80,7 +80,7 @@ def _animation(run: Any, out: Path) -> Path:
     import math
 
     from fromnoise import plot
-    from fromnoise.sample import Multistep, trajectory
+    from fromnoise.samplers import Multistep, trajectory
     from fromnoise.schedule import schedules
 
     way = trajectory(run.denoiser.on(schedules.build("vp")), 2000, sampler=Multistep(), steps=40, seed=1)

@@ -54,7 +54,7 @@ def evaluate(
     from fromnoise.data import Dataset
     from fromnoise.report import Assessor, likelihood_of
     from fromnoise.run import load
-    from fromnoise.sample import sample
+    from fromnoise.samplers import sample
 
     load_plugins(plugin)
     rule = make_sampler(sampler, eta, set_)
@@ -62,7 +62,7 @@ def evaluate(
     trained = load(run)
     trained.denoiser.to(check_device(device))
     data = trained.data if label is None else trained.data.only(label)
-    data = Dataset(data.x, name=data.name, law=data.law)
+    data = Dataset(data.x, name=data.name, distribution=data.distribution)
     denoiser = put_on_path(trained, rule, schedule)
     if samples is not None:
         x, how = read_samples(samples), str(samples)
@@ -91,7 +91,7 @@ def evaluate(
 
 _LOW_NOISE = (
     "2-Wasserstein ratio with little noise: {:.3f}, with the exact denoiser {:.3f} "
-    "(1 is perfect; the difference is the model's share of the error)"
+    "(1 is perfect; the difference is the model's part of the error)"
 )
 
 
@@ -105,7 +105,7 @@ def _measures(found: Evaluation) -> dict[str, Any]:
 
 def _training(run: Run) -> tuple[dict[str, Any], list[str]]:
     """Return how far the training came, as data and as a line; nothing for a run that logged nothing."""
-    from fromnoise.train.floor import floor_of
+    from fromnoise.training.floor import floor_of
 
     loss = run.folder.loss() if run.folder else None
     if loss is None:
@@ -113,6 +113,6 @@ def _training(run: Run) -> tuple[dict[str, Any], list[str]]:
     floor = floor_of(run.denoiser, run.data, run.config.train)
     if floor is None:
         return {"loss": loss}, [f"training loss {loss:.4f}, whose floor is not known"]
-    share = floor.share(loss)
-    data = {"loss": loss, "floor": floor.value, "share": share}
-    return data, [f"training loss {loss:.4f}, floor {floor}, {100 * share:.1f}% of the way"]
+    progress = floor.progress(loss)
+    data = {"loss": loss, "floor": floor.value, "progress": progress}
+    return data, [f"training loss {loss:.4f}, floor {floor}, {100 * progress:.1f}% of the way"]

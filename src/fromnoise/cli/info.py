@@ -35,9 +35,9 @@ def _of_installation() -> dict[str, Any]:
     from fromnoise.data import names
     from fromnoise.nn import networks
     from fromnoise.process import predictions
-    from fromnoise.sample import samplers
+    from fromnoise.samplers import samplers
     from fromnoise.schedule import schedules
-    from fromnoise.train import time_laws, weightings
+    from fromnoise.training import time_laws, weightings
 
     return {
         "fromnoise": __version__,

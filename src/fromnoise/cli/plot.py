@@ -35,7 +35,7 @@ from fromnoise.errors import InputError, UnknownName, whole_number
 if TYPE_CHECKING:
     from fromnoise.denoiser import DenoiserLike
     from fromnoise.run import Run
-    from fromnoise.sample import Sampler
+    from fromnoise.samplers import Sampler
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _samples(wish: _Wish, path: Path) -> None:
     import torch
 
     from fromnoise import plot as pictures
-    from fromnoise.sample import sample
+    from fromnoise.samplers import sample
 
     run, names = wish.run, wish.run.denoiser.label_names
     cond = wish.label
@@ -124,7 +124,7 @@ def _samples(wish: _Wish, path: Path) -> None:
 
 def _trajectory(wish: _Wish, path: Path) -> None:
     from fromnoise import plot as pictures
-    from fromnoise.sample import trajectory
+    from fromnoise.samplers import trajectory
 
     way = trajectory(wish.denoiser, wish.n, sampler=wish.sampler, steps=wish.steps, cond=wish.label, seed=wish.seed)
     sizes = [math.hypot(a, s) for a, s in zip(way.alphas, way.sigmas, strict=True)]
@@ -184,7 +184,7 @@ def _elbo(wish: _Wish, path: Path) -> dict[str, Any]:
     from fromnoise.likelihood import elbo
 
     run = wish.run
-    data = run.data.fresh(wish.n, seed=wish.seed + 1) if run.data.law is not None else run.data
+    data = run.data.draw(wish.n, seed=wish.seed + 1) if run.data.distribution is not None else run.data
     with bar("ELBO") as progress:
         bound = elbo(wish.denoiser, data, seed=wish.seed, progress=progress)
     levels = [float(wish.denoiser.schedule.log_snr(t)) for t in bound.times[:-1]]
@@ -228,14 +228,14 @@ def _variance(wish: _Wish, path: Path) -> dict[str, Any]:
 
 def _loss(wish: _Wish, path: Path) -> None:
     from fromnoise import plot as pictures
-    from fromnoise.train.floor import floor_of
+    from fromnoise.training.floor import floor_of
 
     run = wish.run
     rows = run.folder.metrics() if run.folder else []
     if not rows:
         raise InputError("this run has no metrics yet: train it first")
     floor = floor_of(run.denoiser, run.data, run.config.train)
-    known = {} if floor is None else {"floor": floor.value, "what": floor.law}
+    known = {} if floor is None else {"floor": floor.value, "what": floor.note}
     save_figure(pictures.loss([r["step"] for r in rows], [r["loss"] for r in rows], **known), path)
 
 

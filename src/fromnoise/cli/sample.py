@@ -59,7 +59,7 @@ def sample(
 ) -> None:
     """Draw samples from a run, in the data's own units. Sample i is the same for any n."""
     from fromnoise.run import load
-    from fromnoise.sample import sample_chunks, samplers
+    from fromnoise.samplers import sample_chunks, samplers
 
     load_plugins(plugin)
     rule = make_sampler(sampler, eta, set_)

@@ -15,7 +15,7 @@ from fromnoise.errors import InputError
 if TYPE_CHECKING:
     from fromnoise.data import Dataset
     from fromnoise.run import Run
-    from fromnoise.train import Event, Plan
+    from fromnoise.training import Event, Floor, Plan
 
 
 def train(
@@ -49,7 +49,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a denoiser on data and leave a run: configuration, checkpoints, metrics, report.html."""
-    from fromnoise.train import Interrupted, Plan
+    from fromnoise.training import Interrupted, Plan
 
     load_plugins(plugin)
     _set_threads(threads)
@@ -84,7 +84,7 @@ def _changes(config: Path | None, pairs: list[str] | None, **flags: Any) -> dict
     """Return what the user changed: file first, then --set, then flags, each laid over the one before."""
     import tomllib
 
-    from fromnoise.train.plan import merge
+    from fromnoise.training.plan import merge
 
     changes: dict[str, Any] = {}
     if config is not None:
@@ -108,14 +108,14 @@ def _data_and_plan(name: str, recipe: str, changes: dict[str, Any], plans: type[
 
     if name not in names():
         raise UnknownName("data set", name, names())
-    plan = plans.of(recipe, changes)
+    plan = plans.from_recipe(recipe, changes)
     points = make({"name": name, **plan.data})
     return points, plan.for_labels() if points.classes else plan
 
 
 def watch(denoiser: Any, data: Dataset, plan: Plan, out: Path, resume: bool) -> tuple[Run, Event]:
-    """Train while showing loss, floor, share, rate and time left; return the run and the last event."""
-    from fromnoise.train import fit
+    """Train while showing loss, floor, progress, rate and time left; return the run and the last event."""
+    from fromnoise.training import fit
 
     events = fit(denoiser, data, plan.train, out=out, resume=resume, scaling=plan.scaling)
     show = _show_bar if sys.stderr.isatty() else _show_lines
@@ -125,11 +125,11 @@ def watch(denoiser: Any, data: Dataset, plan: Plan, out: Path, resume: bool) -> 
 
 
 def _show_lines(events: Any, steps: int) -> Event:
-    event, told = None, -1
+    event, shown = None, -1
     for event in events:
         part = 10 * event.step // steps
-        if event.run is None and part > told:
-            told = part
+        if event.run is None and part > shown:
+            shown = part
             speed = f"{event.rate:5.0f} steps/s  {event.seconds_left:4.0f} s left"
             say(f"step {event.step:>7}/{steps}  {_numbers(event)}  {speed}")
     assert event is not None
@@ -138,9 +138,13 @@ def _show_lines(events: Any, steps: int) -> Event:
 
 def _numbers(event: Event) -> str:
     text = f"loss {event.loss:.4f}"
-    if event.floor is not None and event.share is not None:
-        text += f"  floor {event.floor.value:.4f}  share {100 * event.share:5.1f}%"
+    if event.floor is not None and event.progress is not None:
+        text += f"  floor {event.floor.value:.4f}  progress {100 * event.progress:5.1f}%"
     return text
+
+
+def _short(floor: Floor) -> str:
+    return f"{floor.value:.4f} +- {floor.error:.4f} ({floor.note})"
 
 
 def _show_bar(events: Any, steps: int) -> Event:
@@ -167,17 +171,14 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
     assert run.folder is not None
     data: dict[str, Any] = {
         "run": str(run.folder.path), "steps": run.step, "seconds": round(seconds, 2), "loss": last.loss,
-        "floor": None if last.floor is None else last.floor.value, "share": last.share,
+        "floor": None if last.floor is None else last.floor.value, "progress": last.progress,
     }  # fmt: skip
     lines = [f"{run.folder.path}: {run.step:,} steps in {seconds:.1f} s"]
-    if last.floor is not None and last.share is not None:
-        f = last.floor
-        lines.append(
-            f"loss {last.loss:.4f}, floor {f.value:.4f} +- {f.error:.4f} ({f.law}), {100 * last.share:.1f}% of the way"
-        )
+    if last.floor is not None and last.progress is not None:
+        lines.append(f"loss {last.loss:.4f}, floor {_short(last.floor)}, {100 * last.progress:.1f}% of the way")
     if report and len(run.denoiser.shape) == 1:
         from fromnoise.report import Assessor, write_report
-        from fromnoise.sample import Multistep
+        from fromnoise.samplers import Multistep
 
         assessor = Assessor(run, n=min(1000, max(20, len(run.data) // 2)))
         sampler = Multistep()

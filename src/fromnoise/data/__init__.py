@@ -1,6 +1,6 @@
 """Data sets: points with a known distribution, and what every data set has in common."""
 
-from fromnoise.data.dataset import Dataset, Law, Scaling, even_start, find_label, rms_about_mean, sobol
+from fromnoise.data.dataset import Dataset, Distribution, Scaling, find_label, rms_about_mean, sobol, sobol_noise
 from fromnoise.data.points import (
     checkerboard,
     circles,
@@ -16,16 +16,18 @@ from fromnoise.data.points import (
     swiss_roll,
     two_spirals,
 )
+from fromnoise.deprecated import renamed
+
+__getattr__ = renamed(__name__, {"Law": "Distribution", "even_start": "sobol_noise"})
 
 __all__ = [
     "Dataset",
-    "Law",
+    "Distribution",
     "Scaling",
     "checkerboard",
     "circles",
     "dino",
     "eight_gaussians",
-    "even_start",
     "find_label",
     "labelled",
     "make",
@@ -35,6 +37,7 @@ __all__ = [
     "rms_about_mean",
     "shapes",
     "sobol",
+    "sobol_noise",
     "spiral",
     "swiss_roll",
     "two_spirals",

@@ -1,4 +1,4 @@
-"""What a data set is: samples, perhaps labels, perhaps the law they were drawn from; and its scaling.
+"""What a data set is: samples, perhaps labels, perhaps the distribution they were drawn from; and its scaling.
 
 Networks are trained on data of mean 0 and variance 1. A `Scaling` takes data in, `x -> (x - mean)/std`, and samples
 out; it rides with the denoiser, so that samples come back in the data's own units. Points and images share one std, so
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError, LabelError, UnknownName
 from fromnoise.rng import stream
 
@@ -73,7 +74,7 @@ class Dataset:
         label_names: one name for each class.
         name: for titles and messages.
         config: how to make it again (`fromnoise.data.make`), or None where only the samples are known.
-        law: the distribution they were drawn from, or None.
+        distribution: what they were drawn from, or None.
     """
 
     x: Tensor
@@ -81,7 +82,9 @@ class Dataset:
     label_names: tuple[str, ...] = ()
     name: str = "data"
     config: dict[str, Any] | None = None
-    law: Law | None = None
+    distribution: Distribution | None = None
+
+    law, fresh, even = Renamed("distribution"), Renamed("draw"), Renamed("draw_stratified")
 
     def __post_init__(self) -> None:
         if self.x.dim() < 2 or len(self.x) == 0:
@@ -129,29 +132,29 @@ class Dataset:
         number = self.label(label)
         assert self.labels is not None
         name = f"{self.name}:{self.label_names[number]}"
-        law = self.law.only(number) if self.law is not None else None
-        return Dataset(self.x[self.labels == number], name=name, law=law)
+        part = self.distribution.only(number) if self.distribution is not None else None
+        return Dataset(self.x[self.labels == number], name=name, distribution=part)
 
-    def fresh(self, n: int, seed: int = 0) -> Dataset:
+    def draw(self, n: int, seed: int = 0) -> Dataset:
         """Draw n new samples from the true distribution, as often as wanted.
 
         Raises:
             InputError: if only the samples are known.
         """
-        if self.law is None:
+        if self.distribution is None:
             raise InputError(f"the distribution of {self.name!r} is not known, only its {len(self)} samples")
-        x, labels = self.law.draw(n, seed)
+        x, labels = self.distribution.draw(n, seed)
         return replace(self, x=x, labels=labels if self.classes else None, config=None)
 
-    def even(self, n: int, seed: int = 0) -> Dataset:
-        """Draw n samples spread evenly over the true distribution: the truth with the least sampling noise.
+    def draw_stratified(self, n: int, seed: int = 0) -> Dataset:
+        """Draw n stratified samples, which cover the true distribution evenly: the truth with little sampling noise.
 
         Raises:
             InputError: if only the samples are known.
         """
-        if self.law is None:
+        if self.distribution is None:
             raise InputError(f"the distribution of {self.name!r} is not known, only its {len(self)} samples")
-        x, labels = self.law.draw_evenly(n, seed)
+        x, labels = self.distribution.draw_stratified(n, seed)
         return replace(self, x=x, labels=labels if self.classes else None, config=None)
 
 
@@ -179,7 +182,7 @@ Points = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Law:
+class Distribution:
     """A distribution given by a map from the unit cube: x = points(u), u uniform in [0, 1]^dims.
 
     Independent u draw from it; u spread evenly (stratified along the first axis, a scrambled Sobol sequence along the
@@ -188,16 +191,16 @@ class Law:
     Attributes:
         points: `[n, dims]` float64 -> `[n, *S]` float64.
         dims: how many uniform numbers a sample takes.
-        centres: where the law is a curve plus Gaussian jitter, the map u -> curve, `[n]` -> `[n, *S]`.
+        centres: where the distribution is a curve plus Gaussian jitter, the map u -> curve, `[n]` -> `[n, *S]`.
         jitter: the jitter's standard deviation.
-        parts: for a labelled law, the law of each label, all equally likely.
+        parts: for labelled data, the distribution of each label, all equally likely.
     """
 
     points: Points | None = None
     dims: int = 1
     centres: Points | None = None
     jitter: float = 0.0
-    parts: tuple[Law, ...] = ()
+    parts: tuple[Distribution, ...] = ()
 
     def draw(self, n: int, seed: int) -> tuple[Tensor, Tensor | None]:
         """Return n independent samples `[n, *S]` float32 and their labels (None without parts)."""
@@ -208,11 +211,11 @@ class Law:
         u = torch.rand((n, self.dims), generator=stream(seed, "data"), dtype=torch.float64)
         return self.points(u).float(), None
 
-    def draw_evenly(self, n: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        """Return n samples that cover the law evenly, and their labels."""
+    def draw_stratified(self, n: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        """Return n stratified samples and their labels."""
         if self.parts:
             labels = torch.arange(n) * len(self.parts) // n
-            return self._gather(labels, lambda part, count, k: part.draw_evenly(count, _part_seed(seed, k))[0])
+            return self._gather(labels, lambda part, count, k: part.draw_stratified(count, _part_seed(seed, k))[0])
         assert self.points is not None
         u = torch.empty((n, self.dims), dtype=torch.float64)
         u[:, 0] = (torch.arange(n, dtype=torch.float64) + 0.5) / n
@@ -220,11 +223,11 @@ class Law:
             u[:, 1:] = sobol(n, self.dims - 1, seed)
         return self.points(u).float(), None
 
-    def only(self, part: int) -> Law:
-        """Return the law of one label."""
+    def only(self, part: int) -> Distribution:
+        """Return the distribution of one label."""
         return self.parts[part]
 
-    def _gather(self, labels: Tensor, draw: Callable[[Law, int, int], Tensor]) -> tuple[Tensor, Tensor]:
+    def _gather(self, labels: Tensor, draw: Callable[[Distribution, int, int], Tensor]) -> tuple[Tensor, Tensor]:
         drawn = [draw(part, int((labels == k).sum()), k) for k, part in enumerate(self.parts)]
         x = torch.empty((len(labels), *drawn[0].shape[1:]))
         for k, rows in enumerate(drawn):
@@ -247,7 +250,7 @@ def normal_quantile(u: Tensor) -> Tensor:
     return torch.special.ndtri(u.clamp(1e-16, 1 - 1e-16))
 
 
-def even_start(n: int, shape: Sequence[int], seed: int = 0) -> Tensor:
+def sobol_noise(n: int, shape: Sequence[int], seed: int = 0) -> Tensor:
     """Return n standard normal samples `[n, *S]` float32 that cover their distribution evenly (scrambled Sobol)."""
     dims = torch.Size(shape).numel()
     return normal_quantile(sobol(n, dims, seed)).reshape(n, *shape).float()

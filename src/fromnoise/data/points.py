@@ -1,7 +1,8 @@
 """Two-dimensional data sets whose distribution is known: every one can be drawn from without end.
 
-Each is a map from uniform numbers to points (`Law`). Most are a curve, perhaps in pieces, with Gaussian jitter about
-it; such a law is, to many digits, a mixture of Gaussians, so its optimal denoiser is known exactly.
+Each is a map from uniform numbers to points (`Distribution`). Most are a curve, perhaps in pieces, with
+Gaussian jitter about it. Such a distribution is, to many digits, a mixture of Gaussians, so its optimal denoiser is
+known exactly.
 
     fn.data.spiral(n=300, seed=0)         300 points
     fn.data.make({"name": "spiral"})      the same by name, as the command line and a checkpoint do
@@ -18,20 +19,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fromnoise.data.dataset import Dataset, Law, Points, normal_quantile
+from fromnoise.data.dataset import Dataset, Distribution, Points, normal_quantile
 from fromnoise.errors import ConfigError, InputError, UnknownName, whole_number
 from fromnoise.rng import check_seed
 
 _TAU = 2 * math.pi
 
 
-def _curve(trace: Points, jitter: float) -> Law:
-    """Return the law of trace(u) + N(0, jitter^2) in the plane."""
+def _curve(trace: Points, jitter: float) -> Distribution:
+    """Return the distribution of trace(u) + N(0, jitter^2) in the plane."""
 
     def points(u: Tensor) -> Tensor:
         return trace(u[:, 0]) + jitter * normal_quantile(u[:, 1:])
 
-    return Law(points, dims=3, centres=trace, jitter=jitter)
+    return Distribution(points, dims=3, centres=trace, jitter=jitter)
 
 
 def _polar(radius: Tensor, angle: Tensor) -> Tensor:
@@ -122,13 +123,13 @@ def _polyline(strokes: tuple[tuple[tuple[float, float], ...], ...]) -> Points:
 
 _JITTER = 0.05
 
-_LAWS: dict[str, Law] = {
+_DISTRIBUTIONS: dict[str, Distribution] = {
     "spiral": _curve(_spiral, _JITTER),
     "swiss_roll": _curve(_swiss_roll, _JITTER),
     "circles": _curve(_circles, _JITTER),
     "moons": _curve(_moons, _JITTER),
-    "checkerboard": Law(_checkerboard, dims=2),
-    "pinwheel": Law(_pinwheel, dims=3),
+    "checkerboard": Distribution(_checkerboard, dims=2),
+    "pinwheel": Distribution(_pinwheel, dims=3),
     "eight_gaussians": _curve(_eight_gaussians, 0.1),
     "two_spirals": _curve(_two_spirals, _JITTER),
     "dino": _curve(_polyline(_DINO), 0.02),
@@ -147,8 +148,8 @@ class Maker(Protocol):
 
 def _draw(name: str, n: int = 2000, seed: int = 0) -> Dataset:
     n, seed = whole_number("n", n), check_seed(seed)
-    x, _ = _LAWS[name].draw(n, seed)
-    return Dataset(x, name=name, config={"name": name, "n": n, "seed": seed}, law=_LAWS[name])
+    x, _ = _DISTRIBUTIONS[name].draw(n, seed)
+    return Dataset(x, name=name, config={"name": name, "n": n, "seed": seed}, distribution=_DISTRIBUTIONS[name])
 
 
 spiral: Maker = partial(_draw, "spiral")
@@ -184,9 +185,9 @@ def labelled(**parts: Dataset) -> Dataset:
         raise InputError(f"the parts of a labelled data set must have one shape, not {shapes}")
     x = torch.cat([part.x for part in parts.values()])
     labels = torch.cat([torch.full((len(part),), k) for k, part in enumerate(parts.values())])
-    laws = [part.law for part in parts.values() if part.law is not None]
-    law = Law(parts=tuple(laws)) if len(laws) == len(parts) else None
-    return Dataset(x, labels, tuple(parts), "+".join(parts), law=law)
+    known = [part.distribution for part in parts.values() if part.distribution is not None]
+    whole = Distribution(parts=tuple(known)) if len(known) == len(parts) else None
+    return Dataset(x, labels, tuple(parts), "+".join(parts), distribution=whole)
 
 
 def shapes(n: int = 6000, seed: int = 0) -> Dataset:
@@ -198,12 +199,12 @@ def shapes(n: int = 6000, seed: int = 0) -> Dataset:
         raise InputError(f"shapes has {len(names)} labels, so n must be at least {len(names)}, not {n}")
     made = labelled(**{name: _draw(name, count, seed) for name, count in zip(names, counts, strict=True)})
     config = {"name": "shapes", "n": n, "seed": seed}
-    return Dataset(made.x, made.labels, made.label_names, "shapes", config, made.law)
+    return Dataset(made.x, made.labels, made.label_names, "shapes", config, made.distribution)
 
 
 def names() -> list[str]:
     """Return the names of the built-in data sets."""
-    return sorted([*_LAWS, *_LABELLED])
+    return sorted([*_DISTRIBUTIONS, *_LABELLED])
 
 
 def make(config: Mapping[str, Any]) -> Dataset:

@@ -1,6 +1,7 @@
-"""Runs and trajectories in Jupyter and marimo: panels in frames, and a widget whose state goes both ways.
+"""Runs and trajectories in Jupyter and marimo: live panels in frames, and a widget whose state goes both ways.
 
-`run` or `trajectory(...)` as a cell's last line shows a panel. `fn.widget(run)` is the same page with state:
+A run as a cell's last line is a small card; `fn.show(run)`, or of a trajectory, is the live panel in its place.
+`fn.widget(run)` is the same page with state:
 
     w = fn.widget(run)
     w                                    the page, in the cell
@@ -13,6 +14,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,36 @@ from fromnoise.errors import InputError
 from fromnoise.export.html import frame, name_of, page
 from fromnoise.export.payload import FORMAT, array, payload
 from fromnoise.run import Run
-from fromnoise.sample import Trajectory
+from fromnoise.samplers import Trajectory
 
 _FRAMES, _POINTS = 120, 500
 
 
-def html_of(shown: Run | Trajectory) -> str | None:
-    """Return a panel in a frame; None for what is not in the plane."""
-    if isinstance(shown, Run):
-        return frame(page(payload([(name_of(shown), shown)])))
-    return frame(page(trajectory_payload(shown)), height=640) if tuple(shown.x.shape[2:]) == (2,) else None
+@dataclass(frozen=True)
+class Panel:
+    """A live panel, as a notebook shows it.
+
+    Attributes:
+        html: the page inside a frame.
+    """
+
+    html: str = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def show(what: Run | Trajectory) -> Panel:
+    """Return a live panel of a run, or of a trajectory of points in the plane, to end a notebook's cell with.
+
+    Raises:
+        InputError: for a trajectory of anything else.
+    """
+    if isinstance(what, Run):
+        return Panel(frame(page(payload([(name_of(what), what)]))))
+    if tuple(what.x.shape[2:]) != (2,):
+        raise InputError(f"a trajectory is shown for points in the plane, not for samples of {list(what.x.shape[2:])}")
+    return Panel(frame(page(trajectory_payload(what)), height=640))
 
 
 def trajectory_payload(way: Trajectory) -> dict[str, Any]:

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from fromnoise import __version__, dynamics, guidance, process
 from fromnoise.data.dataset import Dataset
-from fromnoise.exact import ExactDenoiser, GaussianMixture, law_of
+from fromnoise.exact import ExactDenoiser, GaussianMixture, mixture_of_data
 from fromnoise.metrics import wasserstein2
 from fromnoise.metrics.evaluation import draws
 from fromnoise.nn import MLP
 from fromnoise.process import EDMPrediction
 from fromnoise.rng import stream
 from fromnoise.run import Run
-from fromnoise.sample import DDIM, DDPM, Multistep
+from fromnoise.samplers import DDIM, DDPM, Multistep
 from fromnoise.schedule import CosineBeta, LinearBeta, schedules
 
 Tree = dict[str, Any]
@@ -83,7 +83,7 @@ def run_payload(name: str, run: Run) -> Tree:
         "why_not": why_not,
         "samples": len(data),
         "points": points_payload(data) if flat else None,
-        "law": law_payload(law_of(data, scaling, at_most=_COMPONENTS)) if flat else None,
+        "law": law_payload(mixture_of_data(data, scaling, at_most=_COMPONENTS)) if flat else None,
         "truth": truths(data, denoiser.label_names) if flat else {},
         "training": training(run),
     }
@@ -143,11 +143,11 @@ def truths(data: Dataset, label_names: Sequence[str]) -> Tree:
 
     A set of samples stands at a mean 2-Wasserstein distance from the draws; the floor is that of other fresh draws.
     """
-    parts = {"": Dataset(data.x, name=data.name, law=data.law)}
+    parts = {"": Dataset(data.x, name=data.name, distribution=data.distribution)}
     parts |= {label: data.only(label) for label in label_names}
     found: Tree = {}
     for label, part in parts.items():
-        n = POINTS if part.law is not None else min(POINTS, len(part) // 2)
+        n = POINTS if part.distribution is not None else min(POINTS, len(part) // 2)
         if n < 20:
             continue
         pairs = draws(part, n, _PAIRS, 0)
@@ -158,7 +158,7 @@ def truths(data: Dataset, label_names: Sequence[str]) -> Tree:
 
 def training(run: Run) -> Tree:
     """Return the training's loss, step by step, beside its floor."""
-    from fromnoise.train.floor import floor_of
+    from fromnoise.training.floor import floor_of
 
     rows = run.folder.metrics() if run.folder is not None else []
     every = max(1, math.ceil(len(rows) / 200))
@@ -167,7 +167,9 @@ def training(run: Run) -> Tree:
         "loss": run.folder.loss() if run.folder is not None else None,
         "steps": [row["step"] for row in rows[::every]],
         "losses": [row["loss"] for row in rows[::every]],
-        "floor": None if floor is None else {"value": floor.value, "zero_output_loss": floor.trivial, "law": floor.law},
+        "floor": None
+        if floor is None
+        else {"value": floor.value, "zero_output_loss": floor.zero_output_loss, "law": floor.note},
     }
 
 
@@ -180,7 +182,7 @@ _CODE = {
     "linear": LinearBeta.betas,
     "cosine": CosineBeta.betas,
     "edm": EDMPrediction,
-    "flow": dynamics.Flow,
+    "flow": dynamics.ProbabilityFlow,
     "exact": GaussianMixture.posterior_mean,
     "exact_denoiser": ExactDenoiser.__call__,
 }

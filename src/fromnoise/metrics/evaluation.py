@@ -106,7 +106,7 @@ def evaluate(
         raise InputError("the samples hold a NaN or an infinity")
     if len(samples) < 20:
         raise InputError(f"{len(samples)} samples are too few to measure: at least 20")
-    n = min(len(samples), at_most if data.law is not None else max(len(data) // 2, 1), at_most)
+    n = min(len(samples), at_most if data.distribution is not None else max(len(data) // 2, 1), at_most)
     samples = samples[torch.randperm(len(samples), generator=stream(seed, "shuffle"))[:n]]
     pairs_drawn = draws(data, n, pairs, seed)
     measures: dict[str, Callable[[Tensor, Tensor], Sequence[float]]] = {
@@ -128,7 +128,9 @@ def _wasserstein(a: Tensor, b: Tensor) -> float:
 
 
 def _what(data: Dataset) -> str:
-    return f"fresh draws of {data.name}" if data.law is not None else f"the {len(data):,} samples of {data.name}"
+    return (
+        f"fresh draws of {data.name}" if data.distribution is not None else f"the {len(data):,} samples of {data.name}"
+    )
 
 
 def _mean_error(values: Tensor) -> tuple[float, float]:
@@ -137,8 +139,8 @@ def _mean_error(values: Tensor) -> tuple[float, float]:
 
 def draws(data: Dataset, n: int, pairs: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Return pairs of disjoint sets of n samples of the data."""
-    if data.law is not None:
-        return [(data.fresh(n, _nth(seed, 2 * i)).x, data.fresh(n, _nth(seed, 2 * i + 1)).x) for i in range(pairs)]
+    if data.distribution is not None:
+        return [(data.draw(n, _nth(seed, 2 * i)).x, data.draw(n, _nth(seed, 2 * i + 1)).x) for i in range(pairs)]
     out = []
     for i in range(pairs):
         rows = torch.randperm(len(data), generator=stream(seed, "halves", i))
@@ -181,10 +183,10 @@ def low_noise(samples: Tensor, data: Dataset, *, floor: float | None = None, see
     A comparison with fresh draws varies by half from pair to pair on a long curve; this one by a few percent.
 
     Args:
-        samples: `[n, *S]`, made from `even_start(n, ...)`.
+        samples: `[n, *S]`, made from `sobol_noise(n, ...)`.
         data: whose distribution is known.
         floor: `wasserstein_floor(data, n)`, if it has been computed.
         seed: of the draws.
     """
-    distance = _wasserstein(samples, data.even(len(samples), seed).x)
+    distance = _wasserstein(samples, data.draw_stratified(len(samples), seed).x)
     return LowNoise(distance, floor or wasserstein_floor(data, len(samples), seed=seed))

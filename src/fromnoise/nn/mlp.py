@@ -40,14 +40,14 @@ class ResidualBlock(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.first = nn.Linear(hidden, hidden)
-        self.told = nn.Linear(hidden, hidden, bias=False)
+        self.modulation = nn.Linear(hidden, hidden, bias=False)
         self.second = nn.Linear(hidden, hidden)
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)
 
     def forward(self, h: Tensor, g: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
         """Map `[B, H]` to `[B, H]`, g being `[1, H]` or `[B, H]`."""
-        return h + self.second(act(self.first(act(h)) + self.told(act(g))))
+        return h + self.second(act(self.first(act(h)) + self.modulation(act(g))))
 
 
 @networks.register("mlp")
@@ -104,9 +104,9 @@ class MLP(Network):
         """Apply the activation, in place where no gradient asks for the values before it."""
         return self._act(h) if h.requires_grad else self._act_in_place(h)
 
-    def forward(self, x: Tensor, told: float | Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: float | Tensor, cond: Tensor | None = None) -> Tensor:
         features = x if self.features is None else self.features(x)
-        emb = self.embed(told, like=x)  # [1, E] or [B, E]
+        emb = self.embed(c_noise, like=x)  # [1, E] or [B, E]
         vector = None if self.condition is None else self.condition(cond)  # [1, H] or [B, H]
         if self.residual or len(emb) < len(x):
             weight, n = self.first.weight, features.shape[1]

@@ -1,4 +1,4 @@
-"""What a network is: anything that answers `network(x, told, cond) -> out`, registered by name."""
+"""What a network is: anything that answers `network(x, c_noise, cond) -> out`, registered by name."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Network(nn.Module):
     cond_dim: int = 0
     learned_variance: bool = False
 
-    def forward(self, x: Tensor, told: float | Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: float | Tensor, cond: Tensor | None = None) -> Tensor:
         """Return the output for x `[B, *S]`, like x; `[B, 2 S_1, ...]` with a learned variance.
 
         Args:
             x: `[B, *S]`, scaled to about unit variance by the denoiser.
-            told: what the network is told of the time, a float or `[]` when all rows share it, else `[B]`.
+            c_noise: what the network is told of the time, a float or `[]` when all rows share it, else `[B]`.
             cond: labels `[]` or `[B]`, vectors `[D]` or `[B, D]`, or None.
         """
         raise NotImplementedError

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fromnoise.data.dataset import Dataset, even_start
+from fromnoise.data.dataset import Dataset, sobol_noise
 from fromnoise.denoiser import DenoiserLike
-from fromnoise.exact import law_of
+from fromnoise.exact import mixture_of_data
 from fromnoise.metrics import evaluate, low_noise, wasserstein_floor
 from fromnoise.run import Run
-from fromnoise.sample import Sampler, sample, samplers
+from fromnoise.samplers import Sampler, sample, samplers
 from fromnoise.schedule import Schedule, TableSchedule, schedules
 
 
@@ -55,7 +55,7 @@ class Result:
 def exact_beside(run: Run, data: Dataset) -> DenoiserLike:
     """Return the exact denoiser of the run's data, on its schedule and in its units."""
     scaling = run.denoiser.scaling
-    return law_of(data, scaling).denoiser(run.denoiser.schedule, scaling)
+    return mixture_of_data(data, scaling).denoiser(run.denoiser.schedule, scaling)
 
 
 def table_for(sampler: Sampler, schedule: Schedule) -> Schedule:
@@ -76,9 +76,9 @@ class Assessor:
 
     def __init__(self, run: Run, *, n: int = 2000, seed: int = 0, exact: bool = True) -> None:
         self.run, self.n, self.seed = run, n, seed
-        self.data = Dataset(run.data.x, name=run.data.name, law=run.data.law)
+        self.data = Dataset(run.data.x, name=run.data.name, distribution=run.data.distribution)
         self.exact = exact_beside(run, run.data) if exact else None
-        self.low_noise = run.data.law is not None and run.denoiser.label_names == ()
+        self.low_noise = run.data.distribution is not None and run.denoiser.label_names == ()
         self.floor = wasserstein_floor(self.data, n, seed=seed) if self.low_noise else None
 
     def __call__(
@@ -99,7 +99,7 @@ class Assessor:
         """
         model, exact = self.run.denoiser, self.exact
         path = schedule or model.schedule
-        start = even_start(self.n, model.shape, self.seed) if self.low_noise else None
+        start = sobol_noise(self.n, model.shape, self.seed) if self.low_noise else None
         labels = self._labels()
 
         def draw(denoiser: DenoiserLike) -> Tensor:

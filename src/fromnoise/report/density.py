@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fromnoise.data.dataset import Dataset
-from fromnoise.exact import law_of
+from fromnoise.exact import mixture_of_data
 from fromnoise.likelihood import ELBO, elbo, log_likelihood
 from fromnoise.report.assess import exact_beside
 from fromnoise.run import Run
@@ -72,7 +72,7 @@ def likelihood_of(
     """
     known = run.denoiser.label_names
     data, judged = judged_of(run, n, seed)
-    law = law_of(run.data)
+    law = mixture_of_data(run.data)
     density = not law.is_finite_set
     cond = data.labels if known else None
     true = -law.log_prob(data.x.double(), cond) if density else None
@@ -88,8 +88,8 @@ def likelihood_of(
 
 def judged_of(run: Run, n: int, seed: int) -> tuple[Dataset, str]:
     """Return the n samples that a likelihood is judged by, fresh ones if they can be drawn, and what they are."""
-    if run.data.law is not None:
-        return run.data.fresh(n, seed=seed + 1), f"{n:,} fresh draws"
+    if run.data.distribution is not None:
+        return run.data.draw(n, seed=seed + 1), f"{n:,} fresh draws"
     data = _some(run.data, n)
     return data, f"{len(data):,} of the training samples"
 

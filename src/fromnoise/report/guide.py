@@ -11,11 +11,11 @@ from torch import Tensor
 from fromnoise.data.dataset import find_label
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.errors import InputError
-from fromnoise.exact import GaussianMixture, law_of
+from fromnoise.exact import GaussianMixture, mixture_of_data
 from fromnoise.guidance import Guided
 from fromnoise.metrics import diversity
 from fromnoise.run import Run
-from fromnoise.sample import Sampler, sample
+from fromnoise.samplers import Sampler, sample
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def at_scales(
     if not denoiser.label_names:
         raise InputError("guidance needs a run with labels: train one on shapes, or on data with a label column")
     number, data = find_label(label, denoiser.label_names), run.data
-    judge, own = law_of(data), data.x[data.labels == number] if data.labels is not None else data.x
+    judge, own = mixture_of_data(data), data.x[data.labels == number] if data.labels is not None else data.x
     found = []
     for scale in scales:
         x = sample(

@@ -16,7 +16,7 @@ from fromnoise.report.assess import Result
 from fromnoise.run import Run
 from fromnoise.run.config import to_toml
 from fromnoise.run.files import Writing, write
-from fromnoise.train.floor import Floor
+from fromnoise.training.floor import Floor
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f27; --quiet: #5f6875; --paper: #fff; --line: #e1e4ea; --card: #f6f7f9; }
@@ -108,7 +108,7 @@ def write_report(
     if metrics:
         figure = plot.loss(
             [row["step"] for row in metrics], [row["loss"] for row in metrics],
-            floor=None if floor is None else floor.value, what="" if floor is None else floor.law,
+            floor=None if floor is None else floor.value, what="" if floor is None else floor.note,
         )  # fmt: skip
         parts += ["<h2>Loss against its floor</h2>", image(figure, "training loss and its floor"), _FLOOR]
     parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(to_toml(run.config))}</pre>"]
@@ -147,7 +147,7 @@ def _one_line(run: Run) -> str:
 def _numbers(loss: float, floor: Floor | None, results: Sequence[Result]) -> str:
     cards = [("loss", f"{loss:.4f}")]
     if floor is not None:
-        cards += [("floor", f"{floor.value:.4f}"), ("share of the way", f"{100 * floor.share(loss):.1f}%")]
+        cards += [("floor", f"{floor.value:.4f}"), ("progress", f"{100 * floor.progress(loss):.1f}%")]
     if results:
         cards.append((f"ratio to the floor, {results[0].sampler}", f"{results[0].ratio:.3f}"))
     return '<div class="numbers">' + "".join(f"<div>{k}<b>{v}</b></div>" for k, v in cards) + "</div>"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fromnoise.errors import InputError
-from fromnoise.exact import law_of
+from fromnoise.exact import mixture_of_data
 from fromnoise.likelihood import Variance, elbo
 from fromnoise.report.density import judged_of
 from fromnoise.run import Run
@@ -74,7 +74,7 @@ def respaced(
             done += count
             if progress is not None:
                 progress(done, in_all)
-    law = law_of(run.data)
+    law = mixture_of_data(run.data)
     truth = None
     if not law.is_finite_set:
         truth = -float(law.log_prob(data.x.double(), data.labels if denoiser.label_names else None).mean())

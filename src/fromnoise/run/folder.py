@@ -29,18 +29,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fromnoise.card import card, frames
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.points import make
 from fromnoise.denoiser import Denoiser
-from fromnoise.display import notebook_html
 from fromnoise.errors import CheckpointDamaged, ConfigChanged, FormatTooNew, InputError, NoRun, RunError, RunExists
 from fromnoise.registry import explain
 from fromnoise.run.config import FORMAT_VERSION, RunConfig, check_version, environment, to_toml
 from fromnoise.run.files import Writing, file_sum, flush, load_data, read_tensors, save_data, write, write_json
+from fromnoise.samplers import sample
 
 
 @dataclass(frozen=True)
@@ -285,6 +287,10 @@ def last_loss(rows: Sequence[Mapping[str, Any]]) -> float:
     return sum(last) / len(last) if last else math.nan
 
 
+_SHOWN = 300
+"""How many samples a run's card shows."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A trained run: `fn.load("runs/spiral")`.
@@ -307,9 +313,22 @@ class Run:
         where = self.folder.path if self.folder else "not kept"
         return f"Run({where}, {self.data.name}, {self.step} steps)"
 
-    def _repr_html_(self) -> str | None:
-        """Show the run's panels, live, in a notebook."""
-        return notebook_html(self)
+    def _repr_html_(self) -> str:
+        """Return the run's card, for a notebook: what it is, and samples of it where they are points in the plane."""
+        c, loss = self.config, self.folder.loss() if self.folder else None
+        numbers = {
+            "data": f"{c.data['name']}, {len(self.data):,} samples",
+            "model": f"{c.network['name']} predicts {c.predict} on the {c.schedule['name']} schedule",
+            "steps": f"{self.step:,} of {c.train['batch_size']} samples",
+            "loss": "-" if loss is None else f"{loss:.4f}",
+        }
+        picture = ""
+        if self.denoiser.shape == (2,):
+            names = self.denoiser.label_names
+            labels = torch.arange(_SHOWN) * len(names) // _SHOWN if names else None
+            x = sample(self.denoiser, _SHOWN, steps=10, cond=labels)
+            picture = frames([x], labels, what=f"{_SHOWN} samples of the run")
+        return card("A run" if self.folder is None else str(self.folder.path), numbers, picture)
 
 
 def load(path: str | Path, *, weights: str = "ema") -> Run:

@@ -14,11 +14,11 @@ from fromnoise.data import names
 from fromnoise.nn import networks
 from fromnoise.process import predictions
 from fromnoise.registry import Registry
-from fromnoise.sample import samplers
+from fromnoise.samplers import samplers
 from fromnoise.schedule import schedules
 from fromnoise.studio.jobs import MOST_POINTS
-from fromnoise.train import Plan, TrainConfig, time_laws, weightings
-from fromnoise.train.criteria import losses
+from fromnoise.training import Plan, TrainConfig, time_laws, weightings
+from fromnoise.training.losses import losses
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def form() -> Tree:
     plan = _described(Plan.model_json_schema(), Plan)["properties"]
     return {
         "data": names(),
-        "recipes": {name: _settings(Plan.of(name)) for name in recipes.names()},
+        "recipes": {name: _settings(Plan.from_recipe(name)) for name in recipes.names()},
         "schema": {
             "predict": plan["predict"],
             "scaling": plan["scaling"],

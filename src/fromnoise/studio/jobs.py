@@ -16,8 +16,8 @@ from fromnoise.denoiser import Denoiser
 from fromnoise.errors import InputError, RunError, UnknownName
 from fromnoise.registry import STRICT, explain
 from fromnoise.run import RunConfig, RunFolder
-from fromnoise.train import Plan, TrainConfig, check_fit
-from fromnoise.train.plan import merge
+from fromnoise.training import Plan, TrainConfig, check_fit
+from fromnoise.training.plan import merge
 
 Tree = dict[str, Any]
 
@@ -90,7 +90,7 @@ class Job(BaseModel):
     changes: Tree = {}
 
     @classmethod
-    def of(cls, posted: Any) -> Job:
+    def from_post(cls, posted: Any) -> Job:
         """Read what was posted.
 
         Raises:
@@ -123,7 +123,7 @@ class Job(BaseModel):
             raise UnknownName("data set", self.data, names())
         if isinstance(self.data, Drawing) and self.changes.get("data"):
             raise InputError("data.n and data.seed go with a built-in data set: points are taken as they are")
-        return Plan.of(self.recipe, self.changes)
+        return Plan.from_recipe(self.recipe, self.changes)
 
     def points(self, plan: Plan, at_most: int = MOST_POINTS) -> Dataset:
         """Return the data, or of a built-in data set the first so many points of them."""

@@ -91,7 +91,7 @@ class Routes:
         names = [name for name, _ in request.query_params.multi_items()]
         if len(set(names)) < len(names):
             raise InputError("the walk: something is given twice")
-        walk = Walk.of(request.query_params)
+        walk = Walk.from_query(request.query_params)
         loaded = await self.library.get(request.path_params["run_id"])
         if request.method == "HEAD":
             return Response(media_type="application/x-ndjson")
@@ -117,7 +117,7 @@ class Routes:
         if isinstance(posted, dict) and set(posted) == {"resume"}:
             run_id, position = await self.trainings.go_on(str(posted["resume"]))
         else:
-            run_id, position = await self.trainings.start(Job.of(posted))
+            run_id, position = await self.trainings.start(Job.from_post(posted))
         return JSONResponse({"id": run_id, "position": position}, status_code=202)
 
     async def events(self, request: Request) -> Response:

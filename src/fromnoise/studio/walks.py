@@ -19,7 +19,7 @@ from fromnoise.guidance import Guided
 from fromnoise.registry import STRICT, explain
 from fromnoise.report import table_for
 from fromnoise.run import Run
-from fromnoise.sample import Sampler, TrajectoryStep, samplers, trajectory_steps
+from fromnoise.samplers import Sampler, TrajectoryStep, samplers, trajectory_steps
 from fromnoise.schedule import schedules
 
 AT_ONCE = 2
@@ -54,7 +54,7 @@ class Walk(BaseModel):
     schedule: Annotated[str, Field(max_length=64)] | None = None
 
     @classmethod
-    def of(cls, query: Mapping[str, str]) -> Walk:
+    def from_query(cls, query: Mapping[str, str]) -> Walk:
         """Read what was asked for; what is left empty was not given.
 
         Raises:

@@ -19,7 +19,7 @@ from typing import Any
 
 from fromnoise.errors import Diverged, FromnoiseError
 from fromnoise.studio.jobs import Job, going_on, often
-from fromnoise.train import Event, Interrupted, fit
+from fromnoise.training import Event, Interrupted, fit
 
 
 def tell(kind: str, **news: Any) -> None:
@@ -40,7 +40,7 @@ def events(place: Path) -> Iterator[Event]:
     out = Path(asked["out"])
     if "job" not in asked:
         return events(out)
-    job = Job.of(asked["job"])
+    job = Job.from_post(asked["job"])
     sys.argv[1:] = (job.command(out) or ["fromnoise", "studio"])[1:]  # what the run's environment.json shall say
     denoiser, points, plan = job.parts()
     train = often(plan.train, job.changes.get("train", {}))
@@ -55,7 +55,7 @@ def watch(training: Iterator[Event]) -> None:
             return
         tell(
             "progress", step=event.step, steps=event.steps, loss=event.loss,
-            floor=None if event.floor is None else event.floor.value, progress=event.share,
+            floor=None if event.floor is None else event.floor.value, progress=event.progress,
             rate=event.rate, seconds_left=event.seconds_left,
         )  # fmt: skip
 

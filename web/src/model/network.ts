@@ -169,12 +169,12 @@ export class Network {
     const { hidden } = this;
     const first = linear(`${name}.first`, hidden, hidden);
     const bias = first.b.slice(0, hidden);
-    const onGiven = tensor(`${name}.told.weight`);
+    const onTime = tensor(`${name}.modulation.weight`);
     const act = (x: number) => this.one(x);
     const shift = (g: Float32Array) =>
       Float32Array.from({ length: hidden }, (_, j) => {
         let sum = bias[j];
-        for (let k = 0; k < hidden; k++) sum += onGiven[j * hidden + k] * act(g[k]);
+        for (let k = 0; k < hidden; k++) sum += onTime[j * hidden + k] * act(g[k]);
         return sum;
       });
     return { first, shift, second: linear(`${name}.second`, hidden, hidden) };

@@ -1,0 +1,44 @@
+"""Samplers: small frozen rules under one loop."""
+
+from fromnoise.samplers.ddim import DDIM
+from fromnoise.samplers.ddpm import DDPM
+from fromnoise.samplers.dpm_solver import DPMSolver, DPMSolverSinglestep, UniPC
+from fromnoise.samplers.heun import Euler, Heun
+from fromnoise.samplers.langevin import Langevin, PredictorCorrector
+from fromnoise.samplers.loop import (
+    Trajectory,
+    TrajectoryStep,
+    sample,
+    sample_chunks,
+    trajectory,
+    trajectory_steps,
+    walk,
+)
+from fromnoise.samplers.multistep import Multistep
+from fromnoise.samplers.repaint import RePaint
+from fromnoise.samplers.sampler import Sampler, samplers
+from fromnoise.samplers.sde import SDE
+
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "DPMSolver",
+    "DPMSolverSinglestep",
+    "Euler",
+    "Heun",
+    "Langevin",
+    "Multistep",
+    "PredictorCorrector",
+    "RePaint",
+    "SDE",
+    "Sampler",
+    "Trajectory",
+    "TrajectoryStep",
+    "UniPC",
+    "sample",
+    "sample_chunks",
+    "samplers",
+    "trajectory",
+    "trajectory_steps",
+    "walk",
+]

@@ -1,0 +1,45 @@
+"""DDIM: the same marginals with as much or as little fresh noise as wanted. Source: Song et al. 2021 (DDIM)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import Tensor
+
+from fromnoise import process
+from fromnoise.arrays import Cond, weighted
+from fromnoise.denoiser import DenoiserLike
+from fromnoise.samplers.sampler import Noise, Sampler, samplers
+
+
+@samplers.register("ddim")
+@dataclass(frozen=True)
+class DDIM(Sampler):
+    """x_s = alpha_s x0_hat + sqrt(sigma_s^2 - std^2) eps_hat + std noise (eq. 12).
+
+    Args:
+        eta: std as a share of the posterior's (eq. 16): 0 adds no noise, 1 is DDPM.
+    """
+
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def convergence(self) -> int | None:
+        return None if self.eta else 1
+
+    def step(
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+    ) -> tuple[Tensor, Any]:
+        x0_hat = denoiser(x_t, t, cond)
+        if s == 0:
+            return x0_hat, None
+        alpha_t, sigma_t = denoiser.schedule.scales(t)
+        alpha_s, sigma_s = denoiser.schedule.scales(s)
+        std = self.eta * process.posterior(denoiser.schedule, t, s).std if self.eta else 0.0
+        # eps_hat = (x_t - alpha_t x0_hat)/sigma_t, gathered into what multiplies x_t and x0_hat
+        on_x_t = math.sqrt(sigma_s**2 - std**2) / sigma_t
+        x_s = weighted(on_x_t, x_t, alpha_s - on_x_t * alpha_t, x0_hat)
+        return (x_s + std * noise() if std else x_s), None

@@ -1,0 +1,112 @@
+"""EDM's samplers: Euler and Heun in the noise level, with churn. Source: Karras et al. 2022, Algorithms 1 and 2.
+
+With v = sigma/alpha and D = x0_hat the probability-flow ODE of x/alpha is d(x/alpha)/dv = (x/alpha - D)/v (eq. 1 and
+3). One step from v_t to v_s, r = v_s/v_t, is then, whatever the path,
+
+    Euler:  x_s/alpha_s = r x_t/alpha_t + (1 - r) D_t
+    Heun:   x_s/alpha_s = r x_t/alpha_t + (1 - r) [(2 r - 1) D_t + D_s]/(2 r)
+
+D_s being the denoiser's answer where Euler's step ends. Euler's step is DDIM's; the two differ in their grid. Onto
+v = 0, and from v = infinity (zero terminal SNR), where its weights have no limit, Heun's step is Euler's.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import Tensor
+
+from fromnoise import process
+from fromnoise.arrays import Cond, weighted
+from fromnoise.denoiser import DenoiserLike
+from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers
+from fromnoise.schedule import Schedule, Spacing
+
+
+@dataclass(frozen=True)
+class Churned(Sampler):
+    """What Euler and Heun share: the grid and the churn.
+
+    Args:
+        spacing: of the grid; "karras" is the paper's.
+        churn: how much the noise level is raised before each step, as a share of itself: the paper's gamma, its
+            S_churn/N, at most sqrt(2) - 1.
+        churn_from, churn_to: the noise levels between which that is done, the paper's S_tmin and S_tmax; None
+            for no upper end.
+        churn_noise: the new noise's standard deviation, the paper's S_noise.
+    """
+
+    spacing: Spacing = "karras"
+    churn: Annotated[float, Field(ge=0, le=math.sqrt(2) - 1)] = 0.0
+    churn_from: Annotated[float, Field(ge=0)] = 0.0
+    churn_to: Annotated[float, Field(gt=0)] | None = None
+    churn_noise: Annotated[float, Field(gt=0)] = 1.0
+
+    def raised(self, schedule: Schedule, x_t: Tensor, t: float, noise: Noise) -> tuple[Tensor, float]:
+        """Return x and its time after the churn, which never goes beyond the schedule's noisy end."""
+        level = float(schedule.noise_level(t))
+        high = math.inf if self.churn_to is None else self.churn_to
+        if not (self.churn and self.churn_from <= level <= high and math.isfinite(level)):
+            return x_t, t
+        later = float(schedule.time_of_level((1 + self.churn) * level))
+        if later <= t:
+            return x_t, t
+        return process.take_step(schedule, x_t, t, later, noise=self.churn_noise * noise()), later
+
+
+@samplers.register("euler")
+@dataclass(frozen=True)
+class Euler(Churned):
+    """One evaluation a step, order 1."""
+
+    @property
+    def convergence(self) -> int | None:
+        return None if self.churn else 1
+
+    def step(
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+    ) -> tuple[Tensor, Any]:
+        x_t, t = self.raised(denoiser.schedule, x_t, t, noise)
+        return euler(denoiser.schedule, x_t, denoiser(x_t, t, cond), t, s), None
+
+
+@samplers.register("heun")
+@dataclass(frozen=True)
+class Heun(Churned):
+    """Two evaluations a step but for the last, order 2: `steps` steps take 2 steps - 1 evaluations."""
+
+    default_steps = 25
+
+    @property
+    def convergence(self) -> int | None:
+        return None if self.churn else 2
+
+    def evaluations(self, steps: int) -> int:
+        """Return 2 steps - 1; one less on a path that ends without any signal."""
+        return 2 * steps - 1
+
+    def step(
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+    ) -> tuple[Tensor, Any]:
+        schedule = denoiser.schedule
+        x_t, t = self.raised(schedule, x_t, t, noise)
+        at_t = denoiser(x_t, t, cond)
+        x_s = euler(schedule, x_t, at_t, t, s)
+        if s == 0 or schedule.alpha(t) == 0:
+            return x_s, None
+        at_s = denoiser(x_s, s, cond)
+        alpha_s, sigma_s = schedule.scales(s)
+        r = schedule.noise_level(s) / schedule.noise_level(t)
+        half = alpha_s * (1 - r) / (2 * r)
+        return combined(sigma_s / schedule.sigma(t), x_t, [half * (2 * r - 1), half], [at_t, at_s]), None
+
+
+def euler(schedule: Schedule, x_t: Tensor, x0_hat: Tensor, t: float, s: float) -> Tensor:
+    """Return x_s with x0_hat held along the way: exact for a single point, and the first order of every rule."""
+    if s == 0:
+        return x0_hat
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.scales(t), schedule.scales(s)
+    return weighted(sigma_s / sigma_t, x_t, alpha_s - sigma_s / sigma_t * alpha_t, x0_hat)

@@ -1,0 +1,370 @@
+"""The one loop that drives every sampler.
+
+Samples are made in chunks with fixed boundaries. Chunk c has a generator of its own, derived from (seed, c), and a
+denoiser always sees whole chunks, the last one padded: so sample i is the same for any n. Each chunk walks all its
+steps before the next, so its rows stay in the cache and memory does not grow with n. The first chunks are small, so
+that 300 samples need not wait for 2,048 rows; later ones are as large as is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fromnoise.arrays import Cond, Time
+from fromnoise.card import card, frames
+from fromnoise.data.dataset import Scaling, find_label
+from fromnoise.denoiser import DenoiserLike, Predicted, predicted, spread
+from fromnoise.errors import InputError, LabelError, whole_number
+from fromnoise.memory import keep_freed_memory
+from fromnoise.rng import check_seed, stream
+from fromnoise.samplers.multistep import Multistep
+from fromnoise.samplers.sampler import Noise, Sampler
+
+Label = str | int
+Precision = Literal["float32", "bf16"]
+Progress = Callable[[int, int], None]
+"""Called with the steps done and the steps in all, over all chunks."""
+
+
+class Walked(NamedTuple):
+    """One step of a walk: x_t at t became x_s at s, by way of x0_hat."""
+
+    t: float
+    s: float
+    x_s: Tensor
+    x0_hat: Tensor
+
+
+class _Recorder:
+    """A denoiser that keeps the first answer since it was last asked for it."""
+
+    def __init__(self, base: DenoiserLike, precision: Precision) -> None:
+        self._base, self._bf16 = base, precision == "bf16"
+        self.schedule, self.shape, self.sigma_data = base.schedule, base.shape, base.sigma_data
+        self.scaling, self.label_names, self.device = base.scaling, base.label_names, base.device
+        self._first: Tensor | None = None
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
+        with self._precision(x_t):
+            return self._kept(self._base(x_t, t, cond))
+
+    def predicted(self, x_t: Tensor, t: Time, cond: Cond = None) -> Predicted:
+        with self._precision(x_t):
+            answer = predicted(self._base, x_t, t, cond)
+        self._kept(answer.x0_hat)
+        return answer
+
+    def _precision(self, x_t: Tensor) -> Any:
+        return torch.autocast(x_t.device.type, torch.bfloat16) if self._bf16 else contextlib.nullcontext()
+
+    def _kept(self, answer: Tensor) -> Tensor:
+        if self._first is None:
+            self._first = answer
+        return answer
+
+    def take(self, otherwise: Tensor) -> Tensor:
+        first, self._first = self._first, None
+        return otherwise if first is None else first
+
+    def on(self, schedule: Any) -> DenoiserLike:
+        return self._base.on(schedule)
+
+
+def walk(
+    denoiser: DenoiserLike,
+    sampler: Sampler,
+    times: Sequence[float],
+    x: Tensor,
+    *,
+    cond: Cond = None,
+    noise: Noise | None = None,
+    precision: Precision = "float32",
+) -> Iterator[Walked]:
+    """Step x `[B, *S]` from times[0] along the grid, yielding after each step.
+
+    Args:
+        denoiser: answers x0_hat, in its own units.
+        sampler: the rule.
+        times: strictly decreasing.
+        x: where to start, at times[0].
+        cond: handed to the denoiser.
+        noise: draws noise like x; standard normal from a stream of seed 0 when not given.
+        precision: "bf16" runs the network in bfloat16, the rest in x's precision.
+    """
+    generator = stream(0, "walk", device=x.device) if noise is None else None
+    noise = noise or (lambda: torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device))
+    recorder = _Recorder(denoiser, precision)
+    state: Any = None
+    for t, s in pairwise(times):
+        with contextlib.nullcontext() if torch.is_inference_mode_enabled() else torch.inference_mode():
+            x, state = sampler.step(recorder, x, t, s, cond=cond, noise=noise, state=state)
+        yield Walked(t, s, x, recorder.take(x))
+
+
+def chunks(n: int, shape: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield (chunk, first sample, rows) for n samples: 304, 608, 1,216, then 2,048 rows each; 32 each for images."""
+    small = torch.Size(shape).numel() <= 256
+    start, chunk = 0, 0
+    while start < n:
+        rows = min(304 * 2**chunk, 2048) if small else 32
+        yield chunk, start, rows
+        start, chunk = start + rows, chunk + 1
+
+
+def sample_chunks(
+    denoiser: DenoiserLike,
+    n: int,
+    *,
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    cond: Label | Sequence[Label] | Tensor | None = None,
+    seed: int = 0,
+    start: Tensor | None = None,
+    grid: Sequence[float] | None = None,
+    precision: Precision = "float32",
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+) -> Iterator[Tensor]:
+    """Yield samples `[rows, *S]` in the data's units, chunk by chunk, n in all. Arguments are those of `sample`."""
+    keep_freed_memory()
+    sampler = sampler or Multistep()
+    times = _times(denoiser, sampler, steps, grid)
+    conds = _Conditions(cond, n, denoiser)
+    plan = list(_plan(denoiser, n, seed, start))
+    in_all = len(plan) * (len(times) - 1)
+
+    @torch.inference_mode()
+    def finish(chunk: int, first: int, rows: int) -> Tensor:
+        x, noise = _begin(denoiser, rows, chunk, seed, dtype)
+        if start is not None:
+            x = _padded(start[first : first + rows].to(x), rows)
+        x = denoiser.schedule.sigma(1.0) * x
+        way = walk(denoiser, sampler, times, x, cond=conds.rows(first, rows), noise=noise, precision=precision)
+        for done, step in enumerate(way, chunk * (len(times) - 1) + 1):
+            x = step.x_s
+            if progress is not None:
+                progress(done, in_all)
+        return x[: n - first]
+
+    for chunk, first, rows in plan:
+        yield denoiser.scaling.out(finish(chunk, first, rows))
+
+
+def sample(
+    denoiser: DenoiserLike,
+    n: int,
+    *,
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    cond: Label | Sequence[Label] | Tensor | None = None,
+    seed: int = 0,
+    start: Tensor | None = None,
+    grid: Sequence[float] | None = None,
+    precision: Precision = "float32",
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Draw n samples, `[n, *S]`, in the data's own units.
+
+    Sample i depends on seed, sampler, steps and its condition alone: not on n, nor on what else is drawn.
+
+    Args:
+        denoiser: what answers x0_hat: trained, exact, guided.
+        n: how many, at least 1.
+        sampler: the rule; `Multistep()` when not given.
+        steps: how many steps, so many evaluations; the sampler's own number when not given.
+        cond: a label by name or number, one for each sample, or condition vectors `[D]` or `[n, D]`.
+        seed: of every random number.
+        start: standard normal noise `[n, *S]` to start from instead of drawing it.
+        grid: the times to step through, from 1 to 0, instead of the sampler's own grid.
+        precision: "bf16" runs the network in bfloat16.
+        dtype: of the arithmetic.
+        progress: called with the steps done and the steps in all.
+
+    Raises:
+        InputError: if n, steps, seed or the grid cannot be used.
+        LabelError: if the denoiser does not know a label.
+    """
+    parts = sample_chunks(
+        denoiser, n, sampler=sampler, steps=steps, cond=cond, seed=seed, start=start, grid=grid,
+        precision=precision, dtype=dtype, progress=progress,
+    )  # fmt: skip
+    return torch.cat(list(parts))
+
+
+class Trajectory(NamedTuple):
+    """The way of n samples from noise to data, in the data's units.
+
+    Attributes:
+        times: the steps + 1 times of the grid, from 1 to 0.
+        x: x_t on the way, `[steps + 1, n, *S]`.
+        x0_hat: what the denoiser first answered in each step, `[steps, n, *S]`.
+        alphas: the signal scales at those times.
+        sigmas: the noise scales.
+    """
+
+    times: list[float]
+    x: Tensor
+    x0_hat: Tensor
+    alphas: list[float]
+    sigmas: list[float]
+
+    def _repr_html_(self) -> str:
+        """Return the trajectory's card, for a notebook: five of its times, where samples are points in the plane."""
+        count, last = self.x.shape[1], len(self.times) - 1
+        at = sorted({round(i * last / 4) for i in range(5)})
+        numbers = {"samples": f"{count:,}", "steps": last, "shown at t": ", ".join(f"{self.times[k]:.3g}" for k in at)}
+        picture = ""
+        if tuple(self.x.shape[2:]) == (2,):
+            picture = frames([self.x[k][:300] for k in at], what=f"{min(count, 300)} samples from noise to data")
+        return card("A trajectory", numbers, picture)
+
+
+class TrajectoryStep(NamedTuple):
+    """Where n samples are at one time of their way from noise to data, in the data's units.
+
+    Attributes:
+        t: the time.
+        alpha: the signal scale there.
+        sigma: the noise scale there.
+        x: x_t, `[n, *S]`.
+        x0_hat: what the denoiser first answered in the step that led here, `[n, *S]`; None at the start.
+    """
+
+    t: float
+    alpha: float
+    sigma: float
+    x: Tensor
+    x0_hat: Tensor | None
+
+
+def trajectory_steps(
+    denoiser: DenoiserLike,
+    n: int,
+    *,
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    cond: Label | Sequence[Label] | Tensor | None = None,
+    seed: int = 0,
+    grid: Sequence[float] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[TrajectoryStep]:
+    """Draw the same samples as `sample`, all of them a step at a time: yield the start, then where each step ends.
+
+    Arguments and errors are those of `sample`; the errors come before the start does.
+    """
+    sampler = sampler or Multistep()
+    times = _times(denoiser, sampler, steps, grid)
+    conds = _Conditions(cond, n, denoiser)
+    starts: list[Tensor] = []
+    ways: list[Iterator[Walked]] = []
+    for chunk, first, rows in _plan(denoiser, n, seed, None):
+        x, noise = _begin(denoiser, rows, chunk, seed, dtype)
+        starts.append(denoiser.schedule.sigma(1.0) * x)
+        ways.append(walk(denoiser, sampler, times, starts[-1], cond=conds.rows(first, rows), noise=noise))
+    scaling: Scaling = denoiser.scaling
+
+    def at(t: float, x: Sequence[Tensor], x0_hat: Tensor | None) -> TrajectoryStep:
+        alpha, sigma = (float(scale) for scale in denoiser.schedule.scales(t))
+        x_t = torch.cat(list(x))[:n]
+        # x_t = alpha x0 + sigma eps: only the signal has a mean in the data's units
+        return TrajectoryStep(t, alpha, sigma, alpha * scaling.mean.to(x_t) + scaling.std.to(x_t) * x_t, x0_hat)
+
+    yield at(times[0], starts, None)
+    for walked in zip(*ways, strict=True):
+        x0_hat = torch.cat([part.x0_hat for part in walked])[:n]
+        yield at(walked[0].s, [part.x_s for part in walked], scaling.out(x0_hat))
+
+
+def trajectory(
+    denoiser: DenoiserLike,
+    n: int,
+    *,
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    cond: Label | Sequence[Label] | Tensor | None = None,
+    seed: int = 0,
+    grid: Sequence[float] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Trajectory:
+    """Draw the same samples as `sample`, and keep the whole way. Arguments and errors are those of `sample`."""
+    start, *way = trajectory_steps(
+        denoiser, n, sampler=sampler, steps=steps, cond=cond, seed=seed, grid=grid, dtype=dtype
+    )
+    return Trajectory(
+        [start.t, *(step.t for step in way)],
+        torch.stack([start.x, *(step.x for step in way)]),
+        torch.stack([step.x0_hat for step in way if step.x0_hat is not None]),
+        [start.alpha, *(step.alpha for step in way)],
+        [start.sigma, *(step.sigma for step in way)],
+    )
+
+
+def _times(denoiser: DenoiserLike, sampler: Sampler, steps: int | None, grid: Sequence[float] | None) -> list[float]:
+    if grid is None:
+        steps = sampler.default_steps if steps is None else steps
+        return sampler.grid(denoiser.schedule, steps, spread(denoiser))
+    times = [float(t) for t in grid]
+    if len(times) < 2 or times[0] != 1 or times[-1] != 0 or any(t <= s for t, s in pairwise(times)):
+        raise InputError("a grid must fall strictly from 1 to 0")
+    if steps is not None and steps != len(times) - 1:
+        raise InputError(f"a grid of {len(times)} times makes {len(times) - 1} steps, not {steps}: give one of the two")
+    return times
+
+
+def _plan(denoiser: DenoiserLike, n: int, seed: int, start: Tensor | None) -> Iterator[tuple[int, int, int]]:
+    check_seed(seed)
+    n = whole_number("n", n)
+    if start is not None and tuple(start.shape) != (n, *denoiser.shape):
+        raise InputError(f"start must be {[n, *denoiser.shape]}, not {list(start.shape)}")
+    return chunks(n, denoiser.shape)
+
+
+def _begin(denoiser: DenoiserLike, rows: int, chunk: int, seed: int, dtype: torch.dtype) -> tuple[Tensor, Noise]:
+    """Return the chunk's standard normal start and its noise; both come from the chunk's own stream."""
+    generator = stream(seed, "chunk", chunk, denoiser.device)
+
+    def noise() -> Tensor:
+        return torch.randn((rows, *denoiser.shape), generator=generator, dtype=dtype, device=denoiser.device)
+
+    return noise(), noise
+
+
+def _padded(rows: Tensor, count: int) -> Tensor:
+    return torch.cat([rows, rows[-1:].expand(count - len(rows), *rows.shape[1:])]) if len(rows) < count else rows
+
+
+class _Conditions:
+    """The condition of each sample: None, one for all, or one each."""
+
+    def __init__(self, cond: Label | Sequence[Label] | Tensor | None, n: int, denoiser: DenoiserLike) -> None:
+        names, device = denoiser.label_names, denoiser.device
+        self._for_all: Cond = None
+        self._one_each: Tensor | None = None
+        if cond is None:
+            return
+        if isinstance(cond, Tensor) and cond.is_floating_point():
+            cond = cond.to(device)
+            self._for_all, self._one_each = (cond, None) if cond.dim() == 1 else (None, cond)
+        elif isinstance(cond, (str, int)) or (isinstance(cond, Tensor) and cond.dim() == 0):
+            self._for_all = torch.tensor(find_label(_plain(cond), names), device=device)
+        else:
+            self._one_each = torch.tensor([find_label(_plain(label), names) for label in cond], device=device)
+        if self._one_each is not None and len(self._one_each) != n:
+            raise LabelError(
+                f"{len(self._one_each)} conditions were given for {n} samples: give one for all, or one each"
+            )
+
+    def rows(self, first: int, rows: int) -> Cond:
+        """Return the condition of samples first..first + rows - 1, the last one repeated as padding."""
+        return self._for_all if self._one_each is None else _padded(self._one_each[first : first + rows], rows)
+
+
+def _plain(label: Any) -> Label:
+    return int(label.item()) if isinstance(label, Tensor) else label

@@ -1,0 +1,88 @@
+"""The settings of a training, as data."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+
+from fromnoise.registry import STRICT, Settings, explain
+from fromnoise.training.losses import losses
+from fromnoise.training.times import time_laws
+from fromnoise.training.weighting import weightings
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class TrainConfig(BaseModel):
+    """How to train. Unknown keys and values out of range are refused, in one line.
+
+    Attributes:
+        steps: how many optimizer steps.
+        batch_size: samples a step, drawn with replacement.
+        lr: the highest learning rate.
+        warmup: steps in which the learning rate rises linearly from 0.
+        decay: how it falls afterwards: "cosine" to 0 at the last step, or "constant".
+        optimizer: "adam" or "adamw".
+        betas: its averaging rates.
+        weight_decay: adamw's.
+        clip_norm: the largest gradient norm; 0 for no clipping.
+        ema: the decay of the average of the weights, warmed up as (1 + k)/(10 + k); 0 for no average.
+        loss: what is minimized, a name or a component's settings: denoising, sliced (score matching), hybrid (for a
+            learned variance).
+        weighting: of the loss, a name or a component's settings: uniform, snr, min-snr, edm, elbo.
+        times: how times are drawn: uniform, stratified, log-normal, geometric-levels.
+        drop_cond: the probability with which a sample's condition is left out, for guidance.
+        precision: "float32", or "bf16" for the network's arithmetic.
+        seed: of every random number.
+        log_every: steps between lines in metrics.jsonl.
+        save_every: steps between checkpoints.
+        keep: how many checkpoints are kept.
+    """
+
+    model_config = STRICT
+
+    steps: Annotated[int, Field(ge=1)] = 7_000
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    lr: Positive = 3e-3
+    warmup: Annotated[int, Field(ge=0)] = 0
+    decay: Literal["cosine", "constant"] = "cosine"
+    optimizer: Literal["adam", "adamw"] = "adam"
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    loss: Annotated[Settings, BeforeValidator(losses.complete)] = Field(
+        default_factory=lambda: losses.complete("denoising")
+    )
+    weighting: Annotated[Settings, BeforeValidator(weightings.complete)] = Field(
+        default_factory=lambda: weightings.complete("uniform")
+    )
+    times: Annotated[Settings, BeforeValidator(time_laws.complete)] = Field(
+        default_factory=lambda: time_laws.complete("stratified")
+    )
+    drop_cond: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["float32", "bf16"] = "float32"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    log_every: Annotated[int, Field(ge=1)] = 100
+    save_every: Annotated[int, Field(ge=1)] = 5_000
+    keep: Annotated[int, Field(ge=1)] = 2
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise explain(error, "train") from None
+
+
+FREE_KEYS = frozenset({"log_every", "save_every", "keep"})
+"""Settings that change nothing about what is learned, so that a run may be resumed with others."""
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the learning rate of step 0, 1, ..., steps - 1."""
+    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    if config.decay == "constant":
+        return config.lr * warm
+    return config.lr * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))

@@ -1,0 +1,141 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import fromnoise as fn
+from fromnoise.errors import InputError, LabelError
+from fromnoise.samplers.loop import chunks
+
+
+@pytest.mark.parametrize("rule", [fn.DDPM(), fn.DDIM(), fn.DDIM(eta=0.5), fn.Multistep()], ids=str)
+def test_sample_i_is_the_same_for_any_n(trained, rule):
+    denoiser = fn.load(trained).denoiser
+    many = fn.sample(denoiser, 3000, sampler=rule, steps=4)
+    for n in (1, 2, 303, 304, 305, 913, 2999):
+        assert torch.equal(fn.sample(denoiser, n, sampler=rule, steps=4), many[:n])
+
+
+def test_chunks_cover_everything_once_with_fixed_boundaries():
+    for n in (1, 304, 305, 10_000):
+        plan = list(chunks(n, (2,)))
+        assert plan[0][:2] == (0, 0)
+        assert all(a[1] + a[2] == b[1] for a, b in zip(plan, plan[1:], strict=False))
+        assert plan[-1][1] < n <= plan[-1][1] + plan[-1][2]
+        assert plan == list(chunks(10_000, (2,)))[: len(plan)]
+
+
+def test_the_network_sees_whole_chunks_only(trained):
+    denoiser = fn.load(trained).denoiser
+    rows = []
+    denoiser.network.register_forward_hook(lambda m, i, o: rows.append(len(i[0])))
+    fn.sample(denoiser, 1000, steps=2)
+    assert sorted(set(rows)) == [304, 608, 1216]
+
+
+def test_a_trajectory_ends_in_the_samples(trained):
+    denoiser = fn.load(trained).denoiser
+    way = fn.trajectory(denoiser, 400, steps=6, seed=3)
+    assert way.x.shape == (7, 400, 2)
+    assert way.x0_hat.shape == (6, 400, 2)
+    assert torch.equal(way.x[-1], fn.sample(denoiser, 400, steps=6, seed=3))
+    assert way.times[0] == 1
+    assert way.times[-1] == 0
+
+
+def test_seeds_and_starts_matter(trained):
+    denoiser = fn.load(trained).denoiser
+    a, b = fn.sample(denoiser, 5, seed=0), fn.sample(denoiser, 5, seed=1)
+    assert not torch.equal(a, b)
+    start = torch.randn(5, 2)
+    assert torch.equal(fn.sample(denoiser, 5, start=start, seed=0), fn.sample(denoiser, 5, start=start, seed=7))
+
+
+def test_samples_are_in_the_datas_units():
+    data = fn.data.spiral(2000)
+    shifted = fn.Dataset.of(data.x * 10 + 100)
+    run = fn.train(shifted, steps=200)
+    x = fn.sample(run.denoiser, 500)
+    torch.testing.assert_close(x.mean(0), shifted.x.mean(0), atol=3, rtol=0)
+    assert 4 < float(x.std()) < 40
+
+
+def test_labels_by_name_number_and_one_each(trained_shapes):
+    denoiser = fn.load(trained_shapes).denoiser
+    by_name = fn.sample(denoiser, 7, cond="circles", steps=3)
+    assert torch.equal(by_name, fn.sample(denoiser, 7, cond=1, steps=3))
+    assert torch.allclose(by_name, fn.sample(denoiser, 7, cond=["circles"] * 7, steps=3), atol=1e-5)
+    assert not torch.allclose(by_name, fn.sample(denoiser, 7, cond="moons", steps=3))
+    assert not torch.allclose(by_name, fn.sample(denoiser, 7, steps=3))
+
+
+@pytest.mark.parametrize(
+    ("cond", "words"),
+    [(-1, "out of range"), (3, "out of range"), ("circle", "did you mean 'circles'"), (["moons"], "1 conditions were")],
+)
+def test_wrong_labels_are_refused(trained_shapes, cond, words):
+    with pytest.raises(LabelError, match=words):
+        fn.sample(fn.load(trained_shapes).denoiser, 4, cond=cond)
+
+
+def test_a_label_without_labels_is_refused(trained):
+    with pytest.raises(LabelError, match="no labels"):
+        fn.sample(fn.load(trained).denoiser, 4, cond=0)
+
+
+@pytest.mark.parametrize(("options", "words"), [({"n": 0}, "n must be"), ({"n": 3, "seed": -1}, "seed must be"),
+                                                ({"n": 3, "steps": 0}, "steps must be"),
+                                                ({"n": 3, "grid": [1.0, 0.5]}, "fall strictly"),
+                                                ({"n": 3, "grid": [1.0, 0.0], "steps": 4}, "1 steps, not 4"),
+                                                ({"n": 3, "start": torch.zeros(2, 2)}, "start must be")])  # fmt: skip
+def test_wrong_input_is_refused(trained, options, words):
+    with pytest.raises(InputError, match=words):
+        fn.sample(fn.load(trained).denoiser, **options)
+
+
+def test_a_given_grid_is_walked(trained):
+    denoiser = fn.load(trained).denoiser
+    seen = []
+    original = denoiser.forward
+
+    def spy(x, t, cond=None):
+        seen.append(t)
+        return original(x, t, cond)
+
+    denoiser.forward = spy
+    fn.sample(denoiser, 3, sampler=fn.DDIM(), grid=[1.0, 0.6, 0.1, 0.0])
+    assert seen == [1.0, 0.6, 0.1]
+
+
+def test_bf16_is_close_and_float32_elsewhere(trained):
+    denoiser = fn.load(trained).denoiser
+    a, b = (fn.sample(denoiser, 500, precision=p, steps=10) for p in ("float32", "bf16"))
+    assert b.dtype == torch.float32
+    assert not torch.equal(a, b)
+    assert float((a - b).abs().median()) < 0.03
+
+
+def test_progress_counts_every_step(trained):
+    seen = []
+    fn.sample(fn.load(trained).denoiser, 1000, steps=3, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(k, 9) for k in range(1, 10)]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_n_when_written_to_a_file(trained, tmp_path):
+    script = (
+        "import resource, sys, fromnoise.cli.main as m\n"
+        "code = m.main(['sample', sys.argv[1], '-n', sys.argv[2], '--steps', '2', '--out', sys.argv[3]])\n"
+        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\nsys.exit(code)\n"
+    )
+    peaks = []
+    for n in (20_000, 520_000):
+        out = subprocess.run(
+            [sys.executable, "-c", script, str(trained), str(n), str(tmp_path / f"{n}.npy")],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        peaks.append(int(out.stdout.split("peak")[1]))
+    assert np.load(tmp_path / "520000.npy", mmap_mode="r").shape == (520_000, 2)
+    assert (peaks[1] - peaks[0]) / 500_000 <= 64  # bytes a point

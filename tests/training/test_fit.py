@@ -1,0 +1,250 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import fromnoise as fn
+from fromnoise.errors import ConfigChanged, ConfigError, Diverged, InputError, RunExists
+from fromnoise.run import RunFolder
+from fromnoise.training import EMA, Interrupted, Plan
+from fromnoise.training.config import learning_rate
+
+
+def config(**options):
+    return fn.TrainConfig(**{"steps": 60, "batch_size": 16, "log_every": 7, "save_every": 20, "lr": 1e-3, **options})
+
+
+def denoiser(seed=0, **options):
+    torch.manual_seed(seed)
+    return fn.Denoiser(fn.nn.MLP(2, 16, **options), fn.LinearBeta(), "eps")
+
+
+def drain(events):
+    return list(events)
+
+
+def weights(path):
+    return fn.load(path).denoiser.network.state_dict() | {
+        f"model.{k}": v for k, v in fn.load(path, weights="model").denoiser.network.state_dict().items()
+    }
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_events_tell_loss_floor_and_share(tmp_path):
+    events = drain(fn.fit(denoiser(), fn.data.spiral(100), config(), out=tmp_path / "r"))
+    assert [e.step for e in events] == [7, 14, 21, 28, 35, 42, 49, 56, 60, 60]
+    assert events[-1].run is not None
+    for e in events:
+        assert math.isfinite(e.loss)
+        assert e.floor is not None
+        assert e.progress == pytest.approx(
+            (e.floor.zero_output_loss - e.loss) / (e.floor.zero_output_loss - e.floor.value)
+        )
+    rows = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows] == [e.step for e in events[:-1]]
+    assert rows[0]["loss"] == events[0].loss
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        drain(fn.fit(denoiser(), fn.data.spiral(100), config(seed=seed), out=tmp_path / name))
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+@pytest.mark.parametrize("stop_after", [3, 20, 33, 59])
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.1, "optimizer": "adamw", "weight_decay": 0.1, "warmup": 9}])
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, stop_after, options):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    drain(fn.fit(denoiser(), fn.data.spiral(100), config(**options), out=whole))
+    events = fn.fit(denoiser(), fn.data.spiral(100), config(log_every=1, **options), out=halves)
+    for event in events:
+        if event.step == stop_after:
+            os.kill(os.getpid(), signal.SIGINT)  # honoured between two steps, after saving
+            break
+    with pytest.raises(Interrupted):
+        drain(events)
+    assert RunFolder(halves).steps()[0] == stop_after
+    # the second half starts from other weights in memory: all must come from the folder
+    drain(fn.fit(denoiser(seed=9), fn.data.spiral(100), config(**options), out=halves, resume=True))
+    assert same(weights(whole), weights(halves))
+
+
+SCRIPT = """
+import sys, torch, fromnoise as fn
+torch.set_num_threads(1)
+torch.manual_seed(int(sys.argv[2]))
+d = fn.Denoiser(fn.nn.MLP(2, 16, classes=3), fn.LinearBeta(), "eps")
+c = fn.TrainConfig(steps=1500, batch_size=16, log_every=10, save_every=100, drop_cond=0.1)
+for e in fn.fit(d, fn.data.shapes(99), c, out=sys.argv[1], resume=True):
+    print(e.step, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_again_and_again_equals_the_uninterrupted_one(tmp_path):
+    def start(path, seed):
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(path), str(seed)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    whole = start(tmp_path / "whole", 0)
+    assert whole.communicate(timeout=240)[1] == ""
+    kills, seed = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT], 0
+    for k, kill in enumerate(kills):
+        process = start(tmp_path / "killed", seed)
+        assert process.stdout is not None
+        for line in process.stdout:  # let it get on, then kill it at no particular place
+            if int(line) >= 250 * (k + 1):
+                break
+        time.sleep(0.013 * k)
+        process.send_signal(kill)
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+        seed += 0 if not RunFolder(tmp_path / "killed").steps() else 1
+    last = start(tmp_path / "killed", 77)
+    assert last.communicate(timeout=240)[1] == ""
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    steps = [row["step"] for row in RunFolder(tmp_path / "killed").metrics()]
+    assert steps == sorted(set(steps))
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path):
+    drain(fn.fit(denoiser(), fn.data.spiral(100), config(), out=tmp_path / "r"))
+    before = (tmp_path / "r" / "config.toml").read_bytes()
+    with pytest.raises(RunExists, match="--resume"):
+        drain(fn.fit(denoiser(), fn.data.spiral(100), config(), out=tmp_path / "r"))
+    assert (tmp_path / "r" / "config.toml").read_bytes() == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(RunExists, match="not a run"):
+        drain(fn.fit(denoiser(), fn.data.spiral(100), config(), out=tmp_path / "other"))
+
+
+def test_a_changed_configuration_is_named(tmp_path):
+    drain(fn.fit(denoiser(), fn.data.spiral(100), config(), out=tmp_path / "r"))
+    for change, words in [
+        (config(lr=2e-3), "train.lr was 0.001 and is now 0.002"),
+        (config(weighting="snr"), "train.weighting.name was 'uniform' and is now 'snr'"),
+    ]:
+        with pytest.raises(ConfigChanged, match=words):
+            drain(fn.fit(denoiser(), fn.data.spiral(100), change, out=tmp_path / "r", resume=True))
+    with pytest.raises(ConfigChanged, match=r"data.n was 100 and is now 101"):
+        drain(fn.fit(denoiser(), fn.data.spiral(101), config(), out=tmp_path / "r", resume=True))
+    with pytest.raises(ConfigChanged, match=r"network.hidden"):
+        other = fn.Denoiser(fn.nn.MLP(2, 17), fn.LinearBeta())
+        drain(fn.fit(other, fn.data.spiral(100), config(), out=tmp_path / "r", resume=True))
+    drain(fn.fit(denoiser(), fn.data.spiral(100), config(keep=9, log_every=3), out=tmp_path / "r", resume=True))
+
+
+def test_a_nan_stops_with_its_step_and_keeps_the_good_checkpoint(tmp_path):
+    d = denoiser()
+    events = fn.fit(d, fn.data.spiral(100), config(steps=200), out=tmp_path / "r")
+    with pytest.raises(Diverged, match=r"at step (5[0-9])") as caught:
+        for event in events:
+            if event.step == 49:
+                with torch.no_grad():
+                    d.network.out.bias.fill_(torch.nan)
+    assert "step 50" in str(caught.value)
+    assert RunFolder(tmp_path / "r").steps()[0] == 40
+    assert fn.load(tmp_path / "r").step == 40
+
+
+def test_the_loss_never_falls_below_its_floor_on_average():
+    # a network far too large for 12 points: it gets close to the floor and stays above it
+    data = fn.data.spiral(12)
+    torch.manual_seed(0)
+    d = fn.Denoiser(fn.nn.MLP(2, 128, fourier=32), fn.CosineBeta(T=50), "v")
+    events = drain(fn.fit(d, data, fn.TrainConfig(steps=3000, batch_size=256, lr=3e-3, log_every=50)))
+    floor = events[-1].floor
+    late = torch.tensor([e.loss for e in events if e.step > 2000])
+    error = float(late.std()) / len(late) ** 0.5
+    assert float(late.mean()) > floor.value - 4 * (error + floor.error)
+    assert events[-1].progress > 0.9
+
+
+def test_ema_follows_with_a_warm_up():
+    torch.manual_seed(0)
+    net = torch.nn.Linear(1, 1, bias=False)
+    ema = EMA(net, 0.9)
+    expected = net.weight.item()
+    for k in range(200):
+        with torch.no_grad():
+            net.weight.add_(1.0)
+        decay = min(0.9, (1 + k) / (10 + k))
+        expected = decay * expected + (1 - decay) * net.weight.item()
+        ema.update(k)
+        assert ema.network.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_learning_rate_warms_up_and_decays():
+    c = fn.TrainConfig(steps=100, lr=1.0, warmup=10)
+    rates = [learning_rate(c, k) for k in range(100)]
+    assert rates[0] == pytest.approx(0.1, rel=1e-3)
+    assert max(rates) == pytest.approx(1, abs=0.03)
+    assert rates[-1] < 1e-3
+    assert learning_rate(fn.TrainConfig(steps=9, lr=0.5, decay="constant"), 8) == 0.5
+
+
+def test_labels_are_dropped_as_often_as_asked():
+    d = fn.Denoiser(fn.nn.MLP(2, 8, classes=3), fn.CosineBeta(), "v")
+    seen = []
+    d.network.condition.table.register_forward_hook(lambda m, i, o: seen.append(i[0].clone()))
+    drain(fn.fit(d, fn.data.shapes(300), config(steps=100, batch_size=100, drop_cond=0.25)))
+    labels = torch.cat(seen)
+    assert float((labels == 3).float().mean()) == pytest.approx(0.25, abs=0.02)  # 10,000 draws: error 0.004
+    assert set(labels.tolist()) == {0, 1, 2, 3}
+
+
+def test_bf16_trains():
+    events = drain(fn.fit(denoiser(), fn.data.spiral(100), config(steps=200, precision="bf16")))
+    assert events[-1].loss < events[0].loss
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"lr": math.nan}, "lr"), ({"lr": 0}, "lr"), ({"steps": 0}, "steps"), ({"ema": 1.0}, "ema"),
+     ({"seed": -1}, "seed"),
+     ({"weighting": "minsnr"}, "did you mean 'min-snr'"), ({"batchsize": 3}, "batchsize is not a setting"),
+     ({"times": {"name": "log-normal", "sd": -1}}, "sd")],
+)  # fmt: skip
+def test_wrong_settings_are_refused(options, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        fn.TrainConfig(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_dropping_labels_needs_labels():
+    with pytest.raises(ConfigError, match="drop_cond"):
+        drain(fn.fit(denoiser(), fn.data.spiral(100), config(drop_cond=0.1)))
+
+
+def test_the_first_example_of_the_readme_in_small(tmp_path):
+    points = fn.data.spiral(n=300, seed=0)
+    run = fn.train(points, schedule=fn.LinearBeta(T=1000), predict="eps", out=tmp_path / "spiral", seed=0, steps=30)
+    assert run.config.train["weighting"] == {"name": "uniform"}
+    x = fn.sample(run.denoiser, n=300, sampler=fn.DDIM(), steps=50, seed=1)
+    assert x.shape == (300, 2)
+    fn.plot.scatter(x).savefig(tmp_path / "spiral.png")
+    with pytest.raises(InputError, match="network 'mlp' is for points"):
+        fn.train(torch.randn(5, 1, 4, 4))
+
+
+def test_labels_are_left_out_now_and_then_unless_the_settings_say_how_often():
+    shapes = fn.data.labelled(spiral=fn.data.spiral(30), moons=fn.data.moons(30))
+    assert fn.train(shapes, steps=2, batch_size=8).config.train["drop_cond"] == 0.1
+    plain = fn.train(shapes, steps=2, batch_size=8, network=fn.nn.MLP(2, 8))  # a network that knows no labels
+    assert plain.config.train["drop_cond"] == 0
+    assert Plan.from_recipe("points", {"train": {"drop_cond": 0.0}}).for_labels().train.drop_cond == 0
