@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,18 @@ def test_files_and_functions_stay_short():
                 doc = ast.get_docstring(node) or ""
                 length = node.end_lineno - node.lineno - doc.count("\n")
                 assert length <= 60, f"{path.name}:{node.name} has {length} lines"
+
+
+def places_of(pattern: str) -> set[str]:
+    """Return the files of the package with a line that matches."""
+    found = (path for path in SRC.rglob("*.py") if re.search(pattern, path.read_text()))
+    return {str(path.relative_to(SRC)) for path in found}
+
+
+def test_only_what_means_a_tables_own_steps_asks_whether_a_schedule_is_one():
+    own_steps = {"training/losses.py", "training/floor.py", "likelihood.py"}  # the hybrid loss, the discrete ELBO
+    asking = places_of(r"isinstance\([^()]*TableSchedule")
+    assert {place for place in asking if not place.startswith("schedule/")} <= own_steps
 
 
 def test_no_global_random_numbers():

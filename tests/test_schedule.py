@@ -52,16 +52,35 @@ def test_a_table_is_exact_at_its_steps(schedule):
         alpha, sigma = schedule.scales((k + 1) / schedule.T)
         assert alpha == pytest.approx(math.sqrt(schedule.alpha_bars[k]), rel=1e-12, abs=1e-15)
         assert sigma == pytest.approx(math.sqrt(1 - schedule.alpha_bars[k]), rel=1e-12)
-        assert schedule.index((k + 1) / schedule.T) == pytest.approx(k, abs=1e-9)
+        assert schedule.c_noise((k + 1) / schedule.T) == pytest.approx(k, abs=1e-9)
 
 
 @each_table
-def test_looking_up_equals_working_out(schedule):
-    k = torch.arange(schedule.T)
-    for looked_up, worked_out in zip(
-        schedule.scales_at(k), schedule.scales((k.double() + 1) / schedule.T), strict=True
-    ):
-        torch.testing.assert_close(looked_up, worked_out, rtol=1e-9, atol=1e-12)
+def test_times_on_entries_alone_and_among_others_give_the_same_scales(schedule):
+    on_entries = (torch.arange(schedule.T).double() + 1) / schedule.T
+    with_others = torch.cat([on_entries, torch.tensor([0.5 / schedule.T], dtype=torch.float64)])
+    for looked_up, worked_out in zip(schedule.scales(on_entries), schedule.scales(with_others), strict=True):
+        torch.testing.assert_close(looked_up, worked_out[:-1], rtol=1e-9, atol=1e-12)
+
+
+@each_table
+def test_the_nearest_trained_time_of_a_table_is_an_entry(schedule):
+    for k in range(0, schedule.T, max(1, schedule.T // 50)):
+        entry = (k + 1) / schedule.T
+        for t in (entry, entry + 0.3 / schedule.T, entry - 0.3 / schedule.T):
+            assert schedule.nearest(t) == pytest.approx(entry, abs=1e-12)
+            tensor = torch.tensor([t], dtype=torch.float64)
+            assert float(schedule.nearest(tensor)) == pytest.approx(entry, abs=1e-12)
+    assert schedule.nearest(0.0) == 1 / schedule.T
+    assert schedule.nearest(1.0) == 1.0
+
+
+def test_a_continuous_schedule_is_trained_everywhere_and_gives_the_clamped_log_snr_as_c_noise():
+    for schedule in (fn.VP(), fn.EDM(), fn.RectifiedFlow(), fn.Trig()):
+        assert schedule.nearest(0.37) == 0.37
+        assert schedule.c_noise(0.37) == pytest.approx(float(schedule.log_snr(0.37)))
+        assert schedule.c_noise(0.0) == 20.0
+        assert schedule.c_noise(torch.tensor([0.0, 0.37]))[0] == 20.0
 
 
 @each

@@ -1,4 +1,4 @@
-"""Shape types, and the one helper that expands times to a batch.
+"""Shape types, devices, and the helpers that expand times to a batch.
 
 `B` is the batch, `*S` the shape of one sample ("2" for points, "channels height width" for images).
 """
@@ -10,6 +10,8 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+
+from fromnoise.errors import InputError
 
 Batch: TypeAlias = Float[Tensor, "B *S"]
 """Samples, noisy or clean: `[B, *S]`."""
@@ -38,6 +40,28 @@ def expand_to(level: float | Shaped[Tensor, ...], x: Tensor) -> float | Tensor:
         return level
     level = level.to(device=x.device, dtype=x.dtype)
     return level if level.dim() == 0 else level.reshape(-1, *([1] * (x.dim() - 1)))
+
+
+def finest(device: torch.device | str) -> torch.dtype:
+    """Return the finest floating type that a device computes in: float64, but float32 on mps."""
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """Return the device of this name, after it has drawn, multiplied and answered a few numbers.
+
+    Raises:
+        InputError: if it cannot, naming the devices that can.
+    """
+    try:
+        device = torch.device(name)
+        x = torch.randn(2, 2, generator=torch.Generator(device).manual_seed(0), device=device)
+        (x @ x).cpu().tolist()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
+        there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        have = ", ".join(kind for kind, is_there in there.items() if is_there)
+        raise InputError(f"device {name}: there is no such device here that can compute; there is {have}") from None
+    return device
 
 
 def weighted(a: Scale, x: Batch, b: Scale, y: Batch) -> Batch:

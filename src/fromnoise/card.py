@@ -44,7 +44,7 @@ def frames(points: Sequence[Tensor], labels: Tensor | None = None, *, what: str)
     kinds = torch.zeros(len(points[0]), dtype=torch.long) if labels is None else labels.cpu()
     drawn = []
     for k, x in enumerate(points):
-        at = _placed(x.detach().double().cpu()) + torch.tensor([k * _SIDE, 0.0], dtype=torch.float64)
+        at = _placed(x.detach().cpu().double()) + torch.tensor([k * _SIDE, 0.0], dtype=torch.float64)
         for kind in kinds.unique().tolist():
             dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in at[kinds == kind].tolist())
             drawn.append(f'<path d="{dots}" stroke="{_COLOURS[kind % len(_COLOURS)]}"/>')

@@ -18,10 +18,7 @@ from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError, LabelError
 from fromnoise.nn.network import Network
 from fromnoise.process import EDMPrediction, Prediction, prediction
-from fromnoise.schedule import Schedule, TableSchedule
-
-_C_NOISE_RANGE = 20.0
-"""A continuous schedule's network is told log SNR clamped to +-20 (sigma/alpha from 4.5e-5 to 2.2e4)."""
+from fromnoise.schedule import Schedule
 
 
 @runtime_checkable
@@ -157,13 +154,8 @@ class Denoiser(nn.Module):
         return next(self.network.parameters()).device
 
     def c_noise(self, t: Time) -> Scale:
-        """Return what the network is told of the time, shaped like t: a table's index, or the clamped log SNR."""
-        if isinstance(self.schedule, TableSchedule):
-            return self.schedule.index(t)
-        level = self.schedule.log_snr(t)
-        if isinstance(level, Tensor):
-            return level.clamp(-_C_NOISE_RANGE, _C_NOISE_RANGE)
-        return min(max(level, -_C_NOISE_RANGE), _C_NOISE_RANGE)
+        """Return what the network is given as the time, shaped like t: a table's index, or the clamped log SNR."""
+        return self.schedule.c_noise(t)
 
     def prediction_of(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
         """Return the network's prediction `[B, *S]`, in x_t's precision: its output without the variance's half."""
@@ -220,7 +212,7 @@ class Denoiser(nn.Module):
         """
         if schedule == self.schedule:
             return self
-        if isinstance(self.schedule, TableSchedule):
+        if not self.schedule.c_noise_is_level:
             raise InputError(
                 "this model was trained on a table and is told its step index, so it knows that table only: sample on "
                 "its own schedule, or train with a continuous one (edm, vp, flow, trig)"

@@ -27,7 +27,7 @@ import torch
 from scipy.integrate import DOP853
 from torch import Tensor
 
-from fromnoise.arrays import Batch, Cond, Time, expand_to
+from fromnoise.arrays import Batch, Cond, Time, expand_to, finest
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError, NotConverged
@@ -118,7 +118,7 @@ class Density(NamedTuple):
 class ProbabilityFlow:
     """The probability-flow ODE of a denoiser: a one-to-one map between data and noise.
 
-    Everything here is in the denoiser's own units and in float64.
+    Everything here is in the denoiser's own units and in the finest precision of its device.
 
     Args:
         denoiser: differentiable, for `density`.
@@ -135,13 +135,13 @@ class ProbabilityFlow:
     def encode(self, x0: Batch, cond: Cond = None) -> Tensor:
         """Return the noise that the flow turns into x0, `[B, *S]`."""
         start, end = self._ends()
-        y = self._solve(math.tanh(-start) * x0.double(), (start, end), lambda y, tau: self._velocity(y, tau, cond))[0]
+        y = self._solve(math.tanh(-start) * _fine(x0), (start, end), lambda y, tau: self._velocity(y, tau, cond))[0]
         return y * math.cosh(end)
 
     def decode(self, noise: Batch, cond: Cond = None) -> Tensor:
         """Return what the flow turns standard normal noise into, `[B, *S]`."""
         start, end = self._ends()
-        y = self._solve(noise.double() / math.cosh(end), (end, start), lambda y, tau: self._velocity(y, tau, cond))[0]
+        y = self._solve(_fine(noise) / math.cosh(end), (end, start), lambda y, tau: self._velocity(y, tau, cond))[0]
         return y / math.tanh(-start)
 
     def density(
@@ -170,7 +170,7 @@ class ProbabilityFlow:
         d = x0[0].numel()
         probe = None
         if trace == "hutchinson":  # Rademacher, one for the whole way
-            probe = torch.randint(0, 2, x0.shape, generator=stream(seed, "probe")).to(x0.device).double() * 2 - 1
+            probe = _fine(torch.randint(0, 2, x0.shape, generator=stream(seed, "probe")).to(x0.device)) * 2 - 1
         elif trace != "exact":
             raise InputError(f'trace must be "exact" or "hutchinson", not {trace!r}')
 
@@ -181,7 +181,7 @@ class ProbabilityFlow:
                 divergence = _divergence(velocity, y, probe)
             return torch.cat([velocity.detach().flatten(1), divergence[:, None]], dim=1)
 
-        y = (math.tanh(-start) * x0.double()).flatten(1)
+        y = (math.tanh(-start) * _fine(x0)).flatten(1)
         state, evaluations = self._solve(torch.cat([y, y.new_zeros(len(y), 1)], 1), (start, end), rates)
         noise = state[:, :-1] * math.cosh(end)
         if prior is None:
@@ -209,19 +209,21 @@ class ProbabilityFlow:
             t = float(schedule.time_of_level(sin / cos))
             alpha, sigma = schedule.scales(t)
             scale = float(alpha / cos if cos > sin else sigma / sin)
-        return cos * y - self.denoiser((scale * y).to(torch.float64), t, cond).double()
+        return cos * y - self.denoiser(scale * y, t, cond).to(y)
 
     def _solve(
         self, y: Tensor, between: tuple[float, float], rates: Callable[[Tensor, float], Tensor]
     ) -> tuple[Tensor, int]:
         """Integrate from one tau to the other; return y there and the evaluations it took."""
-        shape, device = y.shape, y.device
+        shape, device, dtype = y.shape, y.device, y.dtype
 
         def fun(tau: float, flat: np.ndarray) -> np.ndarray:
-            state = torch.from_numpy(flat).to(device).reshape(shape)
-            return rates(state, float(tau)).detach().cpu().numpy().ravel()
+            state = torch.from_numpy(flat).to(device, dtype).reshape(shape)
+            return rates(state, float(tau)).detach().cpu().double().numpy().ravel()
 
-        solver = DOP853(fun, between[0], y.cpu().numpy().ravel(), between[1], rtol=self.tolerance, atol=self.tolerance)
+        solver = DOP853(
+            fun, between[0], y.cpu().double().numpy().ravel(), between[1], rtol=self.tolerance, atol=self.tolerance
+        )
         while solver.status == "running":
             trouble = solver.step()
             if solver.status == "failed" or (solver.nfev > self.most and solver.status == "running"):
@@ -231,7 +233,11 @@ class ProbabilityFlow:
                     f"the ODE did not keep a tolerance of {self.tolerance:g} within {solver.nfev:,} evaluations "
                     f"({done:.0%} of the way, steps of {solver.step_size or 0:.1e}){why}: allow a larger tolerance"
                 )
-        return torch.from_numpy(solver.y).to(device).reshape(shape), solver.nfev
+        return torch.from_numpy(solver.y).to(device, dtype).reshape(shape), solver.nfev
+
+
+def _fine(x: Tensor) -> Tensor:
+    return x.to(finest(x.device))
 
 
 def _tau(level: float) -> float:

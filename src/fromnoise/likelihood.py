@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from fromnoise import process
-from fromnoise.arrays import Cond
+from fromnoise.arrays import Cond, finest
 from fromnoise.data.dataset import Dataset
 from fromnoise.denoiser import DenoiserLike, predicted
 from fromnoise.dynamics import ProbabilityFlow, Trace
@@ -120,7 +120,7 @@ def elbo(
     draws = whole_number("draws", draws, least=2)
     schedule, d = denoiser.schedule, math.prod(data.shape)
     times = tuple(grid or _chain(schedule, steps, denoiser.sigma_data or 1.0))
-    x = denoiser.scaling.into(data.x.double()).to(denoiser.device)
+    x = denoiser.scaling.into(data.x.double()).to(denoiser.device, finest(denoiser.device))
     labels = data.labels.to(x.device) if data.labels is not None and denoiser.label_names else None
     terms, variances, simple = [], [], []
     for i, (t, s) in enumerate(pairwise(times)):
@@ -137,7 +137,7 @@ def elbo(
         if progress is not None:
             progress(i + 1, len(times) - 1)
     at_end = (float(schedule.alpha(1.0)) / float(schedule.sigma(1.0))) ** 2
-    prior = 0.5 * at_end * float(x.double().square().flatten(1).sum(1).mean())
+    prior = 0.5 * at_end * float(x.square().flatten(1).sum(1).mean())
     total = sum(simple)
     return ELBO(
         prior, tuple(terms[:-1]), terms[-1], _units(denoiser, d), math.sqrt(sum(variances)), times,
@@ -165,8 +165,8 @@ def _error(
     x_t, fraction = alpha * x0 + sigma * eps, float(variance == "large")
     if variance == "learned":
         x0_hat, found = predicted(denoiser, x_t, t, cond)
-        return (x0 - x0_hat.double()).flatten(1).square(), found.double().flatten(1), eps.flatten(1)
-    return (x0 - denoiser(x_t, t, cond).double()).flatten(1).square(), fraction, eps.flatten(1)
+        return (x0 - x0_hat.to(x0)).flatten(1).square(), found.to(x0).flatten(1), eps.flatten(1)
+    return (x0 - denoiser(x_t, t, cond).to(x0)).flatten(1).square(), fraction, eps.flatten(1)
 
 
 def _controlled(values: Tensor, control: Tensor) -> tuple[float, float]:

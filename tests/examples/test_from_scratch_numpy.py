@@ -252,8 +252,10 @@ def test_public_sample_gives_the_same_samples_of_a_given_start(trained: Params) 
 
 def batch_of(denoiser: fn.Denoiser, x0: Tensor, seed: int) -> tuple[Any, Array, Array]:
     """Draw the library's training batch; return it with the index and the noise it stands for."""
-    batch = objective(denoiser, "uniform", "uniform").noised(x0, torch.Generator().manual_seed(seed))
-    return batch, batch.t.numpy(), batch.target.numpy()
+    goal, generator = objective(denoiser, "uniform", "uniform"), torch.Generator().manual_seed(seed)
+    t = goal.times.draw(denoiser.schedule, len(x0), generator)
+    batch = goal.noised(x0, t, torch.randn(x0.shape, generator=generator, dtype=x0.dtype))
+    return batch, (t * T).round().long().numpy() - 1, batch.target.numpy()
 
 
 def test_training_draws_the_same_indices_0_to_999_and_standard_normal_noise() -> None:
@@ -276,7 +278,7 @@ def test_loss_and_gradients_of_a_batch_are_the_same(classes: int) -> None:
     batch, k, eps = batch_of(denoiser, torch.tensor(x0), 0)
     assert len(np.unique(k)) > 150
     assert largest(batch.x_t, numpy_model.corrupt(x0, k, eps, ALPHA_BARS)) <= 1e-13
-    out = denoiser.network_output(batch.x_t, batch.t, None if label is None else torch.tensor(label))
+    out = denoiser.network_output(batch.x_t, denoiser.c_noise(batch.t), None if label is None else torch.tensor(label))
     loss = mean_square(out, batch.target, batch.weight)
     loss.backward()
     numpy_loss, grads = numpy_model.loss_and_grads(params, x0, k, eps, ALPHA_BARS, label)
@@ -339,7 +341,8 @@ def test_twenty_steps_of_training_leave_the_same_weights_and_the_same_average(cl
         rows = rng.integers(0, len(data), 128)
         label = np.where(rng.random(128) < 0.1, classes, labels[rows]) if classes else None
         batch, k, eps = batch_of(denoiser, torch.tensor(data[rows]), n)
-        out = denoiser.network_output(batch.x_t, batch.t, None if label is None else torch.tensor(label))
+        given = None if label is None else torch.tensor(label)
+        out = denoiser.network_output(batch.x_t, denoiser.c_noise(batch.t), given)
         loss = mean_square(out, batch.target, batch.weight)
         optimizer.zero_grad()
         loss.backward()

@@ -125,8 +125,9 @@ def test_the_floor_is_the_exact_denoisers_own_loss(predict, weighting):
     goal = Objective(schedule, prediction(predict), time_laws.build("stratified"), weightings.build(weighting))
     n = 40_000
     g = stream(5, "own")
-    batch = goal.noised(data[torch.randint(200, (n,), generator=g)].double(), g)
-    x0_hat = law.denoiser(schedule)(batch.x_t, goal.time(batch.t))
+    x0 = data[torch.randint(200, (n,), generator=g)].double()
+    batch = goal.noised(x0, goal.times.draw(schedule, n, g), torch.randn(x0.shape, generator=g, dtype=x0.dtype))
+    x0_hat = law.denoiser(schedule)(batch.x_t, batch.t)
     alpha, sigma = (v[:, None] for v in batch.scales)
     eps_hat = (batch.x_t - alpha * x0_hat) / sigma
     says = goal.prediction.target(x0_hat, eps_hat, alpha, sigma)

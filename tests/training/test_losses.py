@@ -54,8 +54,9 @@ def mean_loss(kind, denoiser, weighting="uniform", rounds=8, n=20_000):
     for i in range(rounds):
         generator = stream(i, "criteria")
         x0 = law.sample(n, seed=100 + i)
-        noised = goal.noised(x0, generator)
-        c_noise = noised.t.double()
+        t = goal.times.draw(goal.schedule, n, generator)
+        noised = goal.noised(x0, t, torch.randn(x0.shape, generator=generator, dtype=x0.dtype))
+        c_noise = torch.as_tensor(denoiser.c_noise(t))
         probe = torch.randint(0, 2, x0.shape, generator=generator).double() * 2 - 1
         batch = Prepared(noised.x_t, c_noise, None, noised.target, noised.weight, noised.t, x0, probe)
         values.append(float(kind(denoiser, batch, denoiser.network).detach()))
@@ -142,7 +143,7 @@ def test_predicting_the_score_weights_it_by_sigma_squared():
     goal = objective(fn.Denoiser(fn.nn.MLP(2), fn.EDM(), "score"), "snr")
     sigma = torch.tensor([0.1, 2.0], dtype=torch.float64)
     times = fn.EDM().time_of_level(sigma)
-    torch.testing.assert_close(goal.weight(times, goal.scales(times)), sigma**2)
+    torch.testing.assert_close(goal.weight(times, goal.schedule.scales(times)), sigma**2)
 
 
 # -- a learned variance ------------------------------------------------------------------------------------------------
@@ -164,8 +165,10 @@ def test_a_steps_divergence_is_that_of_the_two_gaussians():
 def test_the_hybrid_loss_leaves_the_mean_to_the_simple_one():
     schedule = fn.LinearBeta(T=100)
     denoiser = fn.Denoiser(fn.nn.MLP(2, 16, learned_variance=True), schedule, "eps")
-    noised = objective(denoiser).noised(DATA.x[:256], stream(0, "test"))
-    batch = Prepared(noised.x_t, noised.t.float(), None, noised.target, None, noised.t, DATA.x[:256])
+    t = torch.linspace(0.01, 1, 256, dtype=torch.float64)
+    noised = objective(denoiser).noised(DATA.x[:256], t, torch.randn(256, 2))
+    c_noise = torch.as_tensor(denoiser.c_noise(t)).float()
+    batch = Prepared(noised.x_t, c_noise, None, noised.target, None, t, DATA.x[:256])
     mean, _ = denoiser.split_variance(denoiser.network_output(batch.x, batch.c_noise))
     mean_square(mean, batch.target, None).backward()
     simple = denoiser.network.out.weight.grad.clone()
@@ -183,13 +186,13 @@ def test_the_hybrid_floor_is_the_loss_at_the_best_mean_and_variance():
     def fraction(out):
         x_t, t = holder["x_t"], holder["t"]
         gap, log_ratio, _ = (part[:, None] for part in steps_of(schedule, t))
-        alpha, sigma = schedule.scales_at(t)
+        alpha, sigma = schedule.scales(t)
         variance = MIXTURE.posterior_variance(x_t, alpha, sigma)
         return torch.where(log_ratio > 0, torch.log1p(gap * variance) / log_ratio.clamp(min=1e-12), 0)
 
     class Best(Exact):
         def forward(self, x, c_noise, cond=None):
-            holder.update(x_t=x, t=c_noise.long())
+            holder.update(x_t=x, t=(c_noise + 1) / schedule.T)
             return super().forward(x, c_noise, cond)
 
     denoiser = fn.Denoiser(Best(schedule, "eps", fraction=fraction), schedule, "eps")

@@ -26,10 +26,11 @@ def test_dealing_keeps_every_row_and_what_belongs_together():
 
 @pytest.mark.parametrize("schedule", [fn.LinearBeta(T=10), fn.CosineBeta(T=1000)])
 @pytest.mark.parametrize("law", ["uniform", "stratified", "log-normal"])
-def test_times_on_a_table_are_its_indices(schedule, law):
-    k = time_laws.build(law).draw(schedule, 20_000, stream(1, "test"))
-    assert k.dtype == torch.int64
-    assert 0 <= int(k.min()) <= int(k.max()) < schedule.T
+def test_times_on_a_table_are_those_of_its_entries(schedule, law):
+    t = time_laws.build(law).draw(schedule, 20_000, stream(1, "test"))
+    assert t.dtype == torch.float64
+    assert 0 < float(t.min()) <= float(t.max()) <= 1
+    torch.testing.assert_close(t, schedule.nearest(t), rtol=0, atol=1e-15)
 
 
 def test_log_normal_times_have_the_mean_and_spread_they_name():

@@ -68,22 +68,11 @@ def load_plugins(paths: Sequence[Path] | None) -> None:
 
 
 def check_device(name: str) -> str:
-    """Return the device's name if there is one."""
-    import torch
+    """Return the device's name if it can compute."""
+    from fromnoise.arrays import usable_device
 
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        have = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if _has_mps() else [])]
-        raise InputError(f"--device {name}: there is no such device here; there is {', '.join(have)}") from None
+    usable_device(name)
     return name
-
-
-def _has_mps() -> bool:
-    import torch
-
-    return torch.backends.mps.is_available()
 
 
 def check_precision(name: str) -> Any:

@@ -27,7 +27,7 @@ def schedule(
     as_json: Json = False,
 ) -> None:
     """Print alpha_bar and SNR of schedules at several steps, and draw them."""
-    from fromnoise.schedule import TableSchedule, schedules
+    from fromnoise.schedule import schedules
 
     load_plugins(plugin)
     settings = parse_settings(set_)
@@ -35,7 +35,7 @@ def schedule(
     if unknown:
         raise InputError(f"--set {sorted(unknown)[0]}: not among the schedules asked for, {', '.join(names)}")
     made = {name: schedules.build({"name": name, **settings.get(name, {})}) for name in names}
-    lengths = {s.T for s in made.values() if isinstance(s, TableSchedule)}
+    lengths = {s.table_length for s in made.values() if s.table_length}
     if len(lengths) > 1:
         raise InputError(f"schedules of different lengths have no common table: T = {sorted(lengths)}")
     T = lengths.pop() if lengths else 1000

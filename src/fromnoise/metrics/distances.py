@@ -18,7 +18,7 @@ EXACT_UP_TO = 2000
 
 
 def _flat(x: Tensor) -> Tensor:
-    return x.detach().double().cpu().flatten(1)
+    return x.detach().cpu().double().flatten(1)
 
 
 def wasserstein2(a: Tensor, b: Tensor) -> float:

@@ -20,7 +20,7 @@ from fromnoise.exact import mixture_of_data
 from fromnoise.metrics import evaluate, low_noise, wasserstein_floor
 from fromnoise.run import Run
 from fromnoise.samplers import Sampler, sample, samplers
-from fromnoise.schedule import Schedule, TableSchedule, schedules
+from fromnoise.schedule import Schedule, schedules
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def exact_beside(run: Run, data: Dataset) -> DenoiserLike:
 def table_for(sampler: Sampler, schedule: Schedule) -> Schedule:
     """Return the path on which a sampler is at home: a rule for tables walks the linear one of 1,000 steps."""
     at_home_on_tables = samplers.settings(sampler)["name"] in ("ddpm", "ddim")
-    return schedules.build("linear") if at_home_on_tables and not isinstance(schedule, TableSchedule) else schedule
+    return schedules.build("linear") if at_home_on_tables and schedule.table_length is None else schedule
 
 
 class Assessor:

@@ -11,7 +11,6 @@ from fromnoise.exact import mixture_of_data
 from fromnoise.likelihood import Variance, elbo
 from fromnoise.report.density import judged_of
 from fromnoise.run import Run
-from fromnoise.schedule import TableSchedule
 
 STEPS = (10, 25, 50, 100, 250, 1000)
 VARIANCES: tuple[Variance, ...] = ("small", "large", "learned")
@@ -57,9 +56,10 @@ def respaced(
         InputError: if the run's schedule is no table.
     """
     denoiser = run.denoiser
-    if not isinstance(denoiser.schedule, TableSchedule):
+    T = denoiser.schedule.table_length
+    if T is None:
         raise InputError("respaced chains are those of a table: train with --schedule linear, cosine or sigmoid")
-    lengths = sorted({min(count, denoiser.schedule.T) for count in steps})
+    lengths = sorted({min(count, T) for count in steps})
     data, judged = judged_of(run, n, seed)
     variances = VARIANCES if denoiser.learned_variance else VARIANCES[:2]
     nats: dict[str, list[float]] = {variance: [] for variance in variances}

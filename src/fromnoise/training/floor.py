@@ -107,17 +107,18 @@ def loss_floor(
     k = torch.multinomial(law.log_weights.exp(), draws, replacement=True, generator=generator)
     noise = torch.randn((draws, law.flat.shape[1]), generator=generator, device=k.device)
     x0 = (law.flat[k] + law.variances[k, None].sqrt() * noise).double()
-    t, eps = goal.times.draw(schedule, draws, generator), torch.randn(x0.shape, generator=generator, device=k.device)
-    t, eps = t[torch.randperm(draws, generator=generator, device=t.device)], eps.to(x0)
-    alpha, sigma = scales = goal.scales(t)
+    eps = torch.randn(x0.shape, generator=generator, device=k.device).to(x0)
+    clock = stream(seed, "floor's times")
+    t = goal.times.draw(schedule, draws, clock)[torch.randperm(draws, generator=clock)]
+    weight = goal.weight(t, scales := schedule.scales(t))
+    scale = (goal.gain(scales).square().reciprocal() * (1 if weight is None else weight)).to(x0)
+    alpha, sigma = (of_t.to(x0) for of_t in scales)
     x_t = alpha[:, None] * x0 + sigma[:, None] * eps
     cond: Cond = None
     if law.labels is not None:
         dropped = torch.rand(draws, generator=generator, device=k.device) < drop_cond
         cond = torch.where(dropped, len(law.label_names), law.labels[k])
     shaped = x_t.reshape(draws, *law.shape)
-    weight = goal.weight(t, scales)
-    scale = goal.gain(scales).square().reciprocal() * (1 if weight is None else weight)
     if isinstance(kind, Sliced):
         off = x_t / alpha[:, None] - law.posterior_mean(shaped, alpha, sigma, cond).flatten(1)
         least = -scale * off.square().mean(1)
@@ -128,9 +129,9 @@ def loss_floor(
     of_x0, of_eps = (goal.prediction.target(*pair, alpha, sigma) for pair in ((one, zero), (zero, one)))
     square = (mean.square() + covariance.diagonal()).mean().to(alpha)  # E x0^2; every target is linear in x0 and eps
     of_zero = of_x0.square() * square + of_eps.square()
-    zero_output = of_zero if weight is None else of_zero * weight
+    zero_output = of_zero if weight is None else of_zero * weight.to(x0)
     if isinstance(kind, Hybrid) and isinstance(schedule, TableSchedule):
-        gap, log_ratio, counts = (part[:, None] for part in steps_of(schedule, t))
+        gap, log_ratio, counts = (part.to(x0)[:, None] for part in steps_of(schedule, t))
         weight_vlb = kind.vlb_weight * schedule.T * counts
         least = least + (weight_vlb * 0.5 * torch.log1p(gap * variance)).mean(1)
         off = x0 - goal.prediction.coefficients(alpha[:, None], sigma[:, None])[0] * x_t

@@ -30,7 +30,6 @@ from fromnoise.memory import keep_freed_memory
 from fromnoise.rng import Streams
 from fromnoise.run import Checkpoint, Run, RunFolder, describe, last_loss
 from fromnoise.run.files import Writing
-from fromnoise.schedule import TableSchedule
 from fromnoise.training.config import FREE_KEYS, TrainConfig, learning_rate
 from fromnoise.training.ema import EMA
 from fromnoise.training.floor import Floor, floor_of
@@ -99,8 +98,8 @@ class _Trainer:
         self.x = denoiser.scaling.into(data.x).to(self.device)
         self.labels = None if data.labels is None or not denoiser.label_names else data.labels.to(self.device)
         self.streams = Streams(config.seed, "train", self.device)
+        self.times = Streams(config.seed, "times")
         self.losses: list[Tensor] = []
-        self.on_table = isinstance(denoiser.schedule, TableSchedule)
         self.round = min(max(_TOGETHER // (config.batch_size * math.prod(data.shape)), 1), 64)
         self._number, self._batches = -1, list[Prepared]()
 
@@ -129,11 +128,14 @@ class _Trainer:
         denoiser, n = self.denoiser, self.round * self.config.batch_size
         generator = self.streams.at(number)
         rows = torch.randint(len(self.x), (n,), generator=generator, device=self.device)
-        noised = self.goal.noised(self.x.index_select(0, rows), generator)
+        x0 = self.x.index_select(0, rows)
+        t = self.goal.times.draw(denoiser.schedule, n, self.times.at(number))
+        eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=self.device)
+        noised = self.goal.noised(x0, t, eps)
         x = denoiser.precondition(noised.x_t, noised.scales)
-        c_noise = noised.t if self.on_table else denoiser.c_noise(noised.t)
         cond = None if self.labels is None else self._dropped(self.labels.index_select(0, rows), generator)
-        whole = Prepared(x, torch.as_tensor(c_noise).to(x), cond, noised.target, noised.weight)
+        weight = None if noised.weight is None else noised.weight.to(x)
+        whole = Prepared(x, torch.as_tensor(denoiser.c_noise(t)).to(x), cond, noised.target, weight)
         whole = whole._replace(**{need: self._more(need, rows, noised, generator) for need in self.loss.needs})
         return [Prepared(*batch) for batch in zip(*(interleave(part, self.round) for part in whole), strict=True)]
 

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from fromnoise import process
-from fromnoise.arrays import expand_to
+from fromnoise.arrays import Scale, expand_to
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError
 from fromnoise.process import Eps, Score
@@ -44,7 +44,7 @@ class Prepared(NamedTuple):
         cond: labels, or None.
         target: what it should network_output, `[B, *S]`.
         weight: of each row's squared error, or None for 1.
-        t: a table's indices, or times, `[B]`.
+        t: times, `[B]` float64 on the CPU.
         x0: the clean samples, `[B, *S]`.
         probe: signs, `[B, *S]`.
     """
@@ -113,8 +113,8 @@ class Sliced(Loss):
         out = network_output(x, batch.c_noise, batch.cond)
         (along,) = torch.autograd.grad((out * probe).sum(), x, create_graph=True)
         # eps and the score itself are the score times a number, out = b score, and x = c_in x_t
-        alpha, sigma = scales_of(denoiser, batch.t, torch.float64)
-        c_in = _over(torch.as_tensor(denoiser.prediction.input_scale(alpha, sigma)).expand_as(sigma), x)
+        alpha, sigma = denoiser.schedule.scales(batch.t)
+        c_in = _over(torch.as_tensor(denoiser.prediction.input_scale(alpha, sigma)).expand_as(batch.t), x)
         b = _over(sigma**2 / (alpha * denoiser.prediction.coefficients(alpha, sigma)[1]), x)
         rows = out.square() + 2 * b * c_in * probe * along  # as heavy as the same error of the output
         return (rows if batch.weight is None else expand_to(batch.weight, rows) * rows).mean()
@@ -149,7 +149,7 @@ class Hybrid(Loss):
         out, variance_fraction = denoiser.split_variance(network_output(batch.x, batch.c_noise, batch.cond))
         simple = mean_square(out, batch.target, batch.weight)
         gap, log_ratio, counts = (_over(part, out) for part in steps_of(denoiser.schedule, batch.t))
-        alpha, sigma = (_over(scale, out) for scale in scales_of(denoiser, batch.t, out.dtype))
+        alpha, sigma = (_over(scale, out) for scale in denoiser.schedule.scales(batch.t))
         c_skip, c_out = denoiser.prediction.coefficients(alpha, sigma)
         x0_hat = c_skip / denoiser.prediction.input_scale(alpha, sigma) * batch.x + c_out * out.detach()
         divergence = process.step_divergence(gap * (batch.x0 - x0_hat).square(), variance_fraction * log_ratio)
@@ -157,34 +157,27 @@ class Hybrid(Loss):
 
 
 def steps_of(schedule: TableSchedule, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return for a table's steps down from its indices `[B]` what `process.step_divergence` wants, float64.
+    """Return for a table's steps down from its times t `[B]` what `process.step_divergence` wants, float64.
 
     Returns:
         snr(s) - snr(t), log(sigma_t^2/sigma_s^2), and whether the step counts: the last one, from index 0 onto x0
         itself, has no variance to learn.
     """
-    (alpha, sigma), (alpha_s, sigma_s) = (schedule.scales_at(k) for k in (t, (t - 1).clamp(min=0)))
+    first = 1 / schedule.T
+    s = schedule.nearest((t - first).clamp(min=first))
+    (alpha, sigma), (alpha_s, sigma_s) = schedule.scales(t), schedule.scales(s)
     gap = (alpha_s / sigma_s) ** 2 - (alpha / sigma) ** 2
-    return gap, 2 * torch.log(sigma / sigma_s), (t > 0).double()
+    return gap, 2 * torch.log(sigma / sigma_s), (t > 1.5 * first).double()
 
 
-def _over(rows: Tensor, like: Tensor) -> Tensor:
+def _over(rows: Scale, like: Tensor) -> Tensor:
     """Return rows `[B]` as a column that broadcasts over `like`, in its precision."""
-    return torch.as_tensor(expand_to(rows.to(like), like))
+    return torch.as_tensor(expand_to(rows, like))
 
 
 def _no_variance(denoiser: Denoiser) -> None:
     if denoiser.learned_variance:
         raise ConfigError("a learned variance is trained by the hybrid loss: set train.loss to hybrid")
-
-
-def scales_of(denoiser: Denoiser, t: Tensor, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Return alpha and sigma at a table's indices, or at times, `[B]` each."""
-    schedule = denoiser.schedule
-    if isinstance(schedule, TableSchedule):
-        return schedule.scales_at(t, dtype)
-    alpha, sigma = schedule.scales(t.double())
-    return torch.as_tensor(alpha).to(dtype), torch.as_tensor(sigma).to(dtype)
 
 
 def mean_square(out: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:

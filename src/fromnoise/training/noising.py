@@ -15,9 +15,9 @@ from torch import Tensor
 from fromnoise.arrays import expand_to
 from fromnoise.denoiser import Denoiser
 from fromnoise.process import Prediction
-from fromnoise.schedule import Schedule, TableSchedule
+from fromnoise.schedule import Schedule
 from fromnoise.training.times import TimeLaw, time_laws
-from fromnoise.training.weighting import UniformWeighting, Weighting, weightings
+from fromnoise.training.weighting import Weighting, weightings
 
 
 class Noised(NamedTuple):
@@ -26,9 +26,9 @@ class Noised(NamedTuple):
     Attributes:
         x_t: `[B, *S]`.
         target: the target of the network's output, `[B, *S]`.
-        t: a table's indices, or times, `[B]`.
-        scales: alpha and sigma there, `[B]` each.
-        weight: of each row's squared error, `[B]`, or None for 1.
+        t: times, `[B]` float64 on the CPU.
+        scales: alpha and sigma there, as t.
+        weight: of each row's squared error, as t, or None for 1.
     """
 
     x_t: Tensor
@@ -45,7 +45,7 @@ class Objective:
     Args:
         schedule: the path.
         prediction: what the network's output means.
-        times: how times are t.
+        times: how times are drawn.
         weighting: of the squared error.
         sigma_data: the data's standard deviation.
     """
@@ -56,33 +56,18 @@ class Objective:
     weighting: Weighting
     sigma_data: float = 1.0
 
-    def noised(self, x0: Tensor, generator: torch.Generator) -> Noised:
-        """Draw times and noise for x0 `[B, *S]`."""
-        t = self.times.draw(self.schedule, len(x0), generator)
-        eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
-        scales = self.scales(t, x0.dtype)
+    def noised(self, x0: Tensor, t: Tensor, eps: Tensor) -> Noised:
+        """Return x0 `[B, *S]` at times t `[B]` under noise eps `[B, *S]`, with the target and its weight."""
+        scales = self.schedule.scales(t)
         alpha, sigma = (torch.as_tensor(expand_to(scale, x0)) for scale in scales)
         target = self.prediction.target(x0, eps, alpha, sigma)
         return Noised(torch.addcmul(alpha * x0, sigma, eps), target, t, scales, self.weight(t, scales))
 
-    def scales(self, t: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """Return alpha and sigma at what the time law drew, `[B]` each."""
-        if isinstance(self.schedule, TableSchedule):
-            return self.schedule.scales_at(t, dtype)
-        alpha, sigma = self.schedule.scales(t)
-        return torch.as_tensor(alpha), torch.as_tensor(sigma)
-
-    def time(self, t: Tensor) -> Tensor:
-        """Return what the time law drew as times, `[B]`."""
-        return (t + 1) / self.schedule.T if isinstance(self.schedule, TableSchedule) else t
-
     def weight(self, t: Tensor, scales: tuple[Tensor, Tensor]) -> Tensor | None:
-        """Return the weight of |out - target|^2, `[B]`, or None for 1."""
-        if isinstance(self.weighting, UniformWeighting):
-            return None
+        """Return the weight of |out - target|^2 at times t and scales `[B]`, or None for 1."""
         alpha, sigma = scales
         of_x0 = self.weighting.of_x0(
-            (alpha / sigma).square(), lambda: self.times.density(self.schedule, self.time(t)), self.sigma_data
+            (alpha / sigma).square(), lambda: self.times.density(self.schedule, t), self.sigma_data
         )
         return None if of_x0 is None else of_x0 * self.gain(scales).square()
 

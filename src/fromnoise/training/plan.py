@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from fromnoise import recipes
+from fromnoise.arrays import usable_device
 from fromnoise.data.dataset import Dataset, ScalingKind
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError, InputError
@@ -164,7 +165,7 @@ def train(
     if isinstance(network, str):
         changes["network"] = network
     plan = Plan.from_recipe(recipe, changes)
-    denoiser = plan.denoiser(data, None if isinstance(network, str) else network).to(device)
+    denoiser = plan.denoiser(data, None if isinstance(network, str) else network).to(usable_device(device))
     plan = plan.for_labels() if denoiser.label_names else plan
     run = None
     for event in fit(denoiser, data, plan.train, out=out, resume=resume, scaling=plan.scaling):

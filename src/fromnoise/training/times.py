@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -12,34 +12,33 @@ from torch import Tensor
 
 from fromnoise.errors import InputError
 from fromnoise.registry import Registry
-from fromnoise.schedule import Schedule, TableSchedule
+from fromnoise.schedule import Schedule
 
 time_laws: Registry[TimeLaw] = Registry("times")
 
 
 class TimeLaw:
-    """A distribution of training times."""
+    """A distribution of training times, given by its quantile function.
 
-    def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n of a table's indices `[n]` int64, or on a continuous schedule n times in (0, 1], `[n]` float64."""
+    Attributes:
+        stratified: whether u is drawn once in each n-th of [0, 1), which has the same mean as independent draws and
+            less variance (Kingma et al. 2021, appendix I.1).
+    """
+
+    stratified: ClassVar[bool] = True
+
+    def at(self, schedule: Schedule, u: Tensor) -> Tensor:
+        """Return the training times in (0, 1] of uniform numbers u in [0, 1), `[n]` float64 each, on the CPU."""
         raise NotImplementedError
 
     def density(self, schedule: Schedule, t: Tensor) -> Tensor:
-        """Return the density of log SNR at the times drawn, `[n]`: what the ELBO's weighting divides by."""
+        """Return the density of log SNR at times `[n]`: what the ELBO's weighting divides by."""
         raise NotImplementedError
 
-
-def _spread(schedule: Schedule, u: Tensor) -> Tensor:
-    """Turn u in [0, 1) into one of a table's indices, or into a time 1 - u in (0, 1]."""
-    return u.mul_(schedule.T).long() if isinstance(schedule, TableSchedule) else 1 - u
-
-
-def _slope(schedule: Schedule, t: Tensor) -> Tensor:
-    """Return -d log_snr/dt, over a table's own step or a short stretch."""
-    half = 0.5 / schedule.T if isinstance(schedule, TableSchedule) else 1e-4
-    low, high = (t - 2 * half, t) if isinstance(schedule, TableSchedule) else (t - half, t + half)
-    low, high = low.clamp(min=1e-6), high.clamp(max=1)
-    return (schedule.log_snr(low) - schedule.log_snr(high)) / (high - low)
+    def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n times, `[n]` float64; the generator is the CPU's, so that every device trains at the same times."""
+        u = torch.rand(n, generator=generator, dtype=torch.float64)
+        return self.at(schedule, (torch.arange(n, dtype=torch.float64) + u) / n if self.stratified else u)
 
 
 @time_laws.register("uniform")
@@ -47,20 +46,21 @@ def _slope(schedule: Schedule, t: Tensor) -> Tensor:
 class Uniform(TimeLaw):
     """Independent, uniform over t or over a table's steps."""
 
-    def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
-        return _spread(schedule, _rand(n, generator))
+    stratified = False
+
+    def at(self, schedule: Schedule, u: Tensor) -> Tensor:
+        return schedule.uniform_time(u)
 
     def density(self, schedule: Schedule, t: Tensor) -> Tensor:
-        return 1 / _slope(schedule, t)
+        return 1 / schedule.log_snr_slope(t)
 
 
 @time_laws.register("stratified")
 @dataclass(frozen=True)
 class Stratified(Uniform):
-    """Uniform, one in each n-th of the range: the same mean with less variance (Kingma et al. 2021, appendix I.1)."""
+    """Uniform and stratified."""
 
-    def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
-        return _spread(schedule, _strata(n, generator))
+    stratified = True
 
 
 @time_laws.register("log-normal")
@@ -74,9 +74,8 @@ class LogNormal(TimeLaw):
     mean: float = -0.8
     sd: Annotated[float, Field(gt=0)] = 1.4
 
-    def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
-        u = _strata(n, generator).clamp(1e-9, 1 - 1e-9)
-        return _at_level(schedule, self.mean + self.sd * torch.special.ndtri(u))
+    def at(self, schedule: Schedule, u: Tensor) -> Tensor:
+        return _at_level(schedule, self.mean + self.sd * torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9)))
 
     def density(self, schedule: Schedule, t: Tensor) -> Tensor:
         z = (torch.as_tensor(schedule.log_snr(t)) / -2 - self.mean) / self.sd
@@ -104,8 +103,8 @@ class GeometricLevels(TimeLaw):
         if self.low >= self.high:
             raise InputError(f"geometric-levels times: low must lie below high, not {self.low} >= {self.high}")
 
-    def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
-        level = (_strata(n, generator) * self.levels).long().clamp(max=self.levels - 1)
+    def at(self, schedule: Schedule, u: Tensor) -> Tensor:
+        level = (u * self.levels).long().clamp(max=self.levels - 1)
         log_level = math.log(self.high) + (math.log(self.low / self.high) / (self.levels - 1)) * level
         return _at_level(schedule, log_level)
 
@@ -115,16 +114,5 @@ class GeometricLevels(TimeLaw):
 
 
 def _at_level(schedule: Schedule, log_level: Tensor) -> Tensor:
-    """Return the times of these log(sigma/alpha), or a table's nearest indices above."""
-    t = torch.as_tensor(schedule.time(-2 * log_level))
-    if isinstance(schedule, TableSchedule):
-        return ((t * schedule.T).ceil().long() - 1).clamp(0, schedule.T - 1)
-    return t
-
-
-def _rand(n: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
-
-
-def _strata(n: int, generator: torch.Generator) -> Tensor:
-    return (torch.arange(n, dtype=torch.float64, device=generator.device) + _rand(n, generator)) / n
+    """Return the training times nearest to these log(sigma/alpha)."""
+    return torch.as_tensor(schedule.nearest(schedule.time(-2 * log_level)))
