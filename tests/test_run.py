@@ -52,7 +52,7 @@ def test_the_layout_is_the_documented_one(trained):
     files = {p.name for p in newest(trained).iterdir()}
     assert files == {"model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "manifest.json"}
     manifest = json.loads((newest(trained) / "manifest.json").read_text())
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert set(manifest["files"]) == files - {"manifest.json"}
 
 
@@ -132,14 +132,14 @@ def test_a_name_that_occurs_twice_is_refused(run):
 
 def test_a_newer_format_is_refused(run):
     config = run / "config.toml"
-    config.write_text(config.read_text().replace("format_version = 1", "format_version = 2"))
+    config.write_text(config.read_text().replace("format_version = 2", "format_version = 3"))
     with pytest.raises(FormatTooNew, match="install a newer fromnoise"):
         fn.load(run)
 
 
 def test_a_newer_checkpoint_is_refused(run):
     manifest = newest(run) / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 9'))
+    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 9'))
     with pytest.raises(FormatTooNew, match="format 9"):
         fn.load(run)
 

@@ -4,6 +4,7 @@ from . import metrics as metrics
 from . import nn as nn
 from . import plot as plot
 from . import process as process
+from . import register as register
 from .data import Dataset as Dataset
 from .denoiser import Denoiser as Denoiser
 from .denoiser import DenoiserLike as DenoiserLike

@@ -6,18 +6,18 @@ Training makes one, guidance combines them, an exact answer is one, and a sample
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from fromnoise.arrays import Batch, Cond, Scale, Time, expand_to, weighted
+from fromnoise.arrays import Batch, Cond, Scale, Time, expand_to
 from fromnoise.data.dataset import Dataset, Scaling, ScalingKind, rms_about_mean
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError, LabelError
 from fromnoise.nn.network import Network
-from fromnoise.process import EDMPrediction, Prediction, prediction
+from fromnoise.process import Prediction, prediction, predictions
 from fromnoise.schedule import Schedule
 
 
@@ -75,8 +75,8 @@ class Denoiser(nn.Module):
     Args:
         network: answers `network(x, c_noise, cond)`.
         schedule: the path it is trained on.
-        predict: what its output means: "eps", "x0", "v", "flow", "score" or "edm".
-        sigma_data: one coordinate's standard deviation in the denoiser's units; "edm" preconditions with it.
+        predict: what its output means: "eps", "x0", "v", "flow", "score", "edm", or a prediction of your own.
+        sigma_data: one coordinate's standard deviation in the denoiser's units, for predictions that depend on it.
         scaling: between the data's units and the denoiser's.
         label_names: names for the network's classes; their numbers where none are given.
 
@@ -88,20 +88,17 @@ class Denoiser(nn.Module):
         self,
         network: nn.Module,
         schedule: Schedule,
-        predict: str | Prediction = "eps",
+        predict: str | Mapping[str, Any] | Prediction = "eps",
         *,
         sigma_data: float = 1.0,
         scaling: Scaling | None = None,
         label_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        if predict == "edm":
-            predict = EDMPrediction(sigma_data=sigma_data)
         self.network = network
         self.schedule = schedule
-        self._mean(prediction(predict))
-        self.sigma_data = sigma_data
-        self.scaling = scaling or Scaling()
+        self.predict = prediction(predict)
+        self.rescale(scaling or Scaling(), sigma_data)
         self._may_measure = scaling is None
         self.shape: tuple[int, ...] = tuple(network.shape)  # pyright: ignore[reportArgumentType] every network has one
         classes, self.cond_dim = int(getattr(network, "classes", 0)), int(getattr(network, "cond_dim", 0))
@@ -110,8 +107,9 @@ class Denoiser(nn.Module):
         if len(self.label_names) != classes:
             raise InputError(f"{len(self.label_names)} label names were given for a network of {classes} classes")
         if self.prediction.needs_signal and schedule.alpha(1.0) == 0:
+            name = predictions.settings(self.predict)["name"]
             raise InputError(
-                f"{predict!r} cannot be predicted where alpha = 0, and this schedule ends there (zero terminal SNR): "
+                f"{name!r} cannot be predicted where alpha = 0, and this schedule ends there (zero terminal SNR): "
                 'predict "v", "x0", "flow" or "edm" instead'
             )
 
@@ -137,16 +135,11 @@ class Denoiser(nn.Module):
             self.rescale(scaling, rms_about_mean(scaling.into(data.x)))
 
     def rescale(self, scaling: Scaling, sigma_data: float) -> None:
-        """Take these as the data's scaling and standard deviation; "edm" preconditions with the latter."""
+        """Take these as the data's scaling and standard deviation, and fit the prediction to them."""
         self.scaling, self.sigma_data, self._may_measure = scaling, sigma_data, False
-        if isinstance(self.prediction, EDMPrediction):
-            self._mean(EDMPrediction(sigma_data=sigma_data))
-
-    def _mean(self, what: Prediction) -> None:
-        """Take this as the meaning of the network's output."""
-        self.prediction = what
+        self.prediction: Prediction = self.predict.fitted(sigma_data, scaling)
         scales = [self.schedule.scales(t) for t in (0.0, 0.5, 1.0)]
-        self._rescales = any(what.input_scale(*scale) != 1 for scale in scales)
+        self._rescales = any(self.prediction.input_scale(*scale) != 1 for scale in scales)
 
     @property
     def device(self) -> torch.device:
@@ -179,8 +172,7 @@ class Denoiser(nn.Module):
 
     def forward(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
         """Return x0_hat `[B, *S]`."""
-        c_skip, c_out = self.prediction.coefficients(*self.schedule.scales(t))
-        return weighted(c_skip, x_t, c_out, self.prediction_of(x_t, t, cond))
+        return self.prediction.x0_hat(self.prediction_of(x_t, t, cond), x_t, *self.schedule.scales(t))
 
     def predicted(self, x_t: Batch, t: Time, cond: Cond = None) -> Predicted:
         """Return x0_hat and the fraction that sets a step's variance.
@@ -193,8 +185,7 @@ class Denoiser(nn.Module):
         out, variance_fraction = self.split_variance(
             self.network_output(self.precondition(x_t, self.schedule.scales(t)), self.c_noise(t), cond)
         )
-        c_skip, c_out = self.prediction.coefficients(*self.schedule.scales(t))
-        return Predicted(weighted(c_skip, x_t, c_out, out), variance_fraction)
+        return Predicted(self.prediction.x0_hat(out, x_t, *self.schedule.scales(t)), variance_fraction)
 
     def split_variance(self, out: Tensor) -> tuple[Tensor, Tensor]:
         """Split the output of a network with a learned variance into its prediction and the fraction (v + 1)/2."""

@@ -10,12 +10,13 @@ With e = exp(log_snr(t) - log_snr(s)) = snr(t)/snr(s) <= 1 the variances need no
     c_0 = alpha_s (1 - e)       std^2 = sigma_s^2 (1 - e)
 
 What a network predicts. Given x_t, each of x0, eps, v, flow, score fixes the others. x0 is the pivot: a `Prediction`
-knows how to get x0 from what the network says, x0 = c_skip x_t + c_out out, and what the network should have said.
+gives x0_hat for the network's output, most often c_skip x_t + c_out output, and the output's target.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -23,7 +24,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fromnoise.arrays import Batch, Scale, Time, expand_to
+from fromnoise.arrays import Batch, Scale, Time, expand_to, weighted
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError
 from fromnoise.registry import Registry
@@ -113,19 +114,40 @@ predictions: Registry[Prediction] = Registry("prediction")
 
 
 class Prediction:
-    """What a network's output means. Scales may be floats or tensors that broadcast against x_t."""
+    """What a network's output means. Scales may be floats, `[]`, `[B]`, or tensors that broadcast against x_t.
+
+    A prediction is linear if x0_hat = c_skip x_t + c_out output: it then gives `coefficients`, and everything else
+    follows. One that is not gives `x0_hat` itself, and is trained with the weighting "uniform".
+    """
 
     needs_signal = False
     """Whether x0 cannot be had from the output where alpha = 0."""
     weighting = "uniform"
     """The name of the weighting that suits the loss."""
 
+    def x0_hat(self, output: Batch, x_t: Batch, alpha: Any, sigma: Any) -> Batch:
+        """Return x0_hat `[B, *S]` for the network's output `[B, *S]`."""
+        c_skip, c_out = self.coefficients(alpha, sigma)
+        return weighted(c_skip, x_t, c_out, output)
+
     def coefficients(self, alpha: Any, sigma: Any) -> tuple[Any, Any]:
-        """Return (c_skip, c_out) of x0 = c_skip x_t + c_out out."""
-        raise NotImplementedError
+        """Return c_skip and c_out of x0_hat = c_skip x_t + c_out output.
+
+        Raises:
+            InputError: if the prediction is not linear.
+        """
+        raise InputError(
+            f"the prediction {predictions.settings(self)['name']!r} is not linear: the weighting uniform and the loss "
+            "denoising go with it"
+        )
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the prediction has `coefficients`."""
+        return type(self).coefficients is not Prediction.coefficients
 
     def target(self, x0: Any, eps: Any, alpha: Any, sigma: Any) -> Any:
-        """Return what the network should say for this x0 and eps."""
+        """Return what the network should put out for this x0 and eps."""
         raise NotImplementedError
 
     def input_scale(self, alpha: Any, sigma: Any) -> Any:
@@ -138,6 +160,15 @@ class Prediction:
         if isinstance(square, Tensor):
             return square.clamp(min=1).rsqrt()
         return 1.0 if square < 1 + 1e-9 else square**-0.5
+
+    def fitted(self, sigma_data: float, codec: Any) -> Prediction:
+        """Return the prediction that suits the data, where it depends on them: itself, or a copy.
+
+        Args:
+            sigma_data: one coordinate's standard deviation about the mean, in the denoiser's units.
+            codec: between the data's units and the denoiser's.
+        """
+        return self
 
 
 @predictions.register("eps")
@@ -217,28 +248,38 @@ class EDMPrediction(Prediction):
 
     Written for any path x_t = alpha x0 + sigma eps, with size = sqrt(sigma^2 + alpha^2 sigma_data^2); at alpha = 1
     it is Karras et al. 2022, table 1. With sigma_data = 1 on a variance-preserving path it is -v.
+
+    Args:
+        sigma_data: one coordinate's standard deviation; None for that of the data, and 1 until they are known.
     """
 
-    sigma_data: Annotated[float, Field(gt=0)] = 1.0
+    sigma_data: Annotated[float, Field(gt=0)] | None = None
+
+    def fitted(self, sigma_data: float, codec: Any) -> Prediction:
+        return self if self.sigma_data or not sigma_data else EDMPrediction(sigma_data=sigma_data)
 
     def _size(self, alpha: Any, sigma: Any) -> Any:
-        return (sigma * sigma + (alpha * self.sigma_data) ** 2) ** 0.5
+        return (sigma * sigma + (alpha * self._std) ** 2) ** 0.5
+
+    @property
+    def _std(self) -> float:
+        return self.sigma_data or 1.0
 
     def coefficients(self, alpha: Any, sigma: Any) -> tuple[Any, Any]:
         size = self._size(alpha, sigma)
-        return alpha * self.sigma_data**2 / size**2, sigma * self.sigma_data / size
+        return alpha * self._std**2 / size**2, sigma * self._std / size
 
     def target(self, x0: Any, eps: Any, alpha: Any, sigma: Any) -> Any:
         # (x0 - c_skip x_t)/c_out, multiplied out so that nothing is divided by a small sigma
         size = self._size(alpha, sigma)
-        return (sigma / self.sigma_data * x0 - alpha * self.sigma_data * eps) / size
+        return (sigma / self._std * x0 - alpha * self._std * eps) / size
 
     def input_scale(self, alpha: Any, sigma: Any) -> Any:
         return 1 / self._size(alpha, sigma)
 
 
-def prediction(predict: str | Prediction) -> Prediction:
-    """Return the prediction of that name."""
+def prediction(predict: str | Mapping[str, Any] | Prediction) -> Prediction:
+    """Return the prediction of that name or of these settings."""
     return predict if isinstance(predict, Prediction) else predictions.build(predict)
 
 
@@ -256,7 +297,6 @@ def convert(
         wanted: the name of what is returned.
     """
     alpha, sigma = (expand_to(scale, x_t) for scale in schedule.scales(t))
-    c_skip, c_out = prediction(given).coefficients(alpha, sigma)
-    x0 = c_skip * x_t + c_out * value
+    x0 = prediction(given).x0_hat(value, x_t, alpha, sigma)
     eps = (x_t - alpha * x0) / sigma
     return prediction(wanted).target(x0, eps, alpha, sigma)

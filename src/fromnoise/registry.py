@@ -183,12 +183,19 @@ class Registry(Generic[T]):
             ConfigError: if its class was never registered, so that a run could not name it.
         """
         try:
-            return dict(component._settings)  # pyright: ignore[reportAttributeAccessIssue] set by `register`
+            settings = dict(component._settings)  # pyright: ignore[reportAttributeAccessIssue] set by `register`
         except AttributeError:
             raise ConfigError(
                 f"{type(component).__name__} is not a registered {self.kind}: decorate the class with "
                 f"@fromnoise.register.{self.kind}('a-name') so that a run can be saved and loaded"
             ) from None
+        fields = self.schema(settings["name"]).model_fields
+        for key, value in settings.items():
+            if value is None and fields[key].default is not None:
+                raise ConfigError(
+                    f"{self.kind} {settings['name']!r}: {key} cannot be kept as None, which TOML cannot say"
+                )
+        return settings
 
     def _check(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
         try:

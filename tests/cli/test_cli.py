@@ -143,7 +143,7 @@ def test_the_article_recipe_is_to_the_letter(run_cli, tmp_path):
     assert run.denoiser.schedule == fn.LinearBeta(T=1000, beta_start=1e-4, beta_end=0.02)
     assert sum(p.numel() for p in run.denoiser.network.parameters()) == 83_458
     c = run.config
-    assert (c.predict, c.train["lr"], c.train["batch_size"], c.train["weighting"]) == (
+    assert (c.predict["name"], c.train["lr"], c.train["batch_size"], c.train["weighting"]) == (
         "eps",
         1e-4,
         64,
@@ -161,7 +161,7 @@ def test_settings_from_file_pairs_and_flags_in_that_order(run_cli, tmp_path):
     )  # fmt: skip
     assert code == 0
     c = RunFolder(tmp_path / "r").config
-    assert (c.predict, c.schedule["name"], c.network["hidden"]) == ("v", "cosine", 24)
+    assert (c.predict["name"], c.schedule["name"], c.network["hidden"]) == ("v", "cosine", 24)
     assert (c.train["lr"], c.train["batch_size"], c.train["weighting"]) == (0.01, 16, {"name": "uniform"})
 
 
@@ -372,7 +372,7 @@ def test_a_newer_format_and_a_damaged_checkpoint_are_refused(run_cli, tmp_path):
         file.write_bytes(file.read_bytes()[:-4])
     refused(run_cli("sample", run), ["truncated or was edited", "no sound checkpoint"])
     config = run / "config.toml"
-    config.write_text(config.read_text().replace("format_version = 1", "format_version = 3"))
+    config.write_text(config.read_text().replace("format_version = 2", "format_version = 3"))
     refused(run_cli("sample", run), "install a newer fromnoise")
 
 

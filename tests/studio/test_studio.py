@@ -146,7 +146,8 @@ def test_the_form_is_made_from_the_schema(shown):
     assert network["hidden"]["description"] == "H, the width of every hidden layer."
     assert "dim" not in network
     assert form["schema"]["components"]["schedule"]["linear"]["properties"]["T"]["maximum"] == 1_000_000
-    assert form["schema"]["predict"]["enum"] == ["eps", "x0", "v", "flow", "score", "edm"]
+    assert set(form["schema"]["components"]["predict"]) >= {"eps", "x0", "v", "flow", "score", "edm"}
+    assert form["schema"]["components"]["predict"]["eps"]["description"].startswith("The noise")
     for recipe, settings in form["recipes"].items():  # what the form shows is what the recipe trains
         job = jobs.Job.from_post({"data": "spiral", "recipe": recipe, "changes": settings})
         assert _settings(job.check()) == settings

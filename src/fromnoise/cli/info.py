@@ -67,7 +67,7 @@ def _of_run(path: Path) -> dict[str, Any]:
         "samples": len(run.data),
         "labels": c.label_names or "none",
         "schedule": c.schedule,
-        "predict": c.predict,
+        "predict": c.predict["name"],
         "network": c.network,
         "parameters": sum(p.numel() for p in run.denoiser.network.parameters()),
         "train": c.train,

@@ -23,7 +23,7 @@ from fromnoise.exact import ExactDenoiser, GaussianMixture, mixture_of_data
 from fromnoise.metrics import wasserstein2
 from fromnoise.metrics.evaluation import draws
 from fromnoise.nn import MLP
-from fromnoise.process import EDMPrediction
+from fromnoise.process import EDMPrediction, predictions
 from fromnoise.rng import stream
 from fromnoise.run import Run
 from fromnoise.samplers import DDIM, DDPM, Multistep
@@ -74,7 +74,7 @@ def run_payload(name: str, run: Run) -> Tree:
         "step": run.step,
         "batch_size": run.config.train["batch_size"],
         "schedule": _schedule(run),
-        "predict": run.config.predict,
+        "predict": run.config.predict["name"],
         "sigma_data": denoiser.sigma_data,
         "scaling": {"mean": array(scaling.mean.reshape(-1)), "std": array(scaling.std.reshape(-1))},
         "labels": list(denoiser.label_names),
@@ -105,10 +105,15 @@ def network_payload(run: Run) -> tuple[Tree | None, str]:
         return None, "the page knows labels, and this network is told condition vectors"
     if size > LARGEST:
         return None, f"{size:,} parameters are more than the {LARGEST:,} that a page runs"
-    if config.schedule["name"] not in _SCHEDULES or config.predict not in _PREDICTIONS:
+    if config.schedule["name"] not in _SCHEDULES or not _known(config.predict):
         return None, "the page does not know this run's schedule or prediction"
     tensors = {name: array(tensor) for name, tensor in network.state_dict().items()}
     return {"settings": config.network, "tensors": tensors}, ""
+
+
+def _known(predict: Tree) -> bool:
+    """Return whether the page knows a prediction: one of the library's, fitted to the data where it depends on them."""
+    return predict["name"] in _PREDICTIONS and predictions.complete(predict) == predictions.complete(predict["name"])
 
 
 def _schedule(run: Run) -> Tree:

@@ -139,7 +139,7 @@ def _one_line(run: Run) -> str:
     c = run.config
     size = sum(p.numel() for p in run.denoiser.network.parameters())
     return (
-        f"{len(run.data):,} samples; {c.network['name']} of {size:,} parameters predicts {c.predict} on the "
+        f"{len(run.data):,} samples; {c.network['name']} of {size:,} parameters predicts {c.predict['name']} on the "
         f"{c.schedule['name']} schedule; {run.step:,} steps of {c.train['batch_size']}"
     )
 

@@ -12,18 +12,18 @@ from typing import Any
 
 import tomli_w
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
 from fromnoise.data.dataset import Dataset, Scaling
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import FormatTooNew
 from fromnoise.nn.network import networks
-from fromnoise.process import EDMPrediction
+from fromnoise.process import predictions
 from fromnoise.registry import STRICT, Settings
 from fromnoise.schedule import schedules
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Measured(BaseModel):
@@ -52,7 +52,7 @@ class RunConfig(BaseModel):
         measured: what scaling and sigma_data came out as.
         schedule: a component's settings.
         network: a component's settings.
-        predict: what the network's output means.
+        predict: what the network's output means, a component's settings.
         train: the settings of the training (`TrainConfig`).
     """
 
@@ -65,8 +65,13 @@ class RunConfig(BaseModel):
     measured: Measured
     schedule: Settings
     network: Settings
-    predict: str
+    predict: Settings
     train: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_toml_has_it(cls, raw: Any) -> Any:
+        return _without_none(raw) if isinstance(raw, dict) else raw
 
     def denoiser(self) -> Denoiser:
         """Build the denoiser this describes, with fresh weights."""
@@ -91,8 +96,6 @@ def describe(denoiser: Denoiser, data: Dataset, scaling: str, train: Mapping[str
     Raises:
         ConfigError: if the network or the schedule is of a class that was never registered.
     """
-    kind = denoiser.prediction
-    name = "edm" if isinstance(kind, EDMPrediction) else kind._settings["name"]  # pyright: ignore[reportAttributeAccessIssue] set by `register`
     s = denoiser.scaling
     return RunConfig(
         data=data.config or {"name": data.name, "n": len(data), "sha256": _sum_of_tensor(data.x)},
@@ -106,7 +109,7 @@ def describe(denoiser: Denoiser, data: Dataset, scaling: str, train: Mapping[str
         ),
         schedule=schedules.settings(denoiser.schedule),
         network=networks.settings(denoiser.network),  # pyright: ignore[reportArgumentType] a user's own may be any module
-        predict=name,
+        predict=predictions.settings(denoiser.predict),
         train=dict(train),
     )
 
@@ -126,6 +129,11 @@ def check_version(version: Any, path: Path) -> None:
 def to_toml(config: BaseModel) -> str:
     """Return a configuration as TOML."""
     return tomli_w.dumps(json.loads(config.model_dump_json(exclude_none=True)))
+
+
+def _without_none(tree: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is None, for which TOML has no word: it is the default of every setting that may be None."""
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in tree.items() if v is not None}
 
 
 def environment() -> dict[str, Any]:

@@ -42,6 +42,7 @@ from fromnoise.errors import CheckpointDamaged, ConfigChanged, FormatTooNew, Inp
 from fromnoise.registry import explain
 from fromnoise.run.config import FORMAT_VERSION, RunConfig, check_version, environment, to_toml
 from fromnoise.run.files import Writing, file_sum, flush, load_data, read_tensors, save_data, write, write_json
+from fromnoise.run.upgrade import name_in, upgraded
 from fromnoise.samplers import sample
 
 
@@ -141,7 +142,7 @@ class RunFolder:
             raise RunError(f"{path} cannot be read: {error}") from None
         check_version(raw.get("format_version", 0), path)
         try:
-            return RunConfig(**raw)
+            return RunConfig(**upgraded(raw))
         except ValidationError as error:
             raise explain(error, str(path)) from None
 
@@ -273,9 +274,13 @@ class RunFolder:
         flaw = self._flaw(place)
         if flaw is not None:
             raise CheckpointDamaged(flaw)
-        wanted = network.state_dict()
-        model = read_tensors(place / "model.safetensors", wanted)
-        ema = read_tensors(place / "ema.safetensors", wanted)
+        version = json.loads((place / "manifest.json").read_text())["format_version"]
+        old_names = {name: name_in(version, name) for name in network.state_dict()}
+        wanted = {old_names[name]: tensor for name, tensor in network.state_dict().items()}
+        model, ema = (
+            {name: tensors[old] for name, old in old_names.items()}
+            for tensors in (read_tensors(place / f"{kind}.safetensors", wanted) for kind in ("model", "ema"))
+        )
         extra = load_file(place / "optimizer.safetensors") if optimizer else {}
         return Checkpoint(step, model, ema, extra, json.loads((place / "state.json").read_text()))
 
@@ -318,7 +323,7 @@ class Run:
         c, loss = self.config, self.folder.loss() if self.folder else None
         numbers = {
             "data": f"{c.data['name']}, {len(self.data):,} samples",
-            "model": f"{c.network['name']} predicts {c.predict} on the {c.schedule['name']} schedule",
+            "model": f"{c.network['name']} predicts {c.predict['name']} on the {c.schedule['name']} schedule",
             "steps": f"{self.step:,} of {c.train['batch_size']} samples",
             "loss": "-" if loss is None else f"{loss:.4f}",
         }

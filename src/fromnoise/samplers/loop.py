@@ -24,7 +24,7 @@ from fromnoise.errors import InputError, LabelError, whole_number
 from fromnoise.memory import keep_freed_memory
 from fromnoise.rng import check_seed, stream
 from fromnoise.samplers.multistep import Multistep
-from fromnoise.samplers.sampler import Noise, Sampler
+from fromnoise.samplers.sampler import Noise, Sampler, samplers
 
 Label = str | int
 Precision = Literal["float32", "bf16"]
@@ -121,7 +121,7 @@ def sample_chunks(
     denoiser: DenoiserLike,
     n: int,
     *,
-    sampler: Sampler | None = None,
+    sampler: Sampler | str | None = None,
     steps: int | None = None,
     cond: Label | Sequence[Label] | Tensor | None = None,
     seed: int = 0,
@@ -133,8 +133,8 @@ def sample_chunks(
 ) -> Iterator[Tensor]:
     """Yield samples `[rows, *S]` in the data's units, chunk by chunk, n in all. Arguments are those of `sample`."""
     keep_freed_memory()
-    sampler = sampler or Multistep()
-    times = _times(denoiser, sampler, steps, grid)
+    rule = _rule(sampler)
+    times = _times(denoiser, rule, steps, grid)
     conds = _Conditions(cond, n, denoiser)
     plan = list(_plan(denoiser, n, seed, start))
     in_all = len(plan) * (len(times) - 1)
@@ -145,7 +145,7 @@ def sample_chunks(
         if start is not None:
             x = _padded(start[first : first + rows].to(x), rows)
         x = denoiser.schedule.sigma(1.0) * x
-        way = walk(denoiser, sampler, times, x, cond=conds.rows(first, rows), noise=noise, precision=precision)
+        way = walk(denoiser, rule, times, x, cond=conds.rows(first, rows), noise=noise, precision=precision)
         for done, step in enumerate(way, chunk * (len(times) - 1) + 1):
             x = step.x_s
             if progress is not None:
@@ -160,7 +160,7 @@ def sample(
     denoiser: DenoiserLike,
     n: int,
     *,
-    sampler: Sampler | None = None,
+    sampler: Sampler | str | None = None,
     steps: int | None = None,
     cond: Label | Sequence[Label] | Tensor | None = None,
     seed: int = 0,
@@ -177,7 +177,7 @@ def sample(
     Args:
         denoiser: what answers x0_hat: trained, exact, guided.
         n: how many, at least 1.
-        sampler: the rule; `Multistep()` when not given.
+        sampler: the rule, an object or a registered name; `Multistep()` when not given.
         steps: how many steps, so many evaluations; the sampler's own number when not given.
         cond: a label by name or number, one for each sample, or condition vectors `[D]` or `[n, D]`.
         seed: of every random number.
@@ -248,7 +248,7 @@ def trajectory_steps(
     denoiser: DenoiserLike,
     n: int,
     *,
-    sampler: Sampler | None = None,
+    sampler: Sampler | str | None = None,
     steps: int | None = None,
     cond: Label | Sequence[Label] | Tensor | None = None,
     seed: int = 0,
@@ -259,15 +259,15 @@ def trajectory_steps(
 
     Arguments and errors are those of `sample`; the errors come before the start does.
     """
-    sampler = sampler or Multistep()
-    times = _times(denoiser, sampler, steps, grid)
+    rule = _rule(sampler)
+    times = _times(denoiser, rule, steps, grid)
     conds = _Conditions(cond, n, denoiser)
     starts: list[Tensor] = []
     ways: list[Iterator[Walked]] = []
     for chunk, first, rows in _plan(denoiser, n, seed, None):
         x, noise = _begin(denoiser, rows, chunk, seed, dtype)
         starts.append(denoiser.schedule.sigma(1.0) * x)
-        ways.append(walk(denoiser, sampler, times, starts[-1], cond=conds.rows(first, rows), noise=noise))
+        ways.append(walk(denoiser, rule, times, starts[-1], cond=conds.rows(first, rows), noise=noise))
     scaling: Scaling = denoiser.scaling
 
     def at(t: float, x: Sequence[Tensor], x0_hat: Tensor | None) -> TrajectoryStep:
@@ -286,7 +286,7 @@ def trajectory(
     denoiser: DenoiserLike,
     n: int,
     *,
-    sampler: Sampler | None = None,
+    sampler: Sampler | str | None = None,
     steps: int | None = None,
     cond: Label | Sequence[Label] | Tensor | None = None,
     seed: int = 0,
@@ -304,6 +304,12 @@ def trajectory(
         [start.alpha, *(step.alpha for step in way)],
         [start.sigma, *(step.sigma for step in way)],
     )
+
+
+def _rule(sampler: Sampler | str | None) -> Sampler:
+    if sampler is None:
+        return Multistep()
+    return samplers.build(sampler) if isinstance(sampler, str) else sampler
 
 
 def _times(denoiser: DenoiserLike, sampler: Sampler, steps: int | None, grid: Sequence[float] | None) -> list[float]:

@@ -26,6 +26,7 @@ Tree = dict[str, Any]
 
 _KINDS: dict[str, Registry[Any]] = {
     "schedule": schedules,
+    "predict": predictions,
     "network": networks,
     "train.loss": losses,
     "train.weighting": weightings,
@@ -51,13 +52,11 @@ def form() -> Tree:
         "data": names(),
         "recipes": {name: _settings(Plan.from_recipe(name)) for name in recipes.names()},
         "schema": {
-            "predict": plan["predict"],
             "scaling": plan["scaling"],
             "data": _DATA,
             "train": _described(TrainConfig.model_json_schema(), TrainConfig),
             "components": {key: _components(registry) for key, registry in _KINDS.items()},
         },
-        "predictions": {name: schema["description"] for name, schema in _components(predictions).items()},
         "samplers": samplers.names(),
     }
 

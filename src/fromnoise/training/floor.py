@@ -18,12 +18,12 @@ from torch import Tensor
 
 from fromnoise import process
 from fromnoise.arrays import Cond
-from fromnoise.data.dataset import Dataset
+from fromnoise.data.dataset import Dataset, Scaling
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
 from fromnoise.exact import GaussianMixture, mixture_of_data
-from fromnoise.process import EDMPrediction, Prediction, prediction
+from fromnoise.process import Prediction, prediction
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule, TableSchedule
 from fromnoise.training.losses import Denoising, Hybrid, Loss, Sliced, losses, steps_of
@@ -99,9 +99,8 @@ def loss_floor(
         raise InputError("loss_floor needs round components: give std, not covariances")
     mean, covariance = law.mean_and_covariance()
     sigma_data = sigma_data or float(covariance.diagonal().mean().sqrt())
-    if predict == "edm":
-        predict = EDMPrediction(sigma_data=sigma_data)
-    goal = Objective(schedule, prediction(predict), time_laws.build(times), weightings.build(weighting), sigma_data)
+    kind_of_output = prediction(predict).fitted(sigma_data, Scaling())
+    goal = Objective(schedule, kind_of_output, time_laws.build(times), weightings.build(weighting), sigma_data)
     draws = draws or max(4096, min(32_768, 40_000_000 // max(law.flat.shape)))
     generator = stream(seed, "floor", device=law.flat.device)
     k = torch.multinomial(law.log_weights.exp(), draws, replacement=True, generator=generator)
@@ -154,7 +153,7 @@ def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Flo
     Returns:
         The floor, or None where it is not known.
     """
-    if not _known(losses.build(train.get("loss", "denoising")), denoiser.schedule):
+    if not denoiser.prediction.is_linear or not _known(losses.build(train.get("loss", "denoising")), denoiser.schedule):
         return None
     known = data if denoiser.label_names else Dataset(data.x, name=data.name, distribution=data.distribution)
     return loss_floor(

@@ -150,8 +150,8 @@ class Hybrid(Loss):
         simple = mean_square(out, batch.target, batch.weight)
         gap, log_ratio, counts = (_over(part, out) for part in steps_of(denoiser.schedule, batch.t))
         alpha, sigma = (_over(scale, out) for scale in denoiser.schedule.scales(batch.t))
-        c_skip, c_out = denoiser.prediction.coefficients(alpha, sigma)
-        x0_hat = c_skip / denoiser.prediction.input_scale(alpha, sigma) * batch.x + c_out * out.detach()
+        x_t = batch.x / denoiser.prediction.input_scale(alpha, sigma)
+        x0_hat = denoiser.prediction.x0_hat(out.detach(), x_t, alpha, sigma)
         divergence = process.step_divergence(gap * (batch.x0 - x0_hat).square(), variance_fraction * log_ratio)
         return simple + self.vlb_weight * denoiser.schedule.T * (counts * divergence).mean()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ValidationError
@@ -15,7 +15,7 @@ from fromnoise.data.dataset import Dataset, ScalingKind
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError, InputError
 from fromnoise.nn.network import Network, networks
-from fromnoise.process import predictions
+from fromnoise.process import Prediction, predictions
 from fromnoise.registry import STRICT, Settings, explain
 from fromnoise.rng import seeded
 from fromnoise.run import Run
@@ -30,7 +30,7 @@ class Plan(BaseModel):
     """A training yet to be done, as data. A recipe file holds one, in parts or whole.
 
     Attributes:
-        predict: what the network predicts.
+        predict: what the network predicts, a component's settings.
         scaling: how the data are scaled: "isotropic", "columns" or "none".
         data: for a built-in data set, its n and seed.
         schedule: a component's settings.
@@ -40,7 +40,7 @@ class Plan(BaseModel):
 
     model_config = STRICT
 
-    predict: Literal["eps", "x0", "v", "flow", "score", "edm"] = "eps"
+    predict: Annotated[Settings, BeforeValidator(predictions.complete)]
     scaling: ScalingKind = "isotropic"
     data: dict[str, Any] = {}
     schedule: Annotated[Settings, BeforeValidator(schedules.complete)]
@@ -64,7 +64,7 @@ class Plan(BaseModel):
         if other_path:
             base["train"] = {k: v for k, v in base["train"].items() if k not in ("weighting", "times")}
         merged = merge(base, changes)
-        kind = predictions.find(str(merged["predict"]))
+        kind = predictions.find(str(_name(merged["predict"])))
         if not isinstance(merged["train"], Mapping):
             raise ConfigError(
                 f"the configuration: train is a group, such as train.steps = 300, not {merged['train']!r}"
@@ -121,7 +121,7 @@ def train(
     *,
     recipe: str = "points",
     schedule: Schedule | str | None = None,
-    predict: str | None = None,
+    predict: str | Prediction | None = None,
     network: Network | str | None = None,
     scaling: ScalingKind | None = None,
     steps: int | None = None,
@@ -140,7 +140,7 @@ def train(
         data: a data set, or an array `[N, *S]`.
         recipe: where the other settings come from.
         schedule: the path, an object or a name.
-        predict: what the network predicts: eps, x0, v, flow, score or edm.
+        predict: what the network predicts, an object or a name: eps, x0, v, flow, score or edm.
         network: an object or a registered name.
         scaling: how the data are scaled: isotropic, columns or none.
         steps: how many optimizer steps.
@@ -157,9 +157,10 @@ def train(
     data = Dataset.of(data)
     settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
     changes: Tree = {"train": {k: v for k, v in settings.items() if v is not None}}
-    for key, value in (("predict", predict), ("scaling", scaling)):
-        if value is not None:
-            changes[key] = value
+    if scaling is not None:
+        changes["scaling"] = scaling
+    if predict is not None:
+        changes["predict"] = predict if isinstance(predict, str) else predictions.settings(predict)
     if schedule is not None:
         changes["schedule"] = schedule if isinstance(schedule, str) else schedules.settings(schedule)
     if isinstance(network, str):

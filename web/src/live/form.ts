@@ -16,24 +16,22 @@ export interface FormPayload {
   data: string[];
   recipes: Record<string, Record<string, unknown>>;
   schema: {
-    predict: Schema;
     scaling: Schema;
     data: Record<string, Schema>;
     train: Schema;
     components: Record<string, Record<string, Schema>>;
   };
-  predictions: Record<string, string>;
 }
 
 /** The settings that most people change; all others stand under "All settings". */
-const EVERYDAY = ["schedule.name", "predict", "train.steps", "train.seed"];
+const EVERYDAY = ["schedule.name", "predict.name", "train.steps", "train.seed"];
 
 const GROUPS = ["data", "schedule", "network", "train"];
 
-/** The group of a setting: data, schedule, network or train. Scaling belongs to the data. */
+/** The group of a setting: data, schedule, network or train. Scaling belongs to the data, the prediction to the network. */
 function groupOf(key: string): string {
   const group = key.split(".")[0];
-  return group === "scaling" ? "data" : group;
+  return { scaling: "data", predict: "network" }[group] ?? group;
 }
 
 export class TrainingForm {
@@ -86,7 +84,7 @@ export class TrainingForm {
     }
     if (key.startsWith("data.")) return schema.data[key.slice(5)];
     if (key.startsWith("train.")) return schema.train.properties?.[key.slice(6)];
-    return key === "predict" ? schema.predict : schema.scaling;
+    return schema.scaling;
   }
 
   /** Change a setting. A new name of a component replaces all settings of that component. */
@@ -107,7 +105,7 @@ export class TrainingForm {
     const group = this.componentOf(key);
     const title = key
       .replace(/\.name$/, "")
-      .replace(EVERYDAY.includes(key) ? /^train\./ : /^(train|data|schedule|network)\.(?=.)/, "")
+      .replace(EVERYDAY.includes(key) ? /^train\./ : /^(train|data|schedule|network|predict)\.(?=.)/, "")
       .replaceAll("_", " ");
     if (group && key === `${group}.name`) {
       const components = this.form.schema.components[group];
@@ -122,7 +120,6 @@ export class TrainingForm {
     if (Array.isArray(value) || !schema) return null; // the form has no field for pairs of numbers
     const options = schema.enum;
     if (options) {
-      const hint = key === "predict" ? this.form.predictions[String(value)] : schema.description;
       return field(
         title,
         select(
@@ -130,7 +127,7 @@ export class TrainingForm {
           String(value),
           (name) => this.set(key, name),
         ),
-        hint,
+        schema.description,
       );
     }
     if (typeof value === "boolean") {
@@ -143,9 +140,10 @@ export class TrainingForm {
       step: whole ? "1" : "any",
       min: schema.minimum === undefined ? undefined : String(schema.minimum),
       max: schema.maximum === undefined ? undefined : String(schema.maximum),
-      required: true,
-      value: String(value),
-      onchange: () => this.set(key, Number(input.value)),
+      required: value !== null,
+      value: value === null ? "" : String(value),
+      placeholder: value === null ? "from the data" : "",
+      onchange: () => this.set(key, input.value === "" ? null : Number(input.value)),
     });
     return field(title, input, schema.description);
   }

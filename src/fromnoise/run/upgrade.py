@@ -1,0 +1,40 @@
+"""What runs of earlier formats were called then, said in today's words.
+
+Format 2 is today's. Format 1 had a prediction by its name alone, and other names for a few settings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fromnoise.process import predictions
+
+Tree = dict[str, Any]
+
+
+def upgraded(raw: Tree) -> Tree:
+    """Return the content of a config.toml in today's format."""
+    return _from_1(raw) if raw.get("format_version") == 1 else raw
+
+
+def _from_1(raw: Tree) -> Tree:
+    raw = {**raw, "format_version": 2}
+    if isinstance(raw.get("predict"), str):
+        raw["predict"] = predictions.complete(raw["predict"])
+    if isinstance(raw.get("train"), dict):
+        raw["train"] = {key: _renamed(key, value) for key, value in raw["train"].items()}
+    return raw
+
+
+def _renamed(key: str, value: Any) -> Any:
+    """Return a setting of the training with the names of format 1 brought up to date."""
+    if key == "times" and isinstance(value, dict) and value.get("name") == "ladder":
+        return {**value, "name": "geometric-levels"}
+    if key == "loss" and isinstance(value, dict) and "share" in value:
+        return {("vlb_weight" if name == "share" else name): setting for name, setting in value.items()}
+    return value
+
+
+def name_in(format_version: int, name: str) -> str:
+    """Return what a weight of today's network is called in a checkpoint of an earlier format."""
+    return name.replace(".modulation.", ".told.") if format_version == 1 else name

@@ -1,0 +1,65 @@
+"""Runs that fromnoise 0.1 kept (format 1): they load, sample to the bit what they did then, and resume."""
+
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import fromnoise as fn
+from fromnoise.run import RunFolder
+
+HERE = Path(__file__).with_name("format1")
+RUNS = sorted(path.name for path in HERE.iterdir() if path.is_dir())
+COND = {"shapes": "spiral", "guided": "moons"}
+
+SAMPLERS = {
+    "multistep": (fn.Multistep(), 1), "ddim": (fn.DDIM(eta=0.5), 2), "learned": (fn.DDPM(variance="learned"), 3),
+    "langevin": (fn.Langevin(), 3),
+}  # fmt: skip
+
+
+def test_the_runs_are_of_every_kind_there_was():
+    assert RUNS == ["columns", "guided", "improved", "ncsn", "shapes", "spiral"]
+    for name in RUNS:
+        assert "format_version = 1" in (HERE / name / "config.toml").read_text()
+
+
+MADE_ON = "AMD EPYC"
+
+
+def same_cpu() -> bool:
+    """Return whether this is the processor that the expected samples are of: on others the last bits differ."""
+    info = Path("/proc/cpuinfo")
+    return info.exists() and MADE_ON in info.read_text() and torch.__version__.startswith("2.13.")
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_of_format_1_samples_bit_for_bit_as_before(name):
+    denoiser = fn.load(HERE / name).denoiser
+    for kind, expected in load_file(HERE / f"{name}.safetensors").items():
+        sampler, seed = SAMPLERS[kind]
+        x = fn.sample(denoiser, 40, sampler=sampler, steps=8, seed=seed, cond=COND.get(name))
+        if same_cpu():
+            assert torch.equal(x, expected), kind
+        else:
+            torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_of_format_1_resumes(name, tmp_path):
+    shutil.copytree(HERE / name, tmp_path / "run")
+    config = tmp_path / "run/config.toml"
+    config.write_text(config.read_text().replace("\nsteps = 60\n", "\nsteps = 110\n"))
+    folder = RunFolder(tmp_path / "run")
+    denoiser, train = folder.config.denoiser(), fn.TrainConfig(**folder.config.train)
+    *_, last = fn.fit(denoiser, folder.data(), train, out=folder.path, resume=True, scaling=folder.config.scaling)
+    assert (last.step, folder.steps()[0]) == (110, 110)
+    assert math.isfinite(last.loss)
+    assert [row["step"] for row in folder.metrics()] == [20, 40, 60, 80, 100, 110]
+    before, after = fn.load(HERE / name).denoiser, fn.load(folder.path).denoiser
+    assert after.sigma_data == before.sigma_data
+    moved = max(float((a - b).abs().max()) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    assert 0 < moved < 0.5  # it goes on from where it was
