@@ -1,4 +1,4 @@
-"""What a notebook shows of a run or a trajectory: a small card, a picture beside a few numbers, plain HTML and SVG."""
+"""The card that a notebook shows for a run or a trajectory: a picture beside a few numbers, in plain HTML and SVG."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def card(title: str, numbers: Mapping[str, Any], picture: str = "") -> str:
 
     Args:
         title: its heading.
-        numbers: what its table says, by name.
-        picture: an SVG of `frames`, or nothing.
+        numbers: the rows of its table, name and value.
+        picture: an SVG made by `frames`, or nothing.
     """
     rows = "".join(
         f'<tr><td style="padding:0 12px 0 0;text-align:left;opacity:.7">{html.escape(name)}</td>'
@@ -38,7 +38,7 @@ def frames(points: Sequence[Tensor], labels: Tensor | None = None, *, what: str)
     Args:
         points: sets of points in the plane, `[n, 2]` each.
         labels: `[n]`, which colour the points; one colour when not given.
-        what: the picture's description for those who cannot see it.
+        what: the text alternative of the picture, for screen readers.
     """
     width = len(points) * _SIDE
     kinds = torch.zeros(len(points[0]), dtype=torch.long) if labels is None else labels.cpu()
@@ -56,7 +56,7 @@ def frames(points: Sequence[Tensor], labels: Tensor | None = None, *, what: str)
 
 
 def _placed(x: Tensor) -> Tensor:
-    """Return points in the units of one frame, their middle in its middle."""
+    """Return points `[n, 2]` scaled to one frame and centred in it."""
     low, high = x.min(0).values, x.max(0).values
     scale = (_SIDE - 2 * _MARGIN) / max(float((high - low).max()), 1e-12)
     return (x - (low + high) / 2) * torch.tensor([scale, -scale], dtype=x.dtype) + _SIDE / 2

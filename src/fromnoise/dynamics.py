@@ -1,7 +1,7 @@
 """Score SDEs and the probability-flow ODE of any schedule. Source: Song et al. 2021 (score SDE).
 
     forward SDE      dx = f x dt + g dw,   f = d log alpha/dt,   g^2 = d sigma^2/dt - 2 f sigma^2        (eq. 5)
-    reverse SDE      dx = [f x - g^2 score] dt + g dw,   time running down                                (eq. 6)
+    reverse SDE      dx = [f x - g^2 score] dt + g dw,   from t = 1 to t = 0                              (eq. 6)
     probability flow dx = [f x - g^2 score/2] dt,        the same marginals without noise                 (eq. 13)
 
 with score = (alpha x0_hat - x)/sigma^2. f and g follow from alpha and sigma alone, by automatic differentiation.
@@ -11,8 +11,8 @@ x_t scaled to the unit circle, and with tau = log tan(theta/2) in (-inf, 0]
 
     dy/dtau = cos(theta) y - D,     sin(theta) = 1/cosh(tau),  cos(theta) = -tanh(tau),  D = x0_hat:
 
-smooth, and finite at both ends, pure noise (tau = 0) included. Its divergence, D cos(theta) - tr(dD/dy), carries the
-density along (eq. 39).
+which is smooth, and finite at both ends, pure noise (tau = 0) included. Its divergence, d cos(theta) - tr(dD/dy) in d
+dimensions, gives the change of the log density along the flow (eq. 39).
 """
 
 from __future__ import annotations
@@ -82,16 +82,16 @@ class ForwardSDE:
 
 @dataclass(frozen=True)
 class ReverseSDE:
-    """dx = [f x - (1 + eta^2)/2 g^2 score] dt + eta g dw, from noise to data, time running down.
+    """dx = [f x - (1 + eta^2)/2 g^2 score] dt + eta g dw, from noise at t = 1 to data at t = 0.
 
-    Every eta has the path's marginals: 1 is the reverse SDE, 0 the probability-flow ODE.
+    The marginals are the path's for every eta: 1 is the reverse SDE, 0 the probability-flow ODE.
     """
 
     denoiser: DenoiserLike
     eta: float = 1.0
 
     def drift(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
-        """Return what multiplies dt, `[B, *S]`."""
+        """Return the factor of dt, `[B, *S]`."""
         f, g2 = (expand_to(c, x_t) for c in coefficients(self.denoiser.schedule, t))
         return f * x_t - (1 + self.eta**2) / 2 * g2 * score(self.denoiser, x_t, t, cond)
 
@@ -105,8 +105,8 @@ class Density(NamedTuple):
 
     Attributes:
         log_prob: log p(x0) in nats, `[B]`, in the denoiser's units.
-        noise: where the flow takes x0: standard normal where the model is right, `[B, *S]`.
-        evaluations: of the denoiser.
+        noise: the noise to which the flow maps x0, standard normal if the model is exact, `[B, *S]`.
+        evaluations: the number of evaluations of the denoiser.
     """
 
     log_prob: Tensor
@@ -121,10 +121,10 @@ class ProbabilityFlow:
     Everything here is in the denoiser's own units and in the finest precision of its device.
 
     Args:
-        denoiser: differentiable, for `density`.
-        tolerance: of the solver (Dormand & Prince, order 8): absolute and relative, for each step.
-        lowest: the noise level at which the flow counts as arrived at data, in standard deviations of the data.
-        most: evaluations after which it gives up.
+        denoiser: returns x0_hat; `density` needs it to be differentiable.
+        tolerance: the solver's absolute and relative tolerance in each step (Dormand & Prince, order 8).
+        lowest: the noise level at which the flow ends at data, in standard deviations of the data.
+        most: the number of evaluations after which `NotConverged` is raised.
     """
 
     denoiser: DenoiserLike
@@ -157,11 +157,12 @@ class ProbabilityFlow:
 
         Args:
             x0: `[B, *S]`.
-            cond: of the model.
-            trace: "exact" takes a backward pass for each coordinate; "hutchinson" one, with a random probe: unbiased.
+            cond: the model's condition.
+            trace: "exact" takes a backward pass for each coordinate; "hutchinson" takes one, with a random probe, and
+                is unbiased.
             prior: the log density of x_t at t = 1, `[B, *S]` -> `[B]`; that of a sampler's start, N(0, sigma(1)^2),
-                when not given. Where some signal is left at t = 1 the true law differs from it a little.
-            seed: of the probe.
+                when not given. Where some signal is left at t = 1 the true density differs from it a little.
+            seed: the seed of the probe.
 
         Raises:
             NotConverged: if the tolerance cannot be kept.
@@ -189,7 +190,7 @@ class ProbabilityFlow:
         else:  # x_1 = sigma noise, y = noise/cosh(tau)
             sigma = float(self.denoiser.schedule.sigma(1.0))
             at_end = prior(sigma * noise.reshape(x0.shape)) + d * math.log(sigma * math.cosh(end))
-        # p(x0) = p(y) times the scale of y = cos(theta) x0 at the start
+        # y = cos(theta) x0 at the clean end, so log p(x0) = log p(y) + d log cos(theta)
         log_prob = at_end + state[:, -1] + d * math.log(math.tanh(-start))
         return Density(log_prob, noise.reshape(x0.shape), evaluations)
 

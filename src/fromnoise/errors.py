@@ -1,8 +1,8 @@
-"""Every exception of the library, one tree.
+"""All exceptions of the library, in one tree.
 
     FromnoiseError
     |-- InputError (also a ValueError)   what the caller gave cannot be used; the command line exits with 2
-    |   |-- UnknownName                  a name that no component has; lists the known ones and the nearest
+    |   |-- UnknownName                  a name that no component has; the message lists the known ones and the nearest
     |   |-- ConfigError                  a setting that is unknown, missing or out of range
     |   |-- LabelError                   a label that the data or the model does not have
     |   `-- RunExists                    the output folder already holds a run
@@ -84,7 +84,7 @@ class Diverged(FromnoiseError):
 
 
 def whole_number(what: str, value: Any, *, least: int = 1) -> int:
-    """Return a whole number of at least `least`, as an int; any integer type will do, a bool will not.
+    """Return `value` as an int of at least `least`; any integer type is accepted, a bool is not.
 
     Raises:
         InputError: if it is not one.

@@ -7,12 +7,12 @@ The sampler's chain from t_T = 1 down a grid to t_0 = 0 is a model with latent v
     step i, s < t    E KL(q(x_s | x_t, x0) || p(x_s | x_t))       = (snr(s) - snr(t))/2 E|x0 - x0_hat|^2
     reconstruction   E -log p(x0 | x at the first grid time t_1),   p = N(x0_hat, sigma(t_1)^2)
 
-for the "small" variance, the posterior's own. With "large", that of q(x_t | x_s), or a "learned" one between the two
-it is `process.step_divergence`, summed over coordinates.
+The step's term is for the "small" variance, the posterior's. For the "large" variance, that of q(x_t | x_s), and for a
+"learned" one between the two it is `process.step_divergence`, summed over coordinates.
 
-All of it is in nats for a whole sample; bits a dimension divide by d log 2. Densities are those of the data in their
-own units: scaling by std adds log std for each coordinate. The bound holds for every grid; the default is a
-table's own, and for a continuous schedule one that is even in the logarithm of the noise level.
+All terms are in nats per sample; divided by d log 2 they are in bits per dimension. Densities refer to the data's own
+units: scaling by std adds log std for each coordinate. The bound holds for every grid. The default grid is a table's
+own; for a continuous schedule it has noise levels in geometric progression.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class ELBO:
     """A bound on the mean negative log-likelihood, in nats for a sample, split into its terms.
 
     Attributes:
-        prior: what remains of the data at t = 1.
-        steps: each step's term, the noisiest first.
-        reconstruction: the last step's.
-        units: what the data's own units add, log std for each coordinate.
+        prior: the KL divergence of q(x_1 | x0) from the prior.
+        steps: the term of each step, the noisiest first.
+        reconstruction: the term of the last step.
+        units: the term of the data's own units, the sum of log std over coordinates.
         error: the standard error of `nats`.
         times: the grid, from 1 to 0.
-        simple: each step's part of the simple loss, E|eps - eps_hat|^2, the noisiest first.
-        dimension: coordinates of a sample.
+        simple: each step's fraction of the simple loss, the sum of E|eps - eps_hat|^2, the noisiest first.
+        dimension: the number of coordinates of a sample.
     """
 
     prior: float
@@ -100,14 +100,14 @@ def elbo(
     """Return the ELBO of data under a denoiser's sampling chain.
 
     Args:
-        denoiser: in whose chain.
-        data: in their own units; labelled data are judged under their labels if the denoiser knows them.
-        steps: of the chain; a table's own T, or 1,000.
-        grid: its times, from 1 to 0.
-        variance: of the chain's steps, as DDPM's.
-        draws: samples and noises for each step; the error falls as 1/sqrt(draws steps).
-        seed: of the draws.
-        progress: called with the steps done and in all.
+        denoiser: the model whose sampling chain is used.
+        data: in their own units; labels are used as conditions if the denoiser knows labels.
+        steps: the number of steps of the chain; when not given, a table's T, or 1,000 for a continuous schedule.
+        grid: the chain's times, from 1 to 0, instead of `steps`.
+        variance: the variance of the chain's steps, as for `DDPM`.
+        draws: the number of draws of a sample and its noise in each step; the error falls as 1/sqrt(draws steps).
+        seed: the seed of the draws.
+        progress: called with the steps done and the steps in all.
 
     Raises:
         InputError: if the data's shape is not the denoiser's, or a setting cannot be used.
@@ -170,9 +170,10 @@ def _error(
 
 
 def _controlled(values: Tensor, control: Tensor) -> tuple[float, float]:
-    """Return the mean of the values and its standard error, helped by a control variate of mean 0.
+    """Return the mean of the values and its standard error, with a control variate of mean 0.
 
-    At low noise the error of x0 is nearly the noise itself: |eps|^2, whose mean is known, takes most of the variance.
+    At low noise |x0 - x0_hat|^2 is nearly proportional to |eps|^2, whose mean is known: as a control variate it
+    removes most of the variance.
     """
     slope = ((values - values.mean()) * control).mean() / control.square().mean().clamp(min=1e-300)
     rest = values - slope * control
@@ -180,7 +181,7 @@ def _controlled(values: Tensor, control: Tensor) -> tuple[float, float]:
 
 
 def _cost(schedule: Schedule, t: float, s: float, square: Tensor, fraction: float | Tensor) -> Tensor:
-    """Return what a step from t to s costs each row, `[B]`."""
+    """Return the divergence of a step from t to s for each row, in nats, `[B]`."""
     snr_t, snr_s = (float(schedule.noise_level(at)) ** -2 for at in (t, s))
     log_ratio = 2 * math.log(float(schedule.sigma(t)) / float(schedule.sigma(s)))
     return process.step_divergence((snr_s - snr_t) * square, fraction * log_ratio).sum(1)
@@ -209,12 +210,12 @@ def log_likelihood(
     """Return log p(x) in nats, `[B]` float64, by the probability-flow ODE.
 
     Args:
-        denoiser: whose flow.
+        denoiser: the model whose flow is used.
         x: `[B, *S]`, in the data's units.
-        cond: of the model.
-        trace: "exact", a backward pass a coordinate, or "hutchinson", one in all, unbiased.
-        tolerance: of the ODE's solver.
-        seed: of Hutchinson's probe.
+        cond: the model's condition.
+        trace: "exact" takes a backward pass for each coordinate; "hutchinson" takes one in all and is unbiased.
+        tolerance: the tolerance of the ODE's solver.
+        seed: the seed of Hutchinson's probe.
 
     Raises:
         NotConverged: if the tolerance cannot be kept.

@@ -9,7 +9,7 @@ With e = exp(log_snr(t) - log_snr(s)) = snr(t)/snr(s) <= 1 the variances need no
     b^2 = sigma_t^2 (1 - e)     c_t = e alpha_s/alpha_t = a sigma_s^2/sigma_t^2
     c_0 = alpha_s (1 - e)       std^2 = sigma_s^2 (1 - e)
 
-What a network predicts. Given x_t, each of x0, eps, v, flow, score fixes the others. x0 is the pivot: a `Prediction`
+What a network predicts. Given x_t, each of x0, eps, v, flow, score determines the others, by way of x0: a `Prediction`
 gives x0_hat for the network's output, most often c_skip x_t + c_out output, and the output's target.
 """
 
@@ -53,7 +53,7 @@ class Posterior(NamedTuple):
 
 
 def _one_minus_ratio(schedule: Schedule, t: Time, s: Time) -> Scale:
-    """Return 1 - snr(t)/snr(s), exact when the two are close."""
+    """Return 1 - snr(t)/snr(s), accurate when the two are close."""
     difference = schedule.log_snr(t) - schedule.log_snr(s)
     return -torch.expm1(difference) if isinstance(difference, Tensor) else -math.expm1(difference)
 
@@ -69,14 +69,14 @@ def transition(schedule: Schedule, s: Time, t: Time) -> Transition:
 def posterior(schedule: Schedule, t: Time, s: Time) -> Posterior:
     """Return q(x_s | x_t, x0), one step back from t to s < t.
 
-    At s = 0 it is x0 itself: (0, 1, 0).
+    At s = 0 the posterior is x0 itself: (0, 1, 0).
     """
     if not isinstance(s, Tensor) and not isinstance(t, Tensor) and not s < t:
         raise InputError(f"a step back goes from t to an earlier s, not from {t} to {s}")
     alpha_t, sigma_t = schedule.scales(t)
     alpha_s, sigma_s = schedule.scales(s)
-    fresh = _one_minus_ratio(schedule, t, s)
-    return Posterior(alpha_t / alpha_s * (sigma_s / sigma_t) ** 2, alpha_s * fresh, sigma_s * fresh**0.5)
+    gain = _one_minus_ratio(schedule, t, s)  # of SNR, from t to s
+    return Posterior(alpha_t / alpha_s * (sigma_s / sigma_t) ** 2, alpha_s * gain, sigma_s * gain**0.5)
 
 
 def take_step(schedule: Schedule, x_s: Batch, s: Time, t: Time, *, noise: Batch) -> Batch:
@@ -94,15 +94,14 @@ def take_step_back(schedule: Schedule, x_t: Batch, x0: Batch, t: Time, s: Time, 
 def step_divergence(excess: Any, log_ratio: Any) -> Any:
     """Return KL(q(x_s | x_t, x0) || p(x_s | x_t)) in nats for each coordinate.
 
-    Both are Gaussian, the first with the posterior's mean and variance, beta-tilde, the second with the mean for
-    x0_hat. The square of what the means differ by, over beta-tilde, is (snr(s) - snr(t)) (x0 - x0_hat)^2.
+    Both are Gaussian: q has the posterior's mean for x0 and variance beta-tilde, p has the posterior's mean for x0_hat
+    and a variance of its own.
 
     Args:
-        excess: that.
-        log_ratio: log of the second's variance over beta-tilde; log(sigma_t^2/sigma_s^2) makes it beta, which is
-            "large".
+        excess: the squared difference of the means over beta-tilde, (snr(s) - snr(t)) (x0 - x0_hat)^2.
+        log_ratio: log(variance of p/beta-tilde); log(sigma_t^2/sigma_s^2) for the "large" variance, beta.
 
-    Source: Kingma et al. 2021, eq. 13, and Nichol & Dhariwal 2021, eq. 15, put together.
+    Source: Kingma et al. 2021, eq. 13, and Nichol & Dhariwal 2021, eq. 15, combined.
     """
     inverse = torch.exp(-log_ratio) if isinstance(log_ratio, Tensor) else math.exp(-log_ratio)
     return 0.5 * (log_ratio - 1 + inverse * (1 + excess))
@@ -114,16 +113,16 @@ predictions: Registry[Prediction] = Registry("prediction")
 
 
 class Prediction:
-    """What a network's output means. Scales may be floats, `[]`, `[B]`, or tensors that broadcast against x_t.
+    """The meaning of a network's output. Scales may be floats, `[]`, `[B]`, or tensors that broadcast against x_t.
 
     A prediction is linear if x0_hat = c_skip x_t + c_out output: it then gives `coefficients`, and everything else
     follows. One that is not gives `x0_hat` itself, and is trained with the weighting "uniform".
     """
 
     needs_signal = False
-    """Whether x0 cannot be had from the output where alpha = 0."""
+    """Whether x0 cannot be computed from the output where alpha = 0."""
     weighting = "uniform"
-    """The name of the weighting that suits the loss."""
+    """The name of the loss weighting that suits this prediction."""
 
     def x0_hat(self, output: Batch, x_t: Batch, alpha: Any, sigma: Any) -> Batch:
         """Return x0_hat `[B, *S]` for the network's output `[B, *S]`."""
@@ -147,14 +146,14 @@ class Prediction:
         return type(self).coefficients is not Prediction.coefficients
 
     def target(self, x0: Any, eps: Any, alpha: Any, sigma: Any) -> Any:
-        """Return what the network should put out for this x0 and eps."""
+        """Return the training target for this x0 and eps."""
         raise NotImplementedError
 
     def input_scale(self, alpha: Any, sigma: Any) -> Any:
-        """Return what x_t is multiplied by on its way into the network.
+        """Return c_in, the factor of x_t in the network's input.
 
-        It is 1 on every path whose scales stay within the unit circle; on an exploding one it keeps the input's
-        scale at 1.
+        It is 1 where alpha^2 + sigma^2 <= 1. On a variance-exploding path it is 1/sqrt(alpha^2 + sigma^2), which keeps
+        the input's scale at 1.
         """
         square = alpha * alpha + sigma * sigma
         if isinstance(square, Tensor):
@@ -227,8 +226,8 @@ class Flow(Prediction):
 class Score(Prediction):
     """grad log p_t(x_t), whose one-sample target is -eps/sigma (Vincent 2011; Song & Ermon 2019).
 
-    Its squared error is weighted by sigma^2 (Song & Ermon 2019, eq. 6), which "snr" comes to; else the lowest noise
-    levels would be all that counts.
+    Its squared error is weighted by sigma^2 (Song & Ermon 2019, eq. 6), as the weighting "snr" does; otherwise the
+    lowest noise levels would dominate the loss.
     """
 
     needs_signal = True
@@ -279,7 +278,7 @@ class EDMPrediction(Prediction):
 
 
 def prediction(predict: str | Mapping[str, Any] | Prediction) -> Prediction:
-    """Return the prediction of that name or of these settings."""
+    """Return the prediction of that name or of these settings; a `Prediction` is returned as it is."""
     return predict if isinstance(predict, Prediction) else predictions.build(predict)
 
 
@@ -290,7 +289,7 @@ def convert(
 
     Args:
         schedule: the path x_t lies on.
-        value: what is given, `[B, *S]`.
+        value: the given prediction, `[B, *S]`.
         x_t: `[B, *S]`.
         t: `[]` or `[B]`, above 0.
         given: the name of what `value` is.

@@ -41,11 +41,11 @@ STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_
 
 
 def explain(error: ValidationError, where: str) -> ConfigError:
-    """Say in one line what pydantic found wrong.
+    """Return an error that says in one line what pydantic found wrong.
 
     Args:
         error: what pydantic raised.
-        where: what was being configured, as a user would name it.
+        where: the thing that was configured, as a user would name it.
     """
     parts = []
     for item in error.errors():
@@ -91,7 +91,7 @@ class Registry(Generic[T]):
         """Register the decorated class under `name`; its constructor then checks and remembers its arguments.
 
         Args:
-            name: what configurations call it.
+            name: its name in configurations.
             formerly: its names in earlier releases, which still work, with a DeprecationWarning.
             renamed: its settings' names in earlier releases and what they are called now; the old ones still work too.
         """
@@ -140,7 +140,7 @@ class Registry(Generic[T]):
         return self._classes[name]
 
     def schema(self, name: str) -> type[BaseModel]:
-        """Return the pydantic model of the settings of `name` (less the name itself)."""
+        """Return the pydantic model of the settings of `name` (without the name itself)."""
         cls = self.find(name)
         if name not in self._schemas:
             self._schemas[name] = _schema(cls, f"{cls.__name__}Settings")

@@ -1,10 +1,11 @@
 """Every random number of the library comes from a stream made here; there is no global state.
 
 A stream is named by a seed, a purpose and an index: `stream(seed, "chunk", 3)`. The same name gives the same
-numbers, whatever was drawn before, so a resumed run needs no saved generator and sample i needs no sample i - 1.
+numbers, whatever was drawn before, so a resumed run needs no saved generator and sample i can be drawn without
+sample i - 1.
 
-torch's CPU generator (mt19937) looks at the low 32 bits of its seed alone, so a plain hash of the name would let two
-of 65,000 streams collide with probability one half. The low bits below are therefore a bijection of the index: two
+torch's CPU generator (mt19937) uses only the low 32 bits of its seed, so with a plain hash of the name two of 65,000
+streams would collide with probability one half. The low bits below are therefore a bijection of the index: two
 indices of one seed and purpose never meet.
 """
 
@@ -22,7 +23,7 @@ _LOW = 0xFFFFFFFF
 
 
 def _mix(h: int) -> int:
-    """Scramble 32 bits one to one, every input bit reaching every output bit (multiply and xor-shift, twice)."""
+    """Scramble 32 bits one to one, so that every input bit affects every output bit (multiply and xor-shift, twice)."""
     h = ((h ^ (h >> 16)) * 0x85EBCA6B) & _LOW
     h = ((h ^ (h >> 13)) * 0xC2B2AE35) & _LOW
     return h ^ (h >> 16)
@@ -47,7 +48,7 @@ class Streams:
         return (self._high << 32) | _mix((self._base + index) & _LOW)
 
     def at(self, index: int) -> torch.Generator:
-        """Return the generator, set to the start of the stream at `index`. It is one object, reused."""
+        """Return the generator, set to the start of the stream at `index`. Every call returns the same object."""
         return self._generator.manual_seed(self.seed_of(index))
 
 
@@ -72,7 +73,7 @@ def check_seed(seed: int) -> int:
 def seeded(seed: int, purpose: str) -> Iterator[None]:
     """Seed torch's own generator inside the block, for code that draws from it (a module's default initialization).
 
-    Outside nothing changes: the generator is put back as it was.
+    After the block the generator has its former state.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(Streams(seed, purpose).seed_of(0))

@@ -1,4 +1,4 @@
-"""Laws that every sampler is held to, each against an exact answer."""
+"""Laws that every sampler must satisfy, each checked against an exact answer."""
 
 from fromnoise.certify.checks import Check, certify, errors
 from fromnoise.certify.contender import Contender, foreign, own

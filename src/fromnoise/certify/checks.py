@@ -1,18 +1,18 @@
 """The laws.
 
-| law | what is asked | the exact answer |
+| law | what is required | the exact answer |
 | --- | --- | --- |
-| budget | steps = N evaluates as often as the sampler says, N up to 1000 | counting |
-| point mass | data of one point are reached | the point |
-| order | the error falls by 2^p when steps are halved | a one-dimensional mixture's flow, by its quantiles |
-| error | more steps, no more error, from 10 on | the same |
-| Gaussian | on Gaussian data the output's mean and covariance near the data's | by linearity, no Monte Carlo |
-| bias | samples are no farther from the truth than fresh data from each other | quantiles; the floor |
-| ends | finite where no signal is left at t = 1, on every path | |
+| budget | N steps take as many evaluations as the sampler states, for N up to 1000 | counting |
+| point mass | samples of data of a single point are that point | the point |
+| order | the error falls by 2^p when the steps are halved | a one-dimensional mixture's flow, by its quantiles |
+| error | from 10 steps on, more steps never increase the error | the same |
+| Gaussian | for Gaussian data the output's mean and covariance are near the data's | by linearity, no Monte Carlo |
+| bias | samples are no farther from the truth than fresh draws of the data from each other | quantiles; the floor |
+| ends | samples are finite on every path, also where alpha(1) = 0 | |
 | rows | row i does not depend on the other rows | |
 
-The flow of a one-dimensional law keeps the cumulative probability: it takes x at noise level v to the x at level w with
-F_w(x) = F_v(x). So its exact map is known at any two levels.
+The flow of a one-dimensional distribution preserves the cumulative probability: it maps x at noise level v to the y at
+level w with F_w(y) = F_v(x). So its exact map between any two levels is known.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ BUDGETS = (*range(1, 13), 17, 50, 61, 100, 333, 600, 1000)
 PATHS = (LinearBeta(), CosineBeta(), VP(), EDM(), RectifiedFlow(), Trig())
 STEPS = (10, 20, 40, 80)
 
-_MEANS, _SHARES, _STD = np.array([-1.0, 0.6]), np.array([0.4, 0.6]), 0.5
-LAW = GaussianMixture(torch.tensor(_MEANS)[:, None], _STD, weights=torch.tensor(_SHARES))
-"""A smooth law of one coordinate."""
+_MEANS, _WEIGHTS, _STD = np.array([-1.0, 0.6]), np.array([0.4, 0.6]), 0.5
+LAW = GaussianMixture(torch.tensor(_MEANS)[:, None], _STD, weights=torch.tensor(_WEIGHTS))
+"""A smooth distribution of one coordinate, whose flow is known."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One law's verdict.
+    """The result of checking one law.
 
     Attributes:
-        name: the law's.
+        name: the law's name.
         passed: whether it holds.
-        found: what was seen.
-        asked: what had to be seen.
+        found: what was measured.
+        asked: what was required.
     """
 
     name: str
@@ -76,14 +76,15 @@ class _Counted(Wrapped):
 
 
 def certify(contender: Contender, *, progress: Callable[[int, int], None] | None = None) -> list[Check]:
-    """Hold a sampler to every law that applies to it.
+    """Check every law that applies to a sampler.
 
     Raises:
-        InputError: if it answers with something that is no sample: of another shape, or not finite on easy data.
+        InputError: if the sampler returns anything but samples: another shape, or values that are not finite on easy
+            data.
     """
     noise = torch.randn(4, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     if not torch.isfinite(contender.run(LAW.denoiser(VP()), noise, 12, draws(0, noise))).all():
-        raise InputError(f"{contender.name} answers NaN or infinity on a smooth law of one coordinate, in 12 steps")
+        raise InputError(f"{contender.name} returned NaN or infinity for a one-dimensional mixture, in 12 steps")
     laws = [_budget, _point_mass, _order, _error, _gaussian, _bias, _ends, _rows]
     out: list[Check] = []
     for k, law in enumerate(laws, 1):
@@ -95,10 +96,10 @@ def certify(contender: Contender, *, progress: Callable[[int, int], None] | None
 
 
 def errors(contender: Contender, steps: Sequence[int] = STEPS, schedule: Schedule | None = None) -> list[float]:
-    """Return the root mean square error of the end points on the one-dimensional law, for each number of steps."""
+    """Return the root mean square error of the end points on the one-dimensional mixture, for each number of steps."""
     schedule = schedule or VP()
-    shares = (torch.arange(64, dtype=torch.float64) + 0.5) / 64
-    noise = torch.special.ndtri(shares)[:, None]
+    probabilities = (torch.arange(64, dtype=torch.float64) + 0.5) / 64
+    noise = torch.special.ndtri(probabilities)[:, None]
     level = float(schedule.noise_level(1.0))
     x = float(schedule.sigma(1.0)) * noise[:, 0].numpy()
     exact = torch.from_numpy(_map(x / float(schedule.alpha(1.0)), level, 0.0))[:, None]
@@ -108,11 +109,11 @@ def errors(contender: Contender, steps: Sequence[int] = STEPS, schedule: Schedul
 
 
 def _cumulative(x: np.ndarray, level: float) -> np.ndarray:
-    return (_SHARES * ndtr((x[:, None] - _MEANS) / math.hypot(_STD, level))).sum(1)
+    return (_WEIGHTS * ndtr((x[:, None] - _MEANS) / math.hypot(_STD, level))).sum(1)
 
 
 def _map(x: np.ndarray, start: float, end: float) -> np.ndarray:
-    """Return where the exact flow takes x = x0 + level eps from one noise level to another."""
+    """Return the exact flow's map of x, at noise level `start` (x = x0 + start eps), to noise level `end`."""
     wanted = _cumulative(x, start)
     low = np.full_like(x, _MEANS.min() - 40 * math.hypot(_STD, end))
     high = -low + _MEANS.max() + _MEANS.min()
@@ -130,8 +131,8 @@ def _budget(contender: Contender) -> Check:
         contender.run(counted, noise, steps, draws(0, noise))
         if counted.calls != contender.evaluations(steps):
             wrong.append(f"{counted.calls} in {steps} steps")
-    said = f"{contender.evaluations(10)} in 10 steps"
-    return Check("budget", not wrong, ", ".join(wrong[:3]) or said, f"{said}, N to {max(BUDGETS)}")
+    stated = f"{contender.evaluations(10)} in 10 steps"
+    return Check("budget", not wrong, ", ".join(wrong[:3]) or stated, f"{stated}, N to {max(BUDGETS)}")
 
 
 def _point_mass(contender: Contender) -> Check:
@@ -150,41 +151,41 @@ def _order(contender: Contender) -> Check | None:
     start, end, schedule = 10.0, 0.1, VP()
     x = start * ndtri((np.arange(64) + 0.5) / 64)
     exact = torch.from_numpy(_map(x, start, end))[:, None]
-    off = []
-    for steps in (512, 1024) if contender.order < 4 else (256, 512):  # rounding ends what a fourth order can show
+    rms = []
+    for steps in (512, 1024) if contender.order < 4 else (256, 512):  # in 1,024 steps rounding hides a fourth order
         levels = [start * (end / start) ** (i / steps) for i in range(steps + 1)]
         times = [float(schedule.time_of_level(level)) for level in levels]
         y = float(schedule.alpha(times[0])) * torch.from_numpy(x)[:, None]
         for step in walk(LAW.denoiser(schedule), contender.rule, times, y):
             y = step.x_s
-        off.append(float((y / float(schedule.alpha(times[-1])) - exact).square().mean().sqrt()))
-    order, bar = math.log2(off[0] / off[1]), 0.15 if contender.order < 4 else 0.35
-    asked = f"{contender.order} +- {bar:g}"
-    return Check("order", abs(order - contender.order) <= bar, f"{order:.2f}", asked)
+        rms.append(float((y / float(schedule.alpha(times[-1])) - exact).square().mean().sqrt()))
+    order, tolerance = math.log2(rms[0] / rms[1]), 0.15 if contender.order < 4 else 0.35
+    asked = f"{contender.order} +- {tolerance:g}"
+    return Check("order", abs(order - contender.order) <= tolerance, f"{order:.2f}", asked)
 
 
 def _error(contender: Contender) -> Check | None:
     if stochastic(contender):
         return None
-    off = errors(contender)
-    never_more = all(b < 1.02 * a + 1e-9 for a, b in pairwise(off))
-    found = ", ".join(f"{e:.1e}" for e in off)
+    rms = errors(contender)
+    never_more = all(b < 1.02 * a + 1e-9 for a, b in pairwise(rms))
+    found = ", ".join(f"{e:.1e}" for e in rms)
     return Check("error", never_more, found, f"never more from {STEPS[0]} to {STEPS[-1]} steps")
 
 
 def _gaussian(contender: Contender) -> Check:
-    off = [_moments_off(contender, steps) for steps in (10, 40, 160)]
-    shrinking = all(b < 1.02 * a + 2e-4 for a, b in pairwise(off))
-    good = shrinking and off[-1] < 0.5 * off[-2] + 2e-4
-    found = ", ".join(f"{100 * e:.1g}%" for e in off)
+    wrong = [_moment_error(contender, steps) for steps in (10, 40, 160)]
+    shrinking = all(b < 1.02 * a + 2e-4 for a, b in pairwise(wrong))
+    good = shrinking and wrong[-1] < 0.5 * wrong[-2] + 2e-4
+    found = ", ".join(f"{100 * e:.1g}%" for e in wrong)
     return Check("Gaussian", good, f"off by {found}", "falling, and halved from 40 to 160 steps, or 0.02%")
 
 
-def _moments_off(contender: Contender, steps: int) -> float:
-    """Return how far the output's mean and covariance are from those of Gaussian data, in the data's own measure.
+def _moment_error(contender: Contender, steps: int) -> float:
+    """Return the error of the output's mean and covariance for Gaussian data, in whitened coordinates.
 
-    A rule whose output is linear in its draws, as on Gaussian data it is, is known by its answer to each draw alone.
-    The path ends without signal, so that the start is exact.
+    For Gaussian data the output is affine in the draws of noise, so its moments follow from the output for each draw
+    alone. The path has alpha(1) = 0, so that the start is exact.
     """
     mean = torch.tensor([0.4, -0.7], dtype=torch.float64)
     root = torch.tensor([[0.8, 0.0], [0.3, 0.4]], dtype=torch.float64)  # the covariance is root root^T
@@ -199,7 +200,7 @@ def _moments_off(contender: Contender, steps: int) -> float:
     out_mean = contender.run(denoiser, torch.zeros(1, 2, dtype=torch.float64), steps, no_noise)
     calls = iter(range(count + 1))
 
-    def one() -> Tensor:  # the k-th draw: the rows 2 k and 2 k + 1 see its coordinates, alone
+    def one() -> Tensor:  # the k-th draw is a unit vector in the rows 2 k and 2 k + 1, and 0 in all others
         k, rows = next(calls), torch.zeros(2 * (count + 1), 2, dtype=torch.float64)
         rows[2 * k, 0] = rows[2 * k + 1, 1] = 1
         return rows
@@ -209,15 +210,15 @@ def _moments_off(contender: Contender, steps: int) -> float:
         return math.inf
     whiten = torch.linalg.inv(root)
     covariance = whiten @ (answers.T @ answers) @ whiten.T
-    off = float(torch.linalg.matrix_norm(covariance - torch.eye(2, dtype=torch.float64), 2))
-    return max(off, float((whiten @ (out_mean[0] - mean)).norm()))
+    excess = float(torch.linalg.matrix_norm(covariance - torch.eye(2, dtype=torch.float64), 2))
+    return max(excess, float((whiten @ (out_mean[0] - mean)).norm()))
 
 
 def _bias(contender: Contender) -> Check:
     many, few = 8192, 2048
     noise = torch.randn(many, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x = contender.run(LAW.denoiser(Trig()), noise, 200, draws(1, noise))
-    far = 1e4  # at this noise level the law is a normal one
+    far = 1e4  # at this noise level the distribution is normal
     truth = torch.from_numpy(_map(far * ndtri((np.arange(many) + 0.5) / many), far, 0.0))[:, None]
     floor = _distance(torch.stack([LAW.sample(few, seed=k) for k in range(12)]).unflatten(0, (2, 6)))
     ratio = _distance(torch.stack([x, truth])[:, None]) / floor
@@ -227,7 +228,7 @@ def _bias(contender: Contender) -> Check:
 
 
 def _distance(pair: Tensor) -> float:
-    """Return the root mean square of the 2-Wasserstein distances of `[2, k, n, 1]`, one-dimensional."""
+    """Return the root mean square of the k one-dimensional 2-Wasserstein distances of a pair `[2, k, n, 1]`."""
     a, b = pair.sort(2).values
     return float((a - b).square().mean().sqrt())
 
@@ -264,6 +265,6 @@ def stochastic(contender: Contender) -> bool:
     return bool(drawn)
 
 
-def _worst(off: Tensor) -> float:
-    worst = float(off.abs().max())
+def _worst(error: Tensor) -> float:
+    worst = float(error.abs().max())
     return worst if math.isfinite(worst) else math.inf

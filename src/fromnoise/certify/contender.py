@@ -1,4 +1,4 @@
-"""What is certified: a rule of ours, or any function that turns noise into samples."""
+"""Contenders: what `certify` checks, a rule of this library or any function that turns noise into samples."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fromnoise.samplers import DDIM, Sampler, samplers, walk
 
 @dataclass(frozen=True)
 class Contender:
-    """A sampler as the laws see it.
+    """A sampler in the form that the laws use.
 
     Attributes:
-        name: for tables.
-        run: (denoiser, standard normal noise `[B, *S]`, steps, a draw of more noise) -> samples, on the sampler's own
-            grid and in the denoiser's units.
-        evaluations: how many evaluations so many steps take.
-        rule: ours, or None.
+        name: its name in tables.
+        run: (denoiser, standard normal noise `[B, *S]`, steps, a function that draws more noise) -> samples, on the
+            sampler's own grid and in the denoiser's units.
+        evaluations: the number of evaluations as a function of the number of steps.
+        rule: the rule, if it is one of this library; None otherwise.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Contender:
 
 
 def own(rule: Sampler) -> Contender:
-    """Return a rule of ours as a contender."""
+    """Return a rule of this library as a contender."""
 
     def run(denoiser: DenoiserLike, noise: Tensor, steps: int, draw: Callable[[], Tensor]) -> Tensor:
         times = rule.grid(denoiser.schedule, steps, spread(denoiser))
@@ -62,7 +62,7 @@ def foreign(path: str) -> Contender:
     itself a function of steps.
 
     Raises:
-        InputError: if there is no such thing.
+        InputError: if it cannot be imported or called.
     """
     module, _, name = path.partition(":")
     try:
@@ -70,21 +70,21 @@ def foreign(path: str) -> Contender:
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{path} cannot be loaded: {error}; give package.module:callable") from None
     if not callable(function):
-        raise InputError(f"{path} is no function")
+        raise InputError(f"{path} is not a function")
 
     def run(denoiser: DenoiserLike, noise: Tensor, steps: int, draw: Callable[[], Tensor]) -> Tensor:
         del draw
         answer = function(denoiser, noise, steps)
         if not isinstance(answer, Tensor) or answer.shape != noise.shape:
             got = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            raise InputError(f"{path} answered {got} where samples of shape {list(noise.shape)} were expected")
+            raise InputError(f"{path} returned {got} where samples of shape {list(noise.shape)} were expected")
         return answer
 
     return Contender(path, run, getattr(function, "evaluations", lambda steps: steps))
 
 
 def draws(seed: int, like: Tensor) -> Callable[[], Tensor]:
-    """Return a source of noise like a tensor; row i of it does not depend on how many rows there are, up to 64."""
+    """Return a function that draws noise of a tensor's shape; row i is the same for any number of rows up to 64."""
     generator = torch.Generator().manual_seed(seed)
     rows = max(64, len(like))
 

@@ -1,4 +1,4 @@
-"""Denoiser networks: they are told x, the time and a condition, and know no schedule."""
+"""Denoiser networks: functions of x, c_noise and a condition that know no schedule."""
 
 from fromnoise.nn.embed import Condition, FourierFeatures, SinusoidalEmbedding
 from fromnoise.nn.mlp import MLP

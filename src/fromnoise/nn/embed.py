@@ -1,7 +1,7 @@
-"""What a network is told besides x: the time, the label, a condition vector.
+"""Embeddings of a network's inputs besides x: the time, a label, a condition vector.
 
-Every embedding answers `[1, E]` when all rows share what it is told and `[B, E]` when each row has its own; a layer
-adds either. So the work that depends on time and label alone is done once a step, not once a row.
+Every embedding returns `[1, E]` when all rows share its input and `[B, E]` when each row has its own; both broadcast.
+So the work that depends on time and label alone is done once a step, not once a row.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SinusoidalEmbedding(nn.Module):
     def forward(self, t: float | Tensor, like: Tensor | None = None) -> Tensor:
         """Embed times, a float, `[]` or `[B]`, as `[1, E]` or `[B, E]`, in the dtype of `like`.
 
-        Nothing here is learned, so the embedding of a single time, a sampler's, is remembered.
+        Nothing here is learned, so the embedding of a float, the time of a sampler, is cached.
         """
         if isinstance(t, Tensor):
             angles = t.reshape(-1, 1).to(self.freqs if like is None else like) * self.freqs
@@ -47,7 +47,7 @@ class SinusoidalEmbedding(nn.Module):
 
 
 class FourierFeatures(nn.Module):
-    """x beside sin and cos of random projections of it: lets a small network see fine detail.
+    """x and the sin and cos of random projections of x, with which a small network can represent fine detail.
 
     [x, sin(2 pi W x), cos(2 pi W x)], W ~ N(0, scale^2) fixed. Source: Tancik et al. 2020, section 5.
     """
@@ -67,13 +67,13 @@ class FourierFeatures(nn.Module):
 class Condition(nn.Module):
     """A condition as a vector: a row of a table for a label, a linear map for a condition vector, or nothing.
 
-    No condition has a row of its own, the last of the table ("the null row"), so that one network serves with and
-    without: cond = None means it for every row, label `classes` for one row of a batch, and a condition vector with a
-    NaN for one row of a batch of vectors.
+    The absence of a condition has a row of its own, the last of the table ("the null row"), so that one network works
+    with and without conditions. cond = None selects it for every row, label `classes` for one row of a batch of labels,
+    and a vector that contains a NaN for one row of a batch of vectors.
 
     Args:
-        width: E, the length of the answer.
-        classes: how many labels; 0 for none.
+        width: E, the length of the embedding.
+        classes: the number of labels; 0 for none.
         dim: the length of a condition vector; 0 for none.
     """
 

@@ -1,10 +1,10 @@
 """A multilayer perceptron for points and tables.
 
-Its first layer sees [x, emb(t)]. Split in two, W = [W_x, W_t],
+Its first layer takes [x, emb(t)]. Split in two, W = [W_x, W_t],
 
     W [x, emb(t)] + b  =  W_x x + (W_t emb(t) + b),
 
-the second half, with the label's vector, is one `[1, H]` row while all rows share one time, as they do in sampling.
+the second part, with the label's vector added, is one `[1, H]` row where all rows share one time, as in sampling.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Ten
     "leaky_relu": (F.leaky_relu, F.leaky_relu_),
     "tanh": (torch.tanh, torch.tanh_),
 }
-"""Each activation, and the same in place: sampling has no use for the values before it."""
+"""Each activation and its in-place form, for sampling, where no gradient needs the values before it."""
 
 
 class ResidualBlock(nn.Module):
-    """h + W2 act(W1 act(h) + V g), g being what the network is told; starts as the identity."""
+    """h + W2 act(W1 act(h) + V act(g)), g the embedding of time and condition; initialised as the identity."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -46,26 +46,26 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)
 
     def forward(self, h: Tensor, g: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
-        """Map `[B, H]` to `[B, H]`, g being `[1, H]` or `[B, H]`."""
+        """Map h `[B, H]` to `[B, H]`, with g `[1, H]` or `[B, H]`."""
         return h + self.second(act(self.first(act(h)) + self.modulation(act(g))))
 
 
 @networks.register("mlp")
 class MLP(Network):
-    """A perceptron that is told the time and, perhaps, a label or a condition vector.
+    """A multilayer perceptron of x, the time and, optionally, a label or a condition vector.
 
     Args:
         dim: D, the length of x.
         hidden: H, the width of every hidden layer.
-        depth: how many hidden layers; with `residual`, how many blocks after the first layer.
-        activation: between the layers.
-        residual: join the hidden layers into residual blocks, each told the time anew.
-        fourier: how many random Fourier features of x stand beside x.
-        fourier_scale: their frequencies' standard deviation, in cycles per unit of x.
-        time_dim: the width of the time's embedding, even.
-        classes: how many labels; 0 for none.
+        depth: the number of hidden layers; with `residual`, the number of blocks after the first layer.
+        activation: the activation between the layers.
+        residual: use residual blocks for the hidden layers; each block also takes the time's embedding.
+        fourier: the number of random Fourier features of x that are concatenated to x.
+        fourier_scale: the standard deviation of their frequencies, in cycles per unit of x.
+        time_dim: the width of the time's embedding, an even number.
+        classes: the number of labels; 0 for none.
         cond_dim: the length of a condition vector; 0 for none.
-        learned_variance: say a step's variance too, in a second half of the output.
+        learned_variance: also predict the variance of a step, in the second half of the output.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class MLP(Network):
         return cls(dim, hidden=256, depth=2, activation="leaky_relu", classes=classes)
 
     def act(self, h: Tensor) -> Tensor:
-        """Apply the activation, in place where no gradient asks for the values before it."""
+        """Apply the activation, in place where no gradient needs the values before it."""
         return self._act(h) if h.requires_grad else self._act_in_place(h)
 
     def forward(self, x: Tensor, c_noise: float | Tensor, cond: Tensor | None = None) -> Tensor:
@@ -121,16 +121,16 @@ class MLP(Network):
         h = self.act(h)
         if h.requires_grad:
             return self.out(h)
-        # W h^T + b, transposed: for a few outputs several times as quick as h W^T + b
+        # (W h^T + b)^T: with few outputs this is several times as quick as h W^T + b
         return torch.addmm(self.out.bias[:, None], self.out.weight, h.T).T
 
 
 def _affine(layer: nn.Module, h: Tensor) -> Tensor:
-    """Return layer(h) for a linear layer; where no gradient follows, adding the bias in place is a little quicker."""
+    """Return layer(h) for a linear layer; without gradients, adding the bias in place is a little quicker."""
     assert isinstance(layer, nn.Linear)
     return layer(h) if h.requires_grad else _added(F.linear(h, layer.weight), layer.bias)
 
 
 def _added(h: Tensor, row: Tensor) -> Tensor:
-    """Return h + row in h's place and precision: under autocast a sum of two kinds takes several times as long."""
+    """Add row to h in place, in h's dtype: under autocast a sum of two dtypes takes several times as long."""
     return h.add_(row.to(h.dtype))

@@ -1,4 +1,4 @@
-"""What a network is: anything that answers `network(x, c_noise, cond) -> out`, registered by name."""
+"""The interface of networks: `network(x, c_noise, cond) -> network_output`, registered by name."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ networks: Registry[Network] = Registry("network")
 class Network(nn.Module):
     """Base of the networks here; a user's own needs only the same `forward` and a `shape`.
 
-    A module that is no `Network` is told a time that all rows share as a `[]` tensor, never as a float.
+    A module that is not a `Network` gets a c_noise that all rows share as a `[]` tensor, never as a float.
 
     Attributes:
         shape: the shape S of one sample.
-        classes: how many labels it knows; 0 for none.
+        classes: the number of labels it knows; 0 for none.
         cond_dim: the length of its condition vectors; 0 for none.
-        learned_variance: whether its output is twice as long as x, the second half saying a step's variance.
+        learned_variance: whether its output is twice as long as x, the second half predicting the variance of a step.
     """
 
     shape: tuple[int, ...]
@@ -27,7 +27,7 @@ class Network(nn.Module):
     learned_variance: bool = False
 
     def forward(self, x: Tensor, c_noise: float | Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return the output for x `[B, *S]`, like x; `[B, 2 S_1, ...]` with a learned variance.
+        """Return the output for x, of x's shape `[B, *S]`; `[B, 2 S_1, ...]` with a learned variance.
 
         Args:
             x: `[B, *S]`, scaled to about unit variance by the denoiser.

@@ -15,10 +15,10 @@ def names() -> list[str]:
 
 
 def read(name: str) -> dict[str, Any]:
-    """Return a recipe.
+    """Return the recipe of that name, as data.
 
     Raises:
-        UnknownName: if there is none of that name.
+        UnknownName: if there is no such recipe.
     """
     if name not in names():
         raise UnknownName("recipe", name, names())

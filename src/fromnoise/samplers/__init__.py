@@ -1,4 +1,4 @@
-"""Samplers: small frozen rules under one loop."""
+"""Samplers: each a frozen rule for one step, all driven by one loop."""
 
 from fromnoise.samplers.ddim import DDIM
 from fromnoise.samplers.ddpm import DDPM

@@ -1,4 +1,7 @@
-"""DDIM: the same marginals with as much or as little fresh noise as wanted. Source: Song et al. 2021 (DDIM)."""
+"""DDIM: samplers with the marginals of the forward process, from deterministic (eta = 0) to DDPM (eta = 1).
+
+Source: Song et al. 2021 (DDIM).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class DDIM(Sampler):
     """x_s = alpha_s x0_hat + sqrt(sigma_s^2 - std^2) eps_hat + std noise (eq. 12).
 
     Args:
-        eta: std as a share of the posterior's (eq. 16): 0 adds no noise, 1 is DDPM.
+        eta: std divided by the posterior's standard deviation (eq. 16): 0 adds no noise, 1 is DDPM.
     """
 
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -39,7 +42,7 @@ class DDIM(Sampler):
         alpha_t, sigma_t = denoiser.schedule.scales(t)
         alpha_s, sigma_s = denoiser.schedule.scales(s)
         std = self.eta * process.posterior(denoiser.schedule, t, s).std if self.eta else 0.0
-        # eps_hat = (x_t - alpha_t x0_hat)/sigma_t, gathered into what multiplies x_t and x0_hat
+        # eps_hat = (x_t - alpha_t x0_hat)/sigma_t is inserted, which leaves one coefficient for x_t and one for x0_hat
         on_x_t = math.sqrt(sigma_s**2 - std**2) / sigma_t
         x_s = weighted(on_x_t, x_t, alpha_s - on_x_t * alpha_t, x0_hat)
         return (x_s + std * noise() if std else x_s), None

@@ -1,16 +1,16 @@
-"""DPM-Solver++ and UniPC: exponential integrators in half the log SNR.
+"""DPM-Solver++ and UniPC: exponential integrators in lam, half the log SNR.
 
 With lam = log(alpha/sigma), h = lam_s - lam_t > 0 and D = x0_hat, the probability-flow ODE has the exact solution
 (Lu et al. 2022, DPM-Solver++, eq. 8)
 
     x_s = (sigma_s/sigma_t) x_t + alpha_s I,      I = integral over d in [0, h] of exp(d - h) D(lam_t + d).
 
-Both families put a polynomial in d through values of D. Its integrals are, k = 0, 1, 2,
+Both families interpolate D by a polynomial in d. The integrals of its terms are, for k = 0, 1, 2,
 
     phi_k = integral over d in [0, h] of exp(d - h) d^k/k! :   1 - exp(-h),  h - phi_0,  h^2/2 - phi_1.
 
-At s = 0 there is no such step (h is infinite): it is plain x0_hat, order 1. The same holds for the first step where
-alpha(1) = 0.
+At s = 0, where h is infinite, the step returns x0_hat. Where alpha(1) = 0, h is infinite in the first step too, which
+is then Euler's step, of order 1.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from fromnoise.schedule import Schedule, Spacing
 
 
 def half_log_snr(schedule: Schedule, t: float) -> float:
-    """Return lam = log(alpha/sigma)."""
+    """Return lam = log(alpha/sigma) at time t."""
     return float(schedule.log_snr(t)) / 2
 
 
 def phis(h: float, count: int) -> list[float]:
-    """Return phi_0, phi_1, ...; see the head of the module."""
-    if h < 1:  # the recursion loses digits: phi_k = sum over i > k of (-1)^(i - k - 1) h^i/i!
+    """Return phi_0, ..., phi_{count - 1} for a step h; see the head of the module."""
+    if h < 1:  # the recursion cancels here: phi_k = sum over i > k of (-1)^(i - k - 1) h^i/i!
         return [sum((-1) ** (i - k - 1) * h**i / math.factorial(i) for i in range(k + 1, k + 20)) for k in range(count)]
     out = [-math.expm1(-h)]
     for k in range(1, count):
@@ -46,14 +46,14 @@ def phis(h: float, count: int) -> list[float]:
 
 
 class SolverState(NamedTuple):
-    """What a multistep rule remembers: D at its latest points, newest first, and where they are."""
+    """The state of a multistep rule: its latest values of D, newest first, and the lam of each."""
 
     values: tuple[Tensor, ...] = ()
     lams: tuple[float, ...] = ()
 
     def add(self, value: Tensor, lam: float, most: int) -> SolverState:
-        """Return the past with one value more, the oldest dropped."""
-        if math.isinf(lam):  # a value at infinity tells nothing of a slope
+        """Return the state with `value` added, and only the newest `most` values kept."""
+        if math.isinf(lam):  # a value at infinite lam gives no slope
             return SolverState((value,), (lam,))
         known = [(v, at) for v, at in zip(self.values, self.lams, strict=True) if math.isfinite(at)][: most - 1]
         return SolverState((value, *(v for v, _ in known)), (lam, *(at for _, at in known)))
@@ -64,8 +64,8 @@ class _Spaced(Sampler):
     """A rule on one of the schedule's own grids.
 
     Args:
-        order: how many values of D the polynomial goes through, fewer in the first steps and the last.
-        spacing: of the grid.
+        order: the number of values of D that the polynomial interpolates, fewer in the first steps and the last.
+        spacing: the spacing of the grid.
     """
 
     order: Annotated[int, Field(ge=1, le=3)] = 2
@@ -79,8 +79,9 @@ class _Spaced(Sampler):
 class DPMSolver(_Spaced):
     """DPM-Solver++, multistep: one evaluation a step. Source: Lu et al. 2022 (DPM-Solver++), Algorithm 2.
 
-    Order 3 is its authors' code, which diffusers follows: with half of the second difference's weight it converges no
-    faster than order 2, with smaller errors. For true third order take `UniPC`, `Multistep` or the singlestep rule.
+    Order 3 follows the authors' code, as diffusers does: the second difference has half of its weight, so the rule
+    converges no faster than order 2, with smaller errors. `UniPC`, `Multistep` and the singlestep rule have true third
+    order.
     """
 
     @property
@@ -111,13 +112,13 @@ class DPMSolver(_Spaced):
 def dpm_weights(h: float, lams: tuple[float, ...]) -> list[float]:
     """Return the weights of D at two or three points, newest first, for a step of h."""
     phi = phis(h, 3)
-    first = 1 / (lams[0] - lams[1])  # D' by the last difference, (D_0 - D_1) first
+    first = 1 / (lams[0] - lams[1])  # D' from the last difference: (D_0 - D_1) first
     if len(lams) == 2:
-        slope = phi[0] * h / 2 * first  # h/2 phi_0 for phi_1: "2M"
+        slope = phi[0] * h / 2 * first  # the paper's "2M" has h/2 phi_0 in place of phi_1
         return [phi[0] + slope, -slope]
     second = 1 / (lams[1] - lams[2])
     bend = 1 / (lams[0] - lams[2])
-    # D' = d_0 + (d_0 - d_1)(lam_0 - lam_1) bend;  D'' would be 2 (d_0 - d_1) bend, half is taken
+    # D' = d_0 + (d_0 - d_1)(lam_0 - lam_1) bend;  D'' is 2 (d_0 - d_1) bend, of which half is used
     on_first = phi[1] * (1 + bend / first) + phi[2] * bend
     on_second = -phi[1] * bend / first - phi[2] * bend
     return [phi[0] + on_first * first, on_second * second - on_first * first, -on_second * second]
@@ -126,7 +127,7 @@ def dpm_weights(h: float, lams: tuple[float, ...]) -> list[float]:
 @samplers.register("dpm-solver-singlestep")
 @dataclass(frozen=True)
 class DPMSolverSinglestep(_Spaced):
-    """DPM-Solver++, singlestep: `order` evaluations a step, nothing remembered. Source: Lu et al. 2022, Algorithm 1.
+    """DPM-Solver++, singlestep: `order` evaluations a step and no state. Source: Lu et al. 2022, Algorithm 1.
 
     The last step is of order 1, so `steps` steps take order (steps - 1) + 1 evaluations.
     """
@@ -136,7 +137,7 @@ class DPMSolverSinglestep(_Spaced):
         return self.order
 
     def evaluations(self, steps: int) -> int:
-        """Return order (steps - 1) + 1; fewer on a path that ends without any signal."""
+        """Return order (steps - 1) + 1. Where alpha(1) = 0 it is order - 1 less: the first step is of order 1 too."""
         return self.order * (steps - 1) + 1
 
     def step(
@@ -149,30 +150,31 @@ class DPMSolverSinglestep(_Spaced):
         h = half_log_snr(schedule, s) - lam
 
         def reach(progress: float, weights: list[float], values: list[Tensor]) -> tuple[Tensor, float]:
-            """Return x and its time at lam + progress h."""
+            """Return x at lam + progress h, and the time there."""
             there = s if progress == 1 else float(schedule.time(2 * (lam + progress * h)))
             alpha, sigma = schedule.scales(there)
             return combined(sigma / schedule.sigma(t), x_t, [alpha * w for w in weights], values), there
 
-        if self.order == 2:  # one value half way, held over the whole step
+        if self.order == 2:  # D at the midpoint, held constant over the whole step
             middle = denoiser(*reach(0.5, phis(h / 2, 1), [at_t]), cond)
             return reach(1, phis(h, 1), [middle])[0], None
         first = denoiser(*reach(1 / 3, phis(h / 3, 1), [at_t]), cond)
         slope = phis(2 * h / 3, 2)
-        d = slope[1] * 3 / h  # D' by the difference over h/3
+        d = slope[1] * 3 / h  # D' from the difference over h/3
         second = denoiser(*reach(2 / 3, [slope[0] - d, d], [at_t, first]), cond)
         whole = phis(h, 2)
-        d = whole[1] * 3 / (2 * h)  # D' by the difference over 2h/3
+        d = whole[1] * 3 / (2 * h)  # D' from the difference over 2h/3
         return reach(1, [whole[0] - d, d], [at_t, second])[0], None
 
 
 @samplers.register("unipc")
 @dataclass(frozen=True)
 class UniPC(_Spaced):
-    """UniPC with B(h) = exp(h) - 1: predict, and once D is known there redo the step that led there.
+    """UniPC with B(h) = exp(h) - 1: predict x_s; when D is known there, repeat the step with it (the corrector).
 
-    The polynomial's integrals are exact but where the paper takes shorter ones: the predictor of order 2 and the
-    corrector of order 1 weigh their difference by half. Source: Zhao et al. 2023, Algorithms 1-2, appendix on orders.
+    The integrals of the polynomial are exact, except where the paper uses simpler ones: the predictor of order 2 and
+    the corrector of order 1 give their difference the weight 1/2. Source: Zhao et al. 2023, Algorithms 1-2, appendix
+    on orders.
     """
 
     @property
@@ -207,7 +209,7 @@ def _uni(
     order: int,
     ahead: tuple[Tensor, float] | None = None,
 ) -> Tensor:
-    """Return x_s from x_t: UniP-`order`, or with the value ahead, at s itself, UniC-`order`."""
+    """Return x_s from x_t by UniP-`order`, or, if `ahead` gives D and lam at s, by UniC-`order`."""
     if math.isinf(past.lams[0]):
         return euler(schedule, x, past.values[0], t, s)
     h = half_log_snr(schedule, s) - past.lams[0]

@@ -1,13 +1,13 @@
 """EDM's samplers: Euler and Heun in the noise level, with churn. Source: Karras et al. 2022, Algorithms 1 and 2.
 
 With v = sigma/alpha and D = x0_hat the probability-flow ODE of x/alpha is d(x/alpha)/dv = (x/alpha - D)/v (eq. 1 and
-3). One step from v_t to v_s, r = v_s/v_t, is then, whatever the path,
+3). One step from v_t to v_s, r = v_s/v_t, is then, on any path,
 
     Euler:  x_s/alpha_s = r x_t/alpha_t + (1 - r) D_t
     Heun:   x_s/alpha_s = r x_t/alpha_t + (1 - r) [(2 r - 1) D_t + D_s]/(2 r)
 
-D_s being the denoiser's answer where Euler's step ends. Euler's step is DDIM's; the two differ in their grid. Onto
-v = 0, and from v = infinity (zero terminal SNR), where its weights have no limit, Heun's step is Euler's.
+where D_s is D at the end of Euler's step. Euler's step is that of DDIM; the two samplers differ in their grid. For
+v_s = 0 and for v_t = infinity (zero terminal SNR) Heun's weights have no limit, and Heun's step is Euler's.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from fromnoise.schedule import Schedule, Spacing
 
 @dataclass(frozen=True)
 class Churned(Sampler):
-    """What Euler and Heun share: the grid and the churn.
+    """Base of Euler and Heun: the grid and the churn.
 
     Args:
-        spacing: of the grid; "karras" is the paper's.
-        churn: how much the noise level is raised before each step, as a share of itself: the paper's gamma, its
-            S_churn/N, at most sqrt(2) - 1.
-        churn_from, churn_to: the noise levels between which that is done, the paper's S_tmin and S_tmax; None
-            for no upper end.
-        churn_noise: the new noise's standard deviation, the paper's S_noise.
+        spacing: the spacing of the grid; "karras" is the paper's.
+        churn: the relative increase of the noise level before each step: the paper's gamma, its S_churn/N, at most
+            sqrt(2) - 1.
+        churn_from, churn_to: the lowest and highest noise level at which churn is applied, the paper's S_tmin and
+            S_tmax; None for no upper end.
+        churn_noise: the standard deviation of the new noise, the paper's S_noise.
     """
 
     spacing: Spacing = "karras"
@@ -46,7 +46,7 @@ class Churned(Sampler):
     churn_noise: Annotated[float, Field(gt=0)] = 1.0
 
     def raised(self, schedule: Schedule, x_t: Tensor, t: float, noise: Noise) -> tuple[Tensor, float]:
-        """Return x and its time after the churn, which never goes beyond the schedule's noisy end."""
+        """Return x and its time after the churn; the time never exceeds 1, the schedule's noisy end."""
         level = float(schedule.noise_level(t))
         high = math.inf if self.churn_to is None else self.churn_to
         if not (self.churn and self.churn_from <= level <= high and math.isfinite(level)):
@@ -60,7 +60,7 @@ class Churned(Sampler):
 @samplers.register("euler")
 @dataclass(frozen=True)
 class Euler(Churned):
-    """One evaluation a step, order 1."""
+    """Euler's method: order 1, one evaluation a step."""
 
     @property
     def convergence(self) -> int | None:
@@ -76,7 +76,7 @@ class Euler(Churned):
 @samplers.register("heun")
 @dataclass(frozen=True)
 class Heun(Churned):
-    """Two evaluations a step but for the last, order 2: `steps` steps take 2 steps - 1 evaluations."""
+    """Heun's method: order 2, two evaluations a step and one in the last, 2 steps - 1 in all."""
 
     default_steps = 25
 
@@ -85,7 +85,7 @@ class Heun(Churned):
         return None if self.churn else 2
 
     def evaluations(self, steps: int) -> int:
-        """Return 2 steps - 1; one less on a path that ends without any signal."""
+        """Return 2 steps - 1. Where alpha(1) = 0 it is one less: the first step takes one evaluation too."""
         return 2 * steps - 1
 
     def step(
@@ -105,7 +105,7 @@ class Heun(Churned):
 
 
 def euler(schedule: Schedule, x_t: Tensor, x0_hat: Tensor, t: float, s: float) -> Tensor:
-    """Return x_s with x0_hat held along the way: exact for a single point, and the first order of every rule."""
+    """Return x_s with x0_hat held constant over the step: exact for a single point, and every rule's order 1."""
     if s == 0:
         return x0_hat
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.scales(t), schedule.scales(s)

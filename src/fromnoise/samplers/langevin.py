@@ -1,16 +1,17 @@
-"""Langevin dynamics: samplers that need the score alone, and the corrector that any sampler can be given.
+"""Langevin dynamics: a sampler that needs only the score, and a corrector after the steps of another sampler.
 
 At a fixed noise level, in x/alpha and with v = sigma/alpha, the score is (D - x/alpha)/v^2 (Tweedie; D = x0_hat), and
 a step of unadjusted Langevin dynamics of size r v^2 is
 
     x/alpha <- x/alpha + (r/2) (D - x/alpha) + sqrt(r) v z,      z ~ N(0, I).
 
-A step in proportion to v^2 is Song & Ermon's rule; their r is eps/sigma_L^2 = 0.2. No step is refused, so what it
-settles on is not quite the law. On a Gaussian, with S^2 = v^2 + s^2 of which s^2 is the data's, it is exactly
+A step size in proportion to v^2 is Song & Ermon's rule; their r is eps/sigma_L^2 = 0.2. No step is rejected
+(unadjusted), so the stationary distribution differs a little from the target. For Gaussian data of variance s^2 the
+target has variance S^2 = v^2 + s^2, and the stationary variance is exactly
 
     S^2 / (1 - r v^2/(4 S^2)),
 
-too wide by r/4 where noise is all there is, and by nothing near the data.
+too large by a fraction of about r/4 at high noise (v >> s), and by none near the data (v -> 0).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from fromnoise.schedule import Schedule, Spacing
 
 
 def langevin(denoiser: DenoiserLike, x_t: Tensor, t: float, r: float, *, cond: Cond, noise: Noise) -> Tensor:
-    """Return x_t after a step of size r v^2 at its own noise level."""
+    """Return x_t after one Langevin step of size r v^2 at its noise level v."""
     alpha, sigma = denoiser.schedule.scales(t)
     return combined(1 - r / 2, x_t, [alpha * r / 2, sigma * math.sqrt(r)], [denoiser(x_t, t, cond), noise()])
 
@@ -39,14 +40,14 @@ def langevin(denoiser: DenoiserLike, x_t: Tensor, t: float, r: float, *, cond: C
 @samplers.register("langevin")
 @dataclass(frozen=True)
 class Langevin(Sampler):
-    """Annealed Langevin dynamics: some steps at every noise level of a geometric sequence, from the top down.
+    """Annealed Langevin dynamics: Langevin steps at each noise level of a geometric sequence, from high to low.
 
-    Nothing moves x from level to level: what ends one is where the next begins. The very last evaluation gives D itself
-    (the "denoising step" of Song & Ermon 2020, section 3.3). Source: Song & Ermon 2019, Algorithm 1.
+    The final x/alpha of one level is the start of the next. The last evaluation returns D itself (the "denoising step"
+    of Song & Ermon 2020, section 3.3). Source: Song & Ermon 2019, Algorithm 1.
 
     Args:
-        corrections: Langevin steps a level; their T.
-        size: of a step, in squared noise levels; their eps/sigma_L^2.
+        corrections: the number of Langevin steps at each level; the paper's T.
+        size: r, the size of a step in squared noise levels; the paper's eps/sigma_L^2.
     """
 
     corrections: Annotated[int, Field(ge=1)] = 5
@@ -59,9 +60,9 @@ class Langevin(Sampler):
         return self.corrections * steps
 
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
-        """Return the times of noise levels in geometric progression, from 20 to 0.004 of the data's spread.
+        """Return the times of noise levels in geometric progression, from 20 to 0.004 times `spread`.
 
-        The first level is taken at t = 1, whatever the level there: above it there is nothing but noise.
+        The steps of the first level are taken at t = 1, even where the noise level is higher: x_t is pure noise there.
         """
         steps = whole_number("steps", steps)
         top = min(_TOP * spread, float(schedule.noise_level(1.0)))
@@ -82,15 +83,16 @@ class Langevin(Sampler):
 @samplers.register("predictor-corrector")
 @dataclass(frozen=True)
 class PredictorCorrector(Sampler):
-    """The reverse SDE's step, then Langevin steps where it ends. Source: Song et al. 2021 (score SDE), Algorithms 2-5.
+    """A step of the reverse SDE, then Langevin steps at s. Source: Song et al. 2021 (score SDE), Algorithms 2-5.
 
-    The predictor is ancestral: DDPM's posterior, on any path. The corrector's step is their 2 (snr |z|/|score|)^2 with
-    both norms at what they are in noise, sqrt(d) and sqrt(d)/sigma: 2 snr^2 sigma^2, the same for every row.
+    The predictor is ancestral: DDPM's posterior, on any path. The corrector's step size is the paper's
+    2 (snr |z|/|score|)^2 with both norms replaced by their values for pure noise, sqrt(d) and sqrt(d)/sigma:
+    2 snr^2 sigma^2, the same for every row.
 
     Args:
-        corrections: Langevin steps after each step but the last.
-        snr: the "signal-to-noise ratio" of a correction.
-        spacing: of the grid.
+        corrections: the number of Langevin steps after each step but the last.
+        snr: the paper's "signal-to-noise ratio" of a correction.
+        spacing: the spacing of the grid.
     """
 
     corrections: Annotated[int, Field(ge=1)] = 1
@@ -115,11 +117,11 @@ class PredictorCorrector(Sampler):
 
 
 def _carried(denoiser: DenoiserLike, x_t: Tensor, t: float, s: float) -> Tensor:
-    """Return x_t as a sample at s: with the same x/alpha; above the highest level, where all is noise, scaled noise."""
+    """Return x_t carried to s: with the same x/alpha, or, where t is above the highest level, the same x/sigma."""
     (alpha_t, sigma_t), (alpha_s, sigma_s) = denoiser.schedule.scales(t), denoiser.schedule.scales(s)
     above = sigma_t > (1 + 1e-9) * _TOP * spread(denoiser) * alpha_t
     return (sigma_s / sigma_t if above else alpha_s / alpha_t) * x_t
 
 
 _TOP, _LOW = 20.0, 0.004
-"""The ends of the levels, in the data's root mean square distance from its mean."""
+"""The highest and the lowest level, in units of the data's root mean square distance from its mean."""

@@ -2,8 +2,8 @@
 
 Samples are made in chunks with fixed boundaries. Chunk c has a generator of its own, derived from (seed, c), and a
 denoiser always sees whole chunks, the last one padded: so sample i is the same for any n. Each chunk walks all its
-steps before the next, so its rows stay in the cache and memory does not grow with n. The first chunks are small, so
-that 300 samples need not wait for 2,048 rows; later ones are as large as is quick.
+steps before the next, so its rows stay in the processor's cache and memory does not grow with n. The first chunks are
+small, so that drawing 300 samples does not compute 2,048 rows; later chunks have the quickest size.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 
 class Walked(NamedTuple):
-    """One step of a walk: x_t at t became x_s at s, by way of x0_hat."""
+    """One step of a walk: from t to s, with the result x_s and the first x0_hat of the step."""
 
     t: float
     s: float
@@ -42,7 +42,7 @@ class Walked(NamedTuple):
 
 
 class _Recorder:
-    """A denoiser that keeps the first answer since it was last asked for it."""
+    """A denoiser that keeps the first x0_hat of a step until `take` returns it."""
 
     def __init__(self, base: DenoiserLike, precision: Precision) -> None:
         self._base, self._bf16 = base, precision == "bf16"
@@ -89,12 +89,12 @@ def walk(
     """Step x `[B, *S]` from times[0] along the grid, yielding after each step.
 
     Args:
-        denoiser: answers x0_hat, in its own units.
+        denoiser: returns x0_hat, in its own units.
         sampler: the rule.
-        times: strictly decreasing.
-        x: where to start, at times[0].
-        cond: handed to the denoiser.
-        noise: draws noise like x; standard normal from a stream of seed 0 when not given.
+        times: the grid, strictly decreasing.
+        x: the start, at times[0].
+        cond: passed to the denoiser.
+        noise: draws noise of x's shape; standard normal from a stream of seed 0 when not given.
         precision: "bf16" runs the network in bfloat16, the rest in x's precision.
     """
     generator = stream(0, "walk", device=x.device) if noise is None else None
@@ -175,16 +175,17 @@ def sample(
     Sample i depends on seed, sampler, steps and its condition alone: not on n, nor on what else is drawn.
 
     Args:
-        denoiser: what answers x0_hat: trained, exact, guided.
-        n: how many, at least 1.
+        denoiser: returns x0_hat; a trained, an exact or a guided one.
+        n: the number of samples, at least 1.
         sampler: the rule, an object or a registered name; `Multistep()` when not given.
-        steps: how many steps, so many evaluations; the sampler's own number when not given.
+        steps: the number of steps, which take `sampler.evaluations(steps)` evaluations; the sampler's default number
+            when not given.
         cond: a label by name or number, one for each sample, or condition vectors `[D]` or `[n, D]`.
-        seed: of every random number.
+        seed: the seed of every random number.
         start: standard normal noise `[n, *S]` to start from instead of drawing it.
         grid: the times to step through, from 1 to 0, instead of the sampler's own grid.
         precision: "bf16" runs the network in bfloat16.
-        dtype: of the arithmetic.
+        dtype: the dtype of the arithmetic.
         progress: called with the steps done and the steps in all.
 
     Raises:
@@ -199,12 +200,12 @@ def sample(
 
 
 class Trajectory(NamedTuple):
-    """The way of n samples from noise to data, in the data's units.
+    """Every step of n samples from noise to data, in the data's units.
 
     Attributes:
         times: the steps + 1 times of the grid, from 1 to 0.
-        x: x_t on the way, `[steps + 1, n, *S]`.
-        x0_hat: what the denoiser first answered in each step, `[steps, n, *S]`.
+        x: x_t at those times, `[steps + 1, n, *S]`.
+        x0_hat: the first x0_hat of each step, `[steps, n, *S]`.
         alphas: the signal scales at those times.
         sigmas: the noise scales.
     """
@@ -227,14 +228,14 @@ class Trajectory(NamedTuple):
 
 
 class TrajectoryStep(NamedTuple):
-    """Where n samples are at one time of their way from noise to data, in the data's units.
+    """n samples at one time between noise and data, in the data's units.
 
     Attributes:
         t: the time.
         alpha: the signal scale there.
         sigma: the noise scale there.
         x: x_t, `[n, *S]`.
-        x0_hat: what the denoiser first answered in the step that led here, `[n, *S]`; None at the start.
+        x0_hat: the first x0_hat of the step that ended here, `[n, *S]`; None at the start.
     """
 
     t: float
@@ -255,9 +256,9 @@ def trajectory_steps(
     grid: Sequence[float] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[TrajectoryStep]:
-    """Draw the same samples as `sample`, all of them a step at a time: yield the start, then where each step ends.
+    """Draw the same samples as `sample`, all of them step by step: yield the start, then the end of each step.
 
-    Arguments and errors are those of `sample`; the errors come before the start does.
+    Arguments and errors are those of `sample`; errors are raised before the start is yielded.
     """
     rule = _rule(sampler)
     times = _times(denoiser, rule, steps, grid)
@@ -293,7 +294,7 @@ def trajectory(
     grid: Sequence[float] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Trajectory:
-    """Draw the same samples as `sample`, and keep the whole way. Arguments and errors are those of `sample`."""
+    """Draw the same samples as `sample`, and keep every step. Arguments and errors are those of `sample`."""
     start, *way = trajectory_steps(
         denoiser, n, sampler=sampler, steps=steps, cond=cond, seed=seed, grid=grid, dtype=dtype
     )

@@ -1,43 +1,47 @@
-"""Multistep: few evaluations, each used again and again. This library's default rule.
+"""Multistep: a predictor-corrector rule that uses each evaluation in several steps. The library's default sampler.
 
 With D = x0_hat and the noise level v = sigma/alpha, the probability-flow ODE of x/alpha is d(x/alpha)/dv =
-(x/alpha - D)/v (Karras et al. 2022, eq. 1 and 3), which a change of variable solves up to an integral:
+(x/alpha - D)/v (Karras et al. 2022, eq. 1 and 3). Integrating its linear part exactly gives
 
     x_s = (sigma_s/sigma_t) x_t + alpha_s I,      I = v_s * integral of D(v)/v^2 dv from v_s to v_t.
 
-Everything is exact so far, linear part included; only D along the path is unknown. It is replaced by the polynomial
-through its latest values, and all depends on the variable in which that is a polynomial. Here it is
+This is exact; only D along the path is unknown. It is approximated by the polynomial that interpolates its latest
+values. The error depends on the variable of this polynomial. Here the variable is
 
     w = 1/sqrt(1 + (v/c)^2),
 
-for what D is known to do at both ends. Near the data D = x + v^2 score (Tweedie), and along the path both are even
-in v: so is w, and v = 0 is w = 1, an ordinary point. In the noise D goes like mean + constant/v, and so does w. (log v,
-the usual variable, is infinite at both ends; atan(v/c) is finite but odd.) Along the path of a point D is constant, and
-along that of a Gaussian with standard deviation c it is a + b w: order 2 is then exact in any number of steps.
+because of the known behaviour of D at both ends. Near the data D = x + v^2 score (Tweedie), and along the path x and
+the score are even functions of v, hence D too; so is w, and v = 0 is the ordinary point w = 1. At high noise D is
+nearly mean + constant/v, and w is nearly c/v. (The usual variable, log v, is infinite at both ends; atan(v/c) is finite
+but odd.) Along the path for data of a single point D is constant; for Gaussian data of standard deviation c it is
+a + b w, so that order 2 is exact in any number of steps.
 
-**Predict** with the values up to t (Adams-Bashforth). **Correct**: once D is known at the point that a step has
-reached, redo that step with it included (Adams-Moulton) before going on, at no further evaluation. A prediction goes
-through one value more than a correction, and D, which was taken where the prediction led, is moved to where the
-correction leads, by J = alpha std^2/h^2 of the way, h^2 = (alpha std)^2 + sigma^2, as it is for a Gaussian.
+**Predictor**: a step with the values of D up to t (Adams-Bashforth). **Corrector**: when D is known at the end of a
+step, the step is repeated with this value included (Adams-Moulton) before the next step; this takes no further
+evaluation. A prediction interpolates one value more than a correction. D was evaluated at the predicted x; its value at
+the corrected x is taken as D + J (x corrected - x predicted), where J = alpha std^2/h^2 with h^2 = (alpha std)^2 +
+sigma^2 is dD/dx for Gaussian data.
 
-**Begin** below the top. At a level far above the data D is their mean, which is no news, and a network that predicts
-eps tells it with an error of v times its own. So the first evaluation is made not at t = 1, at v_1, but at b,
+**First evaluation.** At a level far above the data D is nearly the data's mean, which carries no information, and the D
+of a network that predicts eps has v times the error of eps. So D is evaluated not at t = 1, level v_1, but at the level
+b,
 
     1/b = 1/v_1 + (1/v_s - 1/v_1)/3,
 
-where x would be if the data were a Gaussian about 0. It is Radau's point: with D at b and at the end of the step, the
-first correction integrates exactly what is quadratic in 1/v, as D nearly is out there. (A first step that is short,
-v_1 < 3 v_s, begins where it starts.)
+at the x that the flow of Gaussian data of mean 0 would reach there. b is a node of the Radau rule: with D at b and at
+the end of the step, the first correction integrates exactly any quadratic in 1/v, and D is nearly one at such levels.
+(In a short first step, v_1 < 3 v_s, and in a single step to s = 0, D is evaluated at t = 1.)
 
-**The first step** knows D at b alone, and a constant is a poor guess of it. With theta = atan(v/std), x/h turns by
--Q dtheta for any data, where Q = (D - J x) h/(sigma std), the v-prediction of Salimans & Ho 2022 for data of standard
-deviation std, is 0 for a Gaussian about 0. So Q is held, not D.
+**The first step** has D at b only, and D is far from constant over the step. With theta = atan(v/std) the flow is
+d(x/h) = -Q dtheta for any data, where Q = (D - J x) h/(sigma std). -Q is the v-prediction of Salimans & Ho 2022 for
+data of standard deviation std, and it is 0 for Gaussian data of mean 0. So Q is held constant, not D.
 
-**Grid**: v = g q^1.25/(1 - q) with q = (N - i)/(N + 0.1), bounded by the schedule's own levels.
+**Grid**: v = g q^1.25/(1 - q) with q = (N - i)/(N + 0.1), compressed into the schedule's own range of levels.
 
-The two lengths follow from the data's root mean square distance from its mean, R, in d dimensions: g = 0.26 R and
-c = 0.8 R/d^(1/4). The four numbers were fitted to mixtures in 2, 16 and 64 dimensions, on those of 100,000 starts
-where the flow parts: they decide the mean error. Their optimum is flat; `benchmarks/solvers.py` measures it.
+The two scales follow from R, the data's root mean square distance from its mean, in d dimensions: g = 0.26 R and
+c = 0.8 R/d^(1/4). The four numbers were fitted to mixtures in 2, 16 and 64 dimensions, on those of 100,000 starts that
+lie where trajectories of the flow separate: they decide the mean error. Around the optimum the error changes little;
+`benchmarks/solvers.py` measures it.
 """
 
 from __future__ import annotations
@@ -62,7 +66,7 @@ _VARIABLE_LENGTH = 0.8
 
 
 class MultistepState(NamedTuple):
-    """What a multistep rule remembers: where its last step began, and D at its latest points, newest first."""
+    """The state of the rule: x and t at the start of its last step; its latest values of D and levels, newest first."""
 
     x: Tensor
     t: float
@@ -76,7 +80,7 @@ class Multistep(Sampler):
     """Adams-Bashforth-Moulton in a bounded variable; see the head of the module.
 
     Args:
-        order: how many values of D a correction goes through, fewer in the first steps.
+        order: the number of values of D that a correction interpolates, fewer in the first steps.
     """
 
     order: Annotated[int, Field(ge=1, le=4)] = 4
@@ -95,7 +99,7 @@ class Multistep(Sampler):
         for i in range(1, steps):
             q = (steps - i) / (steps + _GRID_REST)
             level = _GRID_LENGTH * spread * q**_GRID_POWER / (1 - q)
-            levels.append(lowest + 1 / (1 / level + 1 / (highest - lowest)))  # between the schedule's own
+            levels.append(lowest + 1 / (1 / level + 1 / (highest - lowest)))  # within the schedule's own range
         return [1.0, *(float(schedule.time_of_level(level)) for level in levels), 0.0]
 
     def step(
@@ -115,13 +119,13 @@ class Multistep(Sampler):
         x0_hat = denoiser(x_t, t, cond)
         levels = (float(schedule.noise_level(t)), *state.levels)[: self.order + 1]
         known = {"values": (x0_hat, *state.values)[: self.order], "levels": levels[: self.order]}
-        x_c = _advance(schedule, state.x, state.t, t, **known, c=c)  # the step that led here, redone
+        x_c = _advance(schedule, state.x, state.t, t, **known, c=c)  # the corrector: the last step again
         values = (_moved(denoiser, x0_hat, x_c - x_t, t), *state.values)[: self.order + 1]
         return _advance(schedule, x_c, t, s, values=values, levels=levels, c=c), MultistepState(x_c, t, values, levels)
 
 
 def _first(denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, cond: Cond) -> tuple[Tensor, MultistepState]:
-    """Go from t to s with D at one level below t alone, by a turn of x/h; see the head of the module."""
+    """Return x_s and the state after the first step: D at the level b only, Q held constant (see the module's head)."""
     schedule, std = denoiser.schedule, denoiser.sigma_data
     v_t, v_s = float(schedule.noise_level(t)), float(schedule.noise_level(s))
     b = float(schedule.time_of_level(3 / (2 / v_t + 1 / v_s))) if 0 < 3 * v_s <= v_t else t
@@ -143,10 +147,10 @@ def _first(denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, cond: Cond) 
     return turned(s) if v_s > 0 else x0_hat, MultistepState(x_t, t, (value,), (float(schedule.noise_level(b)),))
 
 
-def _moved(denoiser: DenoiserLike, x0_hat: Tensor, way: Tensor, t: float) -> Tensor:
-    """Return D where x_t has moved, as it would for a Gaussian: by alpha std^2/(alpha^2 std^2 + sigma^2) of the way."""
+def _moved(denoiser: DenoiserLike, x0_hat: Tensor, shift: Tensor, t: float) -> Tensor:
+    """Return D at x_t + shift as for Gaussian data: x0_hat + alpha std^2/(alpha^2 std^2 + sigma^2) shift."""
     (alpha, sigma), std = denoiser.schedule.scales(t), denoiser.sigma_data
-    return x0_hat + (alpha * std**2 / ((alpha * std) ** 2 + sigma**2)) * way
+    return x0_hat + (alpha * std**2 / ((alpha * std) ** 2 + sigma**2)) * shift
 
 
 def _advance(
@@ -159,7 +163,7 @@ def _advance(
     levels: tuple[float, ...],
     c: float,
 ) -> Tensor:
-    """Return x_s from x_t with D along the way interpolated through `values` at `levels`, in w."""
+    """Return x_s from x_t, with D interpolated in w through `values` at `levels`."""
     weights = _weights(float(schedule.noise_level(t)), float(schedule.noise_level(s)), levels, c)
     alpha_s, sigma_s = schedule.scales(s)
     return combined(sigma_s / schedule.sigma(t), x, [alpha_s * weight for weight in weights], values)
@@ -170,9 +174,10 @@ _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(32)
 
 @lru_cache(maxsize=4096)
 def _weights(v_t: float, v_s: float, levels: tuple[float, ...], c: float) -> tuple[float, ...]:
-    """Return the integral I of each Lagrange polynomial through the levels, in w; they add up to 1 - v_s/v_t.
+    """Return the integral I of each Lagrange polynomial in w on the levels; the integrals add up to 1 - v_s/v_t.
 
-    With y = v_s/v it is the integral over y in [v_s/v_t, 1] of a polynomial in w: smooth, for Gauss and Legendre.
+    With y = v_s/v each is the integral over y in [v_s/v_t, 1] of a polynomial in w. The integrand is smooth in y, so
+    Gauss-Legendre quadrature is used.
     """
     nodes = _one_less_w(np.array(levels), c)
     if v_s == 0:
@@ -184,7 +189,7 @@ def _weights(v_t: float, v_s: float, levels: tuple[float, ...], c: float) -> tup
 
 
 def _one_less_w(v: Any, c: Any) -> np.ndarray:
-    """Return 1 - w, exact where w is nearly 1: sin^2/(1 + cos) of atan(v/c)."""
+    """Return 1 - w without cancellation where w is nearly 1: sin^2/(1 + cos) of atan(v/c)."""
     angle = np.arctan2(v, c)
     return np.sin(angle) ** 2 / (1 + np.cos(angle))
 

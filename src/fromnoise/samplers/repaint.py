@@ -1,8 +1,8 @@
-"""RePaint: the sampler for completing samples of which a part is known. Source: Lugmayr et al. 2022, Algorithm 1.
+"""RePaint: a sampler for samples of which a part is known. Source: Lugmayr et al. 2022, Algorithm 1.
 
-With `Inpainted` in the denoiser's place the known part of x_s is an exact draw of q(x_s | known), but the unknown part
-was drawn before it could see that. So each step is taken several times: back to s, forth to t by fresh noise over
-both parts, back again, and what is unknown comes to agree with what is known.
+With the denoiser `Inpainted` the known part of x_s is an exact draw of q(x_s | known), but the unknown part is drawn
+without knowledge of this draw. So each step is repeated: a step from t to s, fresh noise on both parts from s up to t,
+and the step again. With each repetition the unknown part agrees better with the known part.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class RePaint(Sampler):
     """DDPM's step, each but the last taken `times` times.
 
     Args:
-        times: how often; 1 is DDPM.
-        spacing: of the grid.
+        times: how often each step but the last is taken; 1 is DDPM.
+        spacing: the spacing of the grid.
     """
 
     times: Annotated[int, Field(ge=1)] = 20

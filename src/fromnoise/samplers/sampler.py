@@ -1,4 +1,4 @@
-"""What a sampler is: a rule for one step from t to s < t. Every rule is a small frozen dataclass."""
+"""The base of all samplers: a rule for one step from t to s < t. Every rule is a small frozen dataclass."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ class Sampler:
 
     default_steps = 50
     spacing: Spacing = "uniform"
-    """Of the schedule's grid; a setting of the rules that are used with several."""
+    """The spacing of the schedule's grid; rules that suit several spacings have it as a setting."""
 
     @property
     def convergence(self) -> int | None:
-        """Return the order with which its steps converge to the flow; None where it draws noise."""
+        """Return the order of convergence to the probability-flow ODE; None for a rule that draws noise."""
         return None
 
     def evaluations(self, steps: int) -> int:
-        """Return how many times the denoiser is evaluated in so many steps: once each, unless the rule says else."""
+        """Return the number of evaluations of the denoiser in `steps` steps: one a step, unless a rule overrides it."""
         return steps
 
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
-        """Return the steps + 1 times the rule likes best, from 1 to 0.
+        """Return the rule's own grid: steps + 1 times from 1 to 0.
 
         Args:
             schedule: the path.
-            steps: how many steps.
+            steps: the number of steps.
             spread: the data's root mean square distance from its mean, in the denoiser's units.
         """
         return schedule.grid(steps, self.spacing)
@@ -47,22 +47,22 @@ class Sampler:
     def step(
         self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:
-        """Return x_s and the state that the next step gets.
+        """Return x_s and the state for the next step.
 
         Args:
-            denoiser: answers x0_hat; its schedule is the path.
+            denoiser: returns x0_hat; its schedule is the path.
             x_t: `[B, *S]`.
-            t: where x_t is.
-            s: where to go, 0 <= s < t.
-            cond: handed to the denoiser.
-            noise: draws standard normal noise like x_t.
-            state: what the step before returned; None at the first.
+            t: the time of x_t.
+            s: the time of x_s, 0 <= s < t.
+            cond: passed to the denoiser.
+            noise: draws standard normal noise of x_t's shape.
+            state: the state that the previous step returned; None in the first step.
         """
         raise NotImplementedError
 
 
 def combined(on_x: Any, x: Tensor, weights: Sequence[Any], values: Sequence[Tensor]) -> Tensor:
-    """Return on_x x + sum_j weights_j values_j, the weights being floats: what nearly every rule comes down to."""
+    """Return on_x x + sum_j weights_j values_j for scalar weights, the last operation of nearly every rule."""
     out = on_x * x
     for weight, value in zip(weights, values, strict=True):
         out.add_(value, alpha=float(weight))

@@ -1,7 +1,7 @@
 """DPM-Solver++ for the reverse SDE: the multistep rule with fresh noise in every step.
 
-With lam = log(alpha/sigma) and h the step in it, the family of SDEs that all have the path's marginals, eta = 0 being
-the probability-flow ODE and eta = 1 the reverse SDE, is solved by (D = x0_hat, held or drawn as a line in lam)
+A family of SDEs has the path's marginals: eta = 0 is the probability-flow ODE, eta = 1 the reverse SDE. With
+lam = log(alpha/sigma), h = lam_s - lam_t and D = x0_hat, held constant (D' = 0) or linear in lam, their solution is
 
     x_s = (sigma_s/sigma_t) exp(-eta h) x_t + alpha_s (1 - exp(-(1 + eta) h)) [D_t + h/2 D'] + std noise,
     std = sigma_s sqrt(1 - exp(-2 eta h)).
@@ -29,12 +29,12 @@ from fromnoise.schedule import Spacing
 @samplers.register("sde")
 @dataclass(frozen=True)
 class SDE(Sampler):
-    """x_s as above: one evaluation and one draw of noise a step.
+    """x_s of the formula above: one evaluation and one draw of noise a step.
 
     Args:
-        order: 1 holds D over a step, 2 draws a line through its last two values.
-        eta: how much noise, from 0, none, to 1, the reverse SDE's.
-        spacing: of the grid.
+        order: 1 holds D constant over a step, 2 extrapolates it linearly from its last two values.
+        eta: the amount of noise, from 0 (none) to 1 (that of the reverse SDE).
+        spacing: the spacing of the grid.
     """
 
     order: Annotated[int, Field(ge=1, le=2)] = 2

@@ -1,6 +1,6 @@
 """Noise schedules: signal and noise scale at every time, x_t = alpha(t) x0 + sigma(t) eps.
 
-Time runs from t = 0 (clean: alpha 1, sigma 0) to t = 1 (noise). Two families answer the same questions:
+Time runs from t = 0 (clean: alpha 1, sigma 0) to t = 1 (noise). There are two families with the same methods:
 
 - A **table** has T steps, exact at t = (k + 1)/T for its index k = 0..T-1, from betas and their products
   `alpha_bars`[k] = prod_{i <= k} (1 - beta_i) in float64; alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar).

@@ -21,7 +21,7 @@ _C_NOISE_RANGE = 20.0
 """A continuous schedule's network is given log SNR clamped to +-20 (sigma/alpha from 4.5e-5 to 2.2e4)."""
 
 _FAR = 1e4
-"""A noise level above which nothing is left of the data, zero terminal SNR in all but rounding."""
+"""The noise level above which a schedule counts as having zero terminal SNR: nothing is left of the data."""
 
 
 def alpha_sigma(log_snr: Scale) -> tuple[Scale, Scale]:
@@ -34,9 +34,9 @@ def alpha_sigma(log_snr: Scale) -> tuple[Scale, Scale]:
 
 
 class Schedule:
-    """What every schedule answers. Subclasses give `formula` and `time`; the rest follows.
+    """The base of all schedules. Subclasses define `formula` and `time`; the other methods follow from them.
 
-    Times may be floats or tensors of any shape; answers are floats or tensors alike.
+    Times may be floats or tensors of any shape; a float gives floats, a tensor gives tensors.
     """
 
     @overload
@@ -46,7 +46,7 @@ class Schedule:
     def scales(self, t: Tensor) -> tuple[Tensor, Tensor]: ...
 
     def scales(self, t: Time) -> tuple[Scale, Scale]:
-        """Return (alpha(t), sigma(t)). The answers for single times, a sampler's, are remembered."""
+        """Return (alpha(t), sigma(t)). The results for floats, the times of a sampler, are cached."""
         if isinstance(t, Tensor):
             return self.formula(t)
         known: dict[float, tuple[Scale, Scale]] = self.__dict__.setdefault("_known", {})
@@ -57,7 +57,7 @@ class Schedule:
         return known[t]
 
     def formula(self, t: Time) -> tuple[Scale, Scale]:
-        """Work out (alpha(t), sigma(t)), floats for a float."""
+        """Compute (alpha(t), sigma(t)), as floats for a float."""
         raise NotImplementedError
 
     def time(self, log_snr: Scale) -> Scale:
@@ -125,7 +125,7 @@ class Schedule:
         """Return `least_level`, below which no inner point of a grid should lie.
 
         Raises:
-            InputError: if there is nothing between it and t = 1 for steps beyond the first.
+            InputError: if steps > 1 and no noise level lies between it and that of t = 1.
         """
         if steps > 1 and not self.least_level < float(self.noise_level(1.0)):
             raise InputError("this table has a single entry: sample it with steps=1")
@@ -133,7 +133,7 @@ class Schedule:
 
     @property
     def least_level(self) -> float:
-        """Return the least noise level above 0 that a model on this schedule is trained at: 0 where there is none."""
+        """Return the lowest noise level at which a model on this schedule is trained; 0 for a continuous schedule."""
         return 0.0
 
     def time_of_level(self, level: Scale) -> Scale:
@@ -143,10 +143,10 @@ class Schedule:
         return self.time(-2 * math.log(level) if level > 0 else math.inf)
 
     def grid(self, steps: int, spacing: Spacing = "uniform") -> list[float]:
-        """Return steps + 1 strictly decreasing times from 1 to 0: where a sampler of `steps` steps stops.
+        """Return the grid of a sampler with `steps` steps: steps + 1 strictly decreasing times from 1 to 0.
 
         Args:
-            steps: how many steps, at least 1.
+            steps: the number of steps, at least 1.
             spacing: "uniform" in t, which for a table is round(T - i T/steps)/T; "quadratic", t = (1 - i/steps)^2;
                 "karras", (sigma/alpha)^(1/7) evenly spaced down to 0.002 (Karras et al. 2022, eq. 5), or a table's
                 own lowest level, then 0.
@@ -169,7 +169,7 @@ class Schedule:
     def _karras_grid(self, steps: int, lowest: float = 0.002, rho: float = 7.0) -> list[float]:
         highest, count = float(self.noise_level(1.0)), steps
         lowest = max(lowest, self.check_levels(steps))
-        if highest > _FAR:  # from (almost) pure noise the first step goes to EDM's sigma_max, spaced as usual after it
+        if highest > _FAR:  # from (almost) pure noise the first step goes to EDM's sigma_max
             highest, count = 80.0, steps - 1
         a, b = highest ** (1 / rho), lowest ** (1 / rho)
         levels = [(a + i / max(count - 1, 1) * (b - a)) ** rho for i in range(count)][count - steps + 1 :]

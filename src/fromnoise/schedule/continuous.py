@@ -59,7 +59,7 @@ def _softplus(x: Any) -> Any:
 class EDM(Schedule):
     """The variance-exploding path of EDM: alpha = 1, sigma = sigma_max t^rho.
 
-    Uniform times are then the Karras grid that ends on sigma = 0 itself.
+    A grid uniform in t is then the Karras grid whose lowest level is sigma = 0.
     Source: Karras et al. 2022, table 1 and eq. 5 (rho = 7, sigma_max = 80).
     """
 

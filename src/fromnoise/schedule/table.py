@@ -19,7 +19,7 @@ from fromnoise.schedule.base import Schedule, alpha_sigma, schedules
 
 
 class TableSchedule(Schedule):
-    """A schedule given by T betas. Subclasses give `betas`; see the head of the module."""
+    """A schedule defined by T betas. Subclasses define `betas`; see the head of the module."""
 
     T: int
 
