@@ -1,1 +1,1 @@
-"""The command line: one file a command. Nobody imports it."""
+"""The command line: one file for each command. No other room imports it."""

@@ -1,4 +1,4 @@
-"""`fromnoise certify ddim`: hold samplers to their laws, against exact answers."""
+"""`fromnoise certify ddim`: check the laws of samplers against exact answers."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def certify(
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
-    """Hold samplers to their laws, from budget to order of convergence. Exit code 1 if one fails."""
-    from fromnoise.certify import certify as hold
+    """Check samplers against exact answers: evaluations, order, error, bias. Exit code 1 if one fails."""
+    from fromnoise.certify import certify as check_laws
 
     load_plugins(plugin)
     contenders = _contenders(names or [], everything, set_)
     found: dict[str, list[Check]] = {}
     with bar("certifying") as progress:
         for k, contender in enumerate(contenders, 1):
-            found[contender.name] = hold(contender)
+            found[contender.name] = check_laws(contender)
             progress(k, len(contenders))
     if plot is not None:
         _draw(contenders, plot)

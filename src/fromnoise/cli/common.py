@@ -1,4 +1,4 @@
-"""What several commands share: options, progress, tables, files of samples."""
+"""The parts that several commands share: options, progress, tables, files of samples."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 RunPath = Annotated[Path, typer.Argument(help="The run's folder, such as runs/spiral.", metavar="RUN")]
 GuidanceScale = Annotated[
-    float | None, typer.Option(help="Classifier-free guidance towards --label: 1 none, above 1 tighter.")
+    float | None, typer.Option(help="The classifier-free guidance scale towards --label: 1 for no guidance.")
 ]
 SamplerName = Annotated[
     str, typer.Option(help="The sampler: multistep, ddim, ddpm, heun, unipc, ... (fromnoise info lists all).")
 ]
 StepsOption = Annotated[
-    int | None, typer.Option(help="How many steps; most samplers evaluate the network once in each.")
+    int | None, typer.Option(help="The number of steps; most samplers evaluate the network once a step.")
 ]
-Eta = Annotated[float | None, typer.Option(help="DDIM's noise: 0 none, 1 as DDPM.")]
+Eta = Annotated[float | None, typer.Option(help="DDIM's noise: 0 for none, 1 for that of DDPM.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value.", metavar="K=V")]
 ScheduleOption = Annotated[
     str | None,
@@ -44,7 +44,7 @@ Plugin = Annotated[
     list[Path] | None, typer.Option("--plugin", help="A Python file that registers components of your own.")
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, mps.")]
-Precision = Annotated[str, typer.Option(help="Of the network's arithmetic: float32 or bf16.")]
+Precision = Annotated[str, typer.Option(help="The precision of the network: float32 or bf16.")]
 
 
 def say(line: str) -> None:
@@ -76,7 +76,7 @@ def check_device(name: str) -> str:
 
 
 def check_precision(name: str) -> Any:
-    """Return the precision's name if there is one."""
+    """Return the precision's name if it is known; raise InputError otherwise."""
     if name not in ("float32", "bf16"):
         raise InputError(f"--precision must be float32 or bf16, not {name!r}")
     return name
@@ -116,7 +116,7 @@ def make_sampler(name: str, eta: float | None, settings: Sequence[str] | None) -
 
 
 def put_on_path(run: Run, sampler: Sampler, schedule: str | None) -> DenoiserLike:
-    """Return the run's denoiser on the path that was asked for, or on which the sampler is at home."""
+    """Return the run's denoiser on the given schedule, or on the one that suits the sampler."""
     from fromnoise.report import table_for
     from fromnoise.schedule import schedules
 
@@ -131,7 +131,7 @@ def guided(denoiser: DenoiserLike, scale: float | None, label: str | None) -> De
     """Return the denoiser, guided if a scale is given.
 
     Raises:
-        InputError: if there is nothing to guide towards.
+        InputError: if the guidance has no label to go towards.
     """
     from fromnoise.guidance import Guided
 
@@ -148,7 +148,7 @@ def _nothing(done: int, total: int) -> None:
 
 @contextmanager
 def bar(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Give a function (done, in all) that draws a progress bar on a terminal, once two seconds have passed."""
+    """Yield a function (done, in all) that draws a progress bar on a terminal, once two seconds have passed."""
     if quiet or not sys.stderr.isatty():
         yield _nothing
         return
@@ -173,7 +173,7 @@ def bar(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
 
 
 def text_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as text in columns: the first to the left, the others to the right."""
+    """Return rows as a text table, the first column aligned left, the others right."""
     head = list(rows[0])
     cells = [head, *([str(v) for v in row.values()] for row in rows)]
     widths = [max(len(line[k]) for line in cells) for k in range(len(head))]
@@ -186,7 +186,7 @@ def text_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a place to write to; it takes its name at the end, so that a failure leaves nothing behind.
+    """Yield a temporary path to write to; it is renamed to `path` at the end, so that a failure leaves no file.
 
     Raises:
         RunError: if it cannot be written.
@@ -204,10 +204,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure as the kind its name ends in.
+    """Write a figure in the format that the ending of its name gives.
 
     Raises:
-        InputError: if no picture ends so.
+        InputError: if the ending is not that of a picture.
     """
     kinds = (".png", ".svg", ".pdf")
     if path.suffix.lower() not in kinds:

@@ -15,12 +15,12 @@ from fromnoise.errors import RunExists
 
 def demo(
     data: Annotated[str, typer.Argument(help="A built-in data set.")] = "spiral",
-    out: Annotated[Path, typer.Option(help="The run's folder; a former demo there is replaced.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
+    out: Annotated[Path, typer.Option(help="The run's folder; an earlier demo there is replaced.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="The seed of every random number.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of the recipe's.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train on the spiral, sample it in four ways, measure each beside the best possible, draw report and GIF."""
+    """Train on built-in data, sample in four ways, measure each beside the best possible, write a report and a GIF."""
     from fromnoise.cli.train import watch
     from fromnoise.data import make
     from fromnoise.report import Assessor, table_for, table_rows, write_report
@@ -54,7 +54,7 @@ def demo(
     files = [str(picture), str(gif), str(page)]
     text = "\n".join([
         "", head, "", text_table(table_rows(results)), "",
-        "ratio: distance to the truth in floors, 1 is as good as fresh data; exact denoiser: the best any model can do",
+        "ratio to the floor: 1 is as good as fresh data; exact denoiser: the ratio of the best possible model",
         "with that sampler. ddpm and ddim walk the linear table of 1,000 steps, multistep its own grid.", "",
         f"done in {seconds:.0f} s; look at {', '.join(files)}",
     ])  # fmt: skip
@@ -67,7 +67,7 @@ def demo(
 
 
 def _clear(out: Path) -> None:
-    """Remove a former demo, and nothing else."""
+    """Remove an earlier demo, and nothing else."""
     if not out.exists():
         return
     if (out / "config.toml").exists() and (out / ".demo").exists():

@@ -36,20 +36,20 @@ def evaluate(
     n: Annotated[int, typer.Option("-n", help="How many samples; exact 2-Wasserstein up to 2,000.")] = 2000,
     sampler: SamplerName = "multistep",
     steps: StepsOption = None,
-    samples: Annotated[Path | None, typer.Option(help="Measure these (.csv, .npy) instead of drawing some.")] = None,
-    label: Annotated[str | None, typer.Option(help="Only of this label.")] = None,
-    seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
-    pairs: Annotated[int, typer.Option(help="How many comparisons with fresh data.")] = 6,
+    samples: Annotated[Path | None, typer.Option(help="Measure this file (.csv, .npy) instead of new samples.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only samples of this label.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed of every random number.")] = 0,
+    pairs: Annotated[int, typer.Option(help="The number of comparisons with fresh data.")] = 6,
     eta: Eta = None,
     schedule: ScheduleOption = None,
     set_: SetOption = None,
     exact: Annotated[bool, typer.Option(help="Also measure the exact denoiser with the same sampler.")] = True,
-    elbo: Annotated[bool, typer.Option("--elbo", help="Also the likelihood: the ELBO's terms, and the ODE's.")] = False,
+    elbo: Annotated[bool, typer.Option("--elbo", help="Also measure the likelihood, by ELBO and ODE.")] = False,
     device: Device = "cpu",
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
-    """Measure samples: distances to the data beside the floor of two fresh draws, the exact denoiser's beside them."""
+    """Measure the distances of samples to the data, beside their floor and those of the exact denoiser's samples."""
     from fromnoise import metrics
     from fromnoise.data import Dataset
     from fromnoise.report import Assessor, likelihood_of
@@ -104,7 +104,7 @@ def _measures(found: Evaluation) -> dict[str, Any]:
 
 
 def _training(run: Run) -> tuple[dict[str, Any], list[str]]:
-    """Return how far the training came, as data and as a line; nothing for a run that logged nothing."""
+    """Return the training's loss beside its floor, as data and as a line; both empty for a run without a log."""
     from fromnoise.training.floor import floor_of
 
     loss = run.folder.loss() if run.folder else None

@@ -1,4 +1,4 @@
-"""`fromnoise export runs/spiral --to html out.html`: a run that works elsewhere."""
+"""`fromnoise export runs/spiral --to html out.html`: a run as one file for the browser."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _KINDS = ("html",)
 def export(
     run: RunPath,
     out: Annotated[Path | None, typer.Argument(help="The file; default NAME.html.", show_default=False)] = None,
-    to: Annotated[str, typer.Option(help="The kind: html, one page that runs the model in any browser.")] = "html",
+    to: Annotated[str, typer.Option(help="The format: html, one page that runs the model in any browser.")] = "html",
     beside: Annotated[
         list[Path] | None, typer.Option("--beside", help="Another run on the same page.", metavar="RUN")
     ] = None,
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
-    """Export a run: as one HTML file that opens from disk and samples the model in the reader's browser."""
+    """Export a run as one HTML file that opens from disk and samples the model in the reader's browser."""
     load_plugins(plugin)
     if to not in _KINDS:
         raise UnknownName("kind of export", to, _KINDS)

@@ -1,4 +1,4 @@
-"""`fromnoise info`: what is installed, or what a run is."""
+"""`fromnoise info`: the installed components, or a description of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fromnoise.cli.common import Json, Plugin, load_plugins, result
 
 
 def info(
-    run: Annotated[Path | None, typer.Argument(help="A run's folder; without one: what is installed.")] = None,
+    run: Annotated[Path | None, typer.Argument(help="A run's folder; without it: what is installed.")] = None,
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Wish:
-    """What is to be drawn."""
+    """The run and the options of a picture."""
 
     run: Run
     denoiser: DenoiserLike
@@ -57,21 +57,21 @@ def plot(
     kind: Annotated[
         str, typer.Argument(help="samples, trajectory, guidance, score, dissolve, elbo, variance, loss or schedule.")
     ] = "samples",
-    out: Annotated[Path | None, typer.Option(help="The picture's file; default in the run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The picture's file; by default in the run's folder.")] = None,
     n: Annotated[int, typer.Option("-n", help="How many points.")] = 2000,
     sampler: SamplerName = "multistep",
     steps: StepsOption = None,
-    label: Annotated[str | None, typer.Option(help="Only of this label.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only samples of this label.")] = None,
     guidance: GuidanceScale = None,
-    scales: Annotated[str, typer.Option(help="The guidance scales of `guidance`.")] = "0,1,3,5",
-    seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
+    scales: Annotated[str, typer.Option(help="The guidance scales that the kind `guidance` compares.")] = "0,1,3,5",
+    seed: Annotated[int, typer.Option(help="The seed of every random number.")] = 0,
     eta: Eta = None,
     schedule: ScheduleOption = None,
     set_: SetOption = None,
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
-    """Draw a run: samples, their way from noise, the score beside the exact one, the loss on its floor, and more."""
+    """Draw a run: samples, trajectory, the score beside the exact one, the loss beside its floor, and more."""
     from fromnoise.rng import check_seed
     from fromnoise.run import load
 
@@ -173,7 +173,7 @@ def _dissolve(wish: _Wish, path: Path) -> None:
     data, schedule = wish.run.data, wish.denoiser.schedule
     x0 = data.x[: wish.n]
     eps = wish.run.denoiser.scaling.std * torch.randn(x0.shape, generator=stream(wish.seed, "dissolve"))
-    levels = [math.tan(math.pi / 2 * i / 6) for i in range(6)]  # evenly spread noise, whatever the schedule
+    levels = [math.tan(math.pi / 2 * i / 6) for i in range(6)]  # equal steps in atan(sigma/alpha), on any schedule
     times = [float(schedule.time_of_level(level)) for level in levels] + [1.0]
     alphas, sigmas = zip(*(schedule.scales(t) for t in times), strict=True)
     save_figure(pictures.dissolve(x0, alphas, sigmas, times, eps), path)

@@ -42,16 +42,16 @@ def sample(
     n: Annotated[int, typer.Option("-n", help="How many samples.")] = 300,
     sampler: SamplerName = "multistep",
     steps: StepsOption = None,
-    label: Annotated[str | None, typer.Option(help="Only of this label, by name or number.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only samples of this label, by name or number.")] = None,
     guidance: GuidanceScale = None,
-    seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of every random number.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Where to: .csv, .npy or a picture (.png, .svg, .pdf); default in the run.")
+        Path | None, typer.Option(help="The file: .csv, .npy, .png, .svg or .pdf; by default in the run's folder.")
     ] = None,
     eta: Eta = None,
     schedule: ScheduleOption = None,
     set_: SetOption = None,
-    weights: Annotated[str, typer.Option(help="ema for the averaged weights, model for the last.")] = "ema",
+    weights: Annotated[str, typer.Option(help="The weights: ema (averaged) or model (the last ones).")] = "ema",
     precision: Precision = "float32",
     device: Device = "cpu",
     plugin: Plugin = None,
@@ -103,7 +103,7 @@ def _write(parts: Iterable[Tensor], n: int, shape: tuple[int, ...], out: Path) -
 
         save_figure(plot.scatter(torch.cat(list(parts))), out)
         return
-    first, *rest = iter_first(parts)  # wrong input shows here, before anything is written
+    first, *rest = iter_first(parts)  # wrong input raises here, before anything is written
     with whole_file(out) as staging:
         if kind == ".npy":
             _write_npy(staging, first, rest[0], (n, *shape))

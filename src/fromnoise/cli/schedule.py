@@ -1,4 +1,4 @@
-"""`fromnoise schedule linear cosine`: signal to noise of schedules, in figures and as a picture."""
+"""`fromnoise schedule linear cosine`: the signal-to-noise ratio of schedules, in numbers and as a picture."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def schedule(
     plot: Annotated[
         Path | None, typer.Option(help="Draw log SNR and the scales to this file (.png, .svg, .pdf).")
     ] = None,
-    at: Annotated[str, typer.Option(help="Table indices to print, out of T.")] = "0,250,500,750,999",
+    at: Annotated[str, typer.Option(help="The indices k = 0..T-1 to print.")] = "0,250,500,750,999",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, such as --set linear.T=500.", metavar="K=V")
     ] = None,
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
-    """Print alpha_bar and SNR of schedules at several steps, and draw them."""
+    """Print alpha_bar and SNR of schedules at several indices, and draw the schedules with --plot."""
     from fromnoise.schedule import schedules
 
     load_plugins(plugin)

@@ -1,4 +1,4 @@
-"""`fromnoise studio`: runs on a page of their own, served from this machine to this machine."""
+"""`fromnoise studio`: a local web page that shows runs, trains and samples."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def studio(
         list[Path] | None, typer.Argument(help="Runs to show; default all under --out.", metavar="[RUN]...")
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 for any free port.")] = 8417,
-    host: Annotated[str, typer.Option(help="The address to listen at; leave it for this machine alone.")] = "127.0.0.1",
-    yes: Annotated[bool, typer.Option("--yes", help="Listen at --host though others can reach it.")] = False,
-    out: Annotated[Path, typer.Option(help="Where trainings started in the studio go.")] = Path("runs"),
+    host: Annotated[str, typer.Option(help="The address; the default serves this machine only.")] = "127.0.0.1",
+    yes: Annotated[bool, typer.Option("--yes", help="Listen at --host although others can reach it.")] = False,
+    out: Annotated[Path, typer.Option(help="The folder of trainings started in the studio.")] = Path("runs"),
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
     plugin: Plugin = None,
 ) -> None:
@@ -46,7 +46,7 @@ def studio(
     from fromnoise.studio.server import serve
     from fromnoise.studio.trainings import Trainings
 
-    torch.set_num_threads(1)  # what the server computes is small; beside a training, more threads wait for each other
+    torch.set_num_threads(1)  # the server computes little; beside a training several threads would wait for each other
     library = Library(runs or (), under=None if runs else out)
     trainings = Trainings(library, out, plugin or ())
     listener = address.listen(host, port)
@@ -78,7 +78,7 @@ def _check_host(host: str, yes: bool, loopback: bool) -> None:
 
 
 def _open(link: str) -> None:
-    """Open the browser, if there is a screen to open it on; a text browser would take the terminal."""
+    """Open the browser if there is a screen; without one a text browser might take over the terminal."""
     import threading
     import webbrowser
 

@@ -1,4 +1,4 @@
-"""`fromnoise train spiral`: train a denoiser and leave a run."""
+"""`fromnoise train spiral`: train a denoiser and write a run."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ def train(
     data: Annotated[str, typer.Argument(help="A built-in data set (spiral, moons, dino, shapes, ...).")],
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/DATA.")] = None,
     recipe: Annotated[
-        str, typer.Option(help="Where all other settings come from: points, article, ncsn, improved.")
+        str, typer.Option(help="The recipe, which gives all other settings: points, article, ncsn, improved.")
     ] = "points",
     schedule: Annotated[
-        str | None, typer.Option(help="The path: linear, cosine, sigmoid, vp, edm, flow, trig.")
+        str | None, typer.Option(help="The schedule: linear, cosine, sigmoid, vp, edm, flow, trig.")
     ] = None,
     predict: Annotated[
         str | None, typer.Option(help="What the network predicts: eps, x0, v, flow, score, edm.")
     ] = None,
     net: Annotated[str | None, typer.Option(help="The network: mlp.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples in each step.")] = None,
     lr: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random number.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of every random number.")] = None,
     n: Annotated[int | None, typer.Option("-n", help="How many points of the built-in data to train on.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings, laid over the recipe.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings that override the recipe's.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting, such as --set network.hidden=256.", metavar="K=V"),
@@ -48,7 +48,7 @@ def train(
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
-    """Train a denoiser on data and leave a run: configuration, checkpoints, metrics, report.html."""
+    """Train a denoiser on data and write a run: configuration, checkpoints, metrics, report.html."""
     from fromnoise.training import Interrupted, Plan
 
     load_plugins(plugin)
@@ -81,7 +81,7 @@ def _set_threads(threads: int | None) -> None:
 
 
 def _changes(config: Path | None, pairs: list[str] | None, **flags: Any) -> dict[str, Any]:
-    """Return what the user changed: file first, then --set, then flags, each laid over the one before."""
+    """Return the user's changes: file first, then --set, then flags, each overriding the ones before."""
     import tomllib
 
     from fromnoise.training.plan import merge
@@ -167,7 +167,7 @@ def _show_bar(events: Any, steps: int) -> Event:
 
 
 def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: bool) -> None:
-    """Measure the finished run, write its report, and print what came out."""
+    """Measure the finished run, write its report, and print the results."""
     assert run.folder is not None
     data: dict[str, Any] = {
         "run": str(run.folder.path), "steps": run.step, "seconds": round(seconds, 2), "loss": last.loss,

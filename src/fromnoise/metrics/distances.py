@@ -1,4 +1,4 @@
-"""Distances between two sets of samples. They know arrays and nothing else; units are the samples' own."""
+"""Distances between two sets of samples, as functions of arrays alone, in the samples' own units."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fromnoise.errors import InputError
 from fromnoise.rng import stream
 
 EXACT_UP_TO = 2000
-"""The largest sets whose Wasserstein distance is computed by assignment: n^3 steps, about half a second here."""
+"""The largest sets whose Wasserstein distance is computed by assignment: n^3 operations, about half a second."""
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def wasserstein2(a: Tensor, b: Tensor) -> float:
-    """Return the 2-Wasserstein distance of two equally large sets `[N, *S]`: root mean square way of the best matching.
+    """Return the 2-Wasserstein distance of two equally large sets `[N, *S]`: the rms distance of the best matching.
 
     Raises:
         InputError: if the sets differ in size.
@@ -35,7 +35,7 @@ def wasserstein2(a: Tensor, b: Tensor) -> float:
 
 
 def sliced_wasserstein2(a: Tensor, b: Tensor, *, directions: int = 256, seed: int = 0) -> float:
-    """Return sqrt(D E W2^2) over random one-dimensional projections, D the dimension.
+    """Return sqrt(D E W2^2), the mean taken over random one-dimensional projections, D the dimension.
 
     With the factor D it equals the 2-Wasserstein distance for two sets that differ by a shift. Sets may differ in
     size. Source: Bonneel et al. 2015, eq. 2.
@@ -59,9 +59,9 @@ def _quantiles(ordered: Tensor, q: Tensor) -> Tensor:
 def energy_distance(a: Tensor, b: Tensor) -> float:
     """Return sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|), every mean over all pairs of the two sets.
 
-    A distance between the sets as they are, a point with itself counted, so never negative under the root; between
-    two draws of one distribution it falls as 1/sqrt(n), and that is its floor. Source: Szekely & Rizzo 2013
-    (the two-sample energy statistic, without its factor nm/(n + m)).
+    Pairs of a point with itself count, so that this is a distance of the two sets and never negative under the root.
+    Between two draws of n samples of one distribution it falls as 1/sqrt(n); this is its floor. Source: Szekely &
+    Rizzo 2013 (the two-sample energy statistic, without its factor nm/(n + m)).
     """
     a, b = _flat(a), _flat(b)
     square = 2 * _mean_distance(a, b) - _mean_distance(a, a) - _mean_distance(b, b)
@@ -69,7 +69,7 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
 
 
 def diversity(samples: Tensor, data: Tensor) -> float:
-    """Return the mean distance between two samples, in units of that between two of the data: 1 is as varied."""
+    """Return the mean distance between two samples over that between two data points: 1 is as varied as the data."""
     a, b = _flat(samples), _flat(data)
     return _mean_distance(a, a) * len(a) / max(len(a) - 1, 1) / (_mean_distance(b, b) * len(b) / max(len(b) - 1, 1))
 
@@ -80,16 +80,16 @@ def _mean_distance(a: Tensor, b: Tensor) -> float:
 
 
 def precision_recall(samples: Tensor, data: Tensor, *, neighbours: int = 5) -> tuple[float, float]:
-    """Return which share of samples lies among the data, and which share of the data lies among samples.
+    """Return the fraction of samples that lie among the data, and the fraction of data that lie among the samples.
 
     A point lies among a set if it is closer to some member than that member's k-th neighbour in the set.
     Source: Kynkaanniemi et al. 2019, eq. 2-3.
     """
     x, y = _flat(samples).numpy(), _flat(data).numpy()
-    return _share_among(x, y, neighbours), _share_among(y, x, neighbours)
+    return _fraction_among(x, y, neighbours), _fraction_among(y, x, neighbours)
 
 
-def _share_among(points: np.ndarray, members: np.ndarray, k: int) -> float:
+def _fraction_among(points: np.ndarray, members: np.ndarray, k: int) -> float:
     if len(members) <= k:
         raise InputError(f"precision and recall need more than {k} samples on each side, not {len(members)}")
     tree = KDTree(members)

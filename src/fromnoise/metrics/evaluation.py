@@ -1,7 +1,7 @@
 """Every distance beside its floor: the same distance between two fresh draws of the data.
 
-Two finite sets of one distribution are never at distance 0. What is asked of samples is not a small distance but one
-as small as fresh data have among themselves: a ratio of 1.
+Two finite sets of one distribution are never at distance 0. So the distance of samples is compared with the distance
+that fresh data have from each other: samples as good as fresh data have a ratio of 1.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Measure:
     """A number with its standard error, beside the same number for fresh data.
 
     Attributes:
-        name: of the measure.
-        value, error: of the samples against fresh data.
-        floor, floor_error: of fresh data against fresh data.
+        name: the name of the measure.
+        value, error: the value for the samples against fresh data, and its standard error.
+        floor, floor_error: the value for fresh data against fresh data, and its standard error.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The measures of one set of samples, and what they were taken against."""
+    """The measures of one set of samples, and the data that they were measured against."""
 
     measures: tuple[Measure, ...]
     against: str
@@ -92,9 +92,9 @@ def evaluate(
     Args:
         samples: `[n, *S]`, in the data's units.
         against: the data.
-        pairs: how many comparisons the means and errors come from.
-        seed: of the draws.
-        at_most: samples used, as energy distances take n^2 steps.
+        pairs: the number of comparisons from which means and errors are taken.
+        seed: the seed of the draws.
+        at_most: the largest number of samples used, because energy distances take n^2 operations.
 
     Raises:
         InputError: if shapes differ, there are fewer than 20 samples, or one is not finite.
@@ -157,9 +157,10 @@ class LowNoise:
     """The 2-Wasserstein ratio to the floor, measured with little noise.
 
     Attributes:
-        distance: w, of evenly started samples to the evenly drawn truth.
+        distance: w, the distance of samples with a Sobol start to a stratified draw of the truth.
         floor: the root mean square distance of two independent fresh draws.
-        ratio: sqrt(1 + w^2/floor^2), 1 being perfect: a set off by w stands at about that from fresh data, in floors.
+        ratio: sqrt(1 + w^2/floor^2), 1 being perfect: for a set at distance w from the truth this is about the distance
+            to fresh data over the floor.
     """
 
     distance: float
@@ -178,15 +179,15 @@ def wasserstein_floor(data: Dataset, n: int, *, pairs: int = 6, seed: int = 0) -
 
 
 def low_noise(samples: Tensor, data: Dataset, *, floor: float | None = None, seed: int = 0) -> LowNoise:
-    """Compare samples that were started from evenly spread noise with the evenly drawn truth.
+    """Compare samples that were started from Sobol noise with a stratified draw of the truth.
 
-    A comparison with fresh draws varies by half from pair to pair on a long curve; this one by a few percent.
+    On a long curve a comparison with fresh draws varies by half from pair to pair; this one varies by a few percent.
 
     Args:
         samples: `[n, *S]`, made from `sobol_noise(n, ...)`.
-        data: whose distribution is known.
+        data: a data set whose distribution is known.
         floor: `wasserstein_floor(data, n)`, if it has been computed.
-        seed: of the draws.
+        seed: the seed of the draws.
     """
     distance = _wasserstein(samples, data.draw_stratified(len(samples), seed).x)
     return LowNoise(distance, floor or wasserstein_floor(data, len(samples), seed=seed))

@@ -13,13 +13,13 @@ from fromnoise.plot.style import INK, PALETTE, QUIET, as_array, new_figure, styl
 
 
 def loss(steps: Sequence[int], losses: Sequence[float], *, floor: float | None = None, what: str = "") -> Figure:
-    """Draw the training loss over the steps, with its floor as a line that it cannot cross.
+    """Draw the training loss over the steps, with its floor as a line.
 
     Args:
-        steps: where the losses were taken.
-        losses: averages between those steps.
-        floor: the least expected loss.
-        what: what the floor is of.
+        steps: the steps at which the losses were logged.
+        losses: the mean losses between those steps.
+        floor: the lowest possible expected loss.
+        what: a note on the floor, for the legend.
     """
     x, y = np.asarray(steps, dtype=float), np.asarray(losses, dtype=float)
     with styled():
@@ -42,34 +42,34 @@ def loss(steps: Sequence[int], losses: Sequence[float], *, floor: float | None =
 
 
 def elbo(log_snrs: Sequence[float], terms: Sequence[float], simple: Sequence[float]) -> Figure:
-    """Draw where in the noise the bound is made, and where the simple loss looks instead.
+    """Draw how the ELBO and the simple loss are distributed over the noise levels.
 
-    Each curve is a density over log SNR: what lies below it adds up to 1.
+    Each curve is a density over log SNR: the area below it is 1.
 
     Args:
-        log_snrs: at the start of each step, the noisiest first.
-        terms: each step's share of the bound, in any unit; the last is the reconstruction's and left out.
-        simple: each step's share of the simple loss.
+        log_snrs: log SNR at the start of each step, the noisiest first.
+        terms: the term of each step in the bound, in any unit; the last, the reconstruction's, is left out.
+        simple: the term of each step in the simple loss.
     """
     at = np.clip(np.asarray(log_snrs, dtype=float), -25, 25)
     widths = np.abs(np.diff(at)) + 1e-12
     with styled():
         figure, (axes,) = new_figure(1, width=6.4, height=3.6)
         for k, (name, values) in enumerate((("ELBO", terms), ("simple loss", simple))):
-            share = np.clip(np.asarray(values, dtype=float)[: len(widths)], 0, None)
-            share = share / max(share.sum(), 1e-300)
+            weights = np.clip(np.asarray(values, dtype=float)[: len(widths)], 0, None)
+            weights = weights / max(weights.sum(), 1e-300)
             count = min(40, len(widths))
             edges = np.linspace(at.min(), at.max(), count + 1)
-            heights = np.histogram((at[:-1] + at[1:]) / 2, edges, weights=share)[0] / np.diff(edges)
+            heights = np.histogram((at[:-1] + at[1:]) / 2, edges, weights=weights)[0] / np.diff(edges)
             axes.stairs(heights, edges, color=PALETTE[k], label=name, linewidth=1.6)
             axes.stairs(heights, edges, color=PALETTE[k], alpha=0.15, fill=True)
-        axes.set(xlabel="log SNR (noise to the left, data to the right)", ylabel="share", ylim=(0, None))
+        axes.set(xlabel="log SNR (noise to the left, data to the right)", ylabel="density", ylim=(0, None))
         axes.legend(loc="upper left")
     return figure
 
 
 def convergence(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Figure:
-    """Draw error against evaluations, both on logarithmic axes, so that an order is a slope.
+    """Draw error against evaluations, both on logarithmic axes, so that the slope is the order of convergence.
 
     Args:
         curves: (evaluations, errors) by name.
@@ -85,11 +85,11 @@ def convergence(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> 
 
 
 def bounds(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], *, best: float | None = None) -> Figure:
-    """Draw bounds on the negative log-likelihood against the steps of the chain that they are for.
+    """Draw bounds on the negative log-likelihood against the number of steps of the chain.
 
     Args:
         curves: (steps, nats) by name.
-        best: what no bound can be below.
+        best: the lowest possible value, the entropy of the data.
     """
     with styled():
         figure, (axes,) = new_figure(1, width=6.4, height=3.8)

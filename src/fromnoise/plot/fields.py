@@ -23,11 +23,11 @@ def fields(
     """Draw vector fields over points: a row for each kind, a column for each case.
 
     Args:
-        rows: the kinds' names.
-        titles: the cases'.
-        at: where the arrows start in each case, `[n, 2]`.
-        arrows: for each kind, the arrows of each case, `[n, 2]`; all of a case are drawn to one scale.
-        points: what lies behind the arrows of each case, `[m, 2]`.
+        rows: the names of the kinds.
+        titles: the names of the cases.
+        at: the starts of the arrows in each case, `[n, 2]`.
+        arrows: for each kind, the arrows of each case, `[n, 2]`; all arrows of a case are drawn to one scale.
+        points: the points drawn behind the arrows of each case, `[m, 2]`.
         captions: a line below each case.
     """
     with styled():

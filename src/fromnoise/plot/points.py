@@ -29,10 +29,10 @@ def scatter(x: Any, *, labels: Any = None, label_names: Sequence[str] = (), titl
     """Draw samples `[n, D]`, their first two coordinates, a colour for each label.
 
     Args:
-        x: an array, a tensor or a data set, which brings its labels.
-        labels: `[n]`.
-        label_names: for the legend.
-        title: above.
+        x: an array, a tensor or a data set, whose own labels are the default.
+        labels: the label of each sample, `[n]`.
+        label_names: the names of the labels, for the legend.
+        title: the title of the figure.
     """
     labels = getattr(x, "labels", None) if labels is None else labels
     label_names = label_names or getattr(x, "label_names", ())
@@ -50,11 +50,11 @@ def scatter(x: Any, *, labels: Any = None, label_names: Sequence[str] = (), titl
 
 
 def side_by_side(panels: Mapping[str, Any], *, captions: Sequence[str] = (), labels: Any = None) -> Figure:
-    """Draw several sets of samples `[n, D]` in one frame, each under its name.
+    """Draw several sets of samples `[n, D]` on the same axis limits, each under its name.
 
     Args:
-        panels: sets by title; all share the first one's frame.
-        captions: a line below each.
+        panels: the sets by title; the first one sets the axis limits of all.
+        captions: a line below each panel.
         labels: `[n]` for the colours of every panel, or None.
     """
     sets = {title: _plane(x) for title, x in panels.items()}
@@ -81,8 +81,8 @@ def dissolve(x0: Any, alphas: Sequence[float], sigmas: Sequence[float], times: S
     Args:
         x0: the data `[n, D]`.
         alphas: the signal scales at the times.
-        sigmas: the noise scales.
-        times: in [0, 1].
+        sigmas: the noise scales at the times.
+        times: the times, in [0, 1].
         eps: standard normal noise `[n, D]`.
     """
     clean, noise = _plane(x0, "data"), _plane(eps, "noise")
@@ -110,15 +110,15 @@ def _brief(alpha: float, sigma: float) -> str:
 def animate_trajectory(
     xs: Any, times: Sequence[float], sizes: Sequence[float], path: str | Path, *, title: str = "", frames: int = 48
 ) -> Path:
-    """Write the way from noise to data as a GIF.
+    """Write the trajectory from noise to data as a GIF.
 
     Args:
-        xs: x_t along the way `[steps + 1, n, D]`.
-        times: from 1 to 0.
-        sizes: the scale of x_t at each time, sqrt(alpha^2 + sigma^2): what the view is divided by.
-        path: of the GIF.
-        title: above.
-        frames: at most so many.
+        xs: x_t at each time, `[steps + 1, n, D]`.
+        times: the times, from 1 to 0.
+        sizes: the scale of x_t at each time, sqrt(alpha^2 + sigma^2); x_t is divided by it where it is above 1.
+        path: the path of the GIF.
+        title: the title of the figure.
+        frames: the largest number of frames.
     """
     ways = np.asarray(as_array(xs))[:, :, :2]
     last = ways[-1]

@@ -1,4 +1,4 @@
-"""How the pictures look: one palette, quiet axes, sizes that survive a projector."""
+"""The style of all figures: one palette, light axes, sizes that are legible on a projector."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _RC: Any = {
 
 
 def around(points: np.ndarray) -> np.ndarray:
-    """Return a colour for each point `[n, 2]` by its direction from the middle, so that an eye can follow it."""
+    """Return a colour for each point `[n, 2]` by its direction from the mean, so that the eye can follow it."""
     direction = np.arctan2(*(points - points.mean(0)).T[::-1])
     return np.array([colorsys.hls_to_rgb((angle / (2 * np.pi)) % 1, 0.45, 0.7) for angle in direction])
 
@@ -66,14 +66,14 @@ def as_array(x: Any) -> np.ndarray:
 
 
 def frame(points: np.ndarray, margin: float = 0.08) -> tuple[float, float, float, float]:
-    """Return a square view (x low, x high, y low, y high) of points `[n, 2]`, ignoring the outermost in a thousand."""
+    """Return a square view (x low, x high, y low, y high) of points `[n, 2]`, ignoring the outermost 0.1%."""
     low, high = np.quantile(points, 0.001, axis=0), np.quantile(points, 0.999, axis=0)
     centre, half = (low + high) / 2, max((high - low).max() / 2 * (1 + 2 * margin), 1e-9)
     return centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half
 
 
 def show_points(axes: Axes, x: np.ndarray, labels: np.ndarray | None = None, **options: Any) -> Any:
-    """Draw points `[n, 2]` without ticks, a colour for each label."""
+    """Draw points `[n, 2]` without ticks, in one colour for each label."""
     size = options.pop("s", float(np.clip(7000 / max(len(x), 1), 2.5, 12)))
     colours: Any = PALETTE[0] if labels is None else [PALETTE[int(k) % len(PALETTE)] for k in labels]
     colours = options.pop("c", colours)

@@ -1,7 +1,7 @@
 """How good a run's samples are, each number beside the best that is possible.
 
 The error of samples has two parts: the model's and the sampler's. The exact denoiser of the same data, driven by the
-same sampler from the same noise, has the second alone; it stands beside every result.
+same sampler from the same noise, has only the sampler's error; its result is shown beside every result of the model.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Result:
 
     Attributes:
         sampler: its name and steps.
-        steps: evaluations of the network.
-        distance: 2-Wasserstein distance to the truth.
-        floor: the same between fresh draws.
-        ratio: of the samples to the floor, 1 being perfect.
-        exact_ratio: the same with the exact denoiser in the model's place; None where it was not asked for.
-        seconds: to draw the samples.
-        samples: `[n, *S]`.
+        steps: the number of steps of the sampler.
+        distance: the 2-Wasserstein distance to the truth.
+        floor: the same distance between fresh draws of the data.
+        ratio: the samples' ratio to the floor, 1 being perfect.
+        exact_ratio: the same ratio with the exact denoiser in the model's place; None where it was not measured.
+        seconds: the time that drawing the samples took.
+        samples: the samples, `[n, *S]`.
     """
 
     sampler: str
@@ -59,18 +59,18 @@ def exact_beside(run: Run, data: Dataset) -> DenoiserLike:
 
 
 def table_for(sampler: Sampler, schedule: Schedule) -> Schedule:
-    """Return the path on which a sampler is at home: a rule for tables walks the linear one of 1,000 steps."""
-    at_home_on_tables = samplers.settings(sampler)["name"] in ("ddpm", "ddim")
-    return schedules.build("linear") if at_home_on_tables and schedule.table_length is None else schedule
+    """Return the schedule that suits a sampler: for DDPM and DDIM on a continuous schedule, the linear table."""
+    needs_table = samplers.settings(sampler)["name"] in ("ddpm", "ddim")
+    return schedules.build("linear") if needs_table and schedule.table_length is None else schedule
 
 
 class Assessor:
-    """Measures a run's samples against its data's truth.
+    """Measures a run's samples against the true distribution of its data, or the data themselves.
 
     Args:
         run: the run.
-        n: how many samples each measurement takes.
-        seed: of every random number.
+        n: the number of samples in each measurement.
+        seed: the seed of every random number.
         exact: whether the exact denoiser is measured beside the model.
     """
 
@@ -93,9 +93,9 @@ class Assessor:
 
         Args:
             sampler: the rule.
-            steps: how many.
+            steps: the number of steps.
             schedule: another path than the run's own.
-            progress: called with steps done and steps in all.
+            progress: called with the steps done and the steps in all.
         """
         model, exact = self.run.denoiser, self.exact
         path = schedule or model.schedule
@@ -117,7 +117,7 @@ class Assessor:
         return Result(name, steps, distance, floor, ratio, beside, seconds, x)
 
     def _labels(self) -> Tensor | None:
-        """Return labels in the data's own proportions, for a run that has them."""
+        """Return n labels in the data's own proportions, or None for a run without labels."""
         if self.run.data.labels is None or not self.run.denoiser.label_names:
             return None
         labels = self.run.data.labels

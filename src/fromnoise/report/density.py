@@ -1,4 +1,4 @@
-"""A run's likelihood beside the best there can be."""
+"""A run's likelihood beside the best that is possible."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Likelihood:
 
     Attributes:
         bound: the model's ELBO, term by term.
-        exact_bound: the exact denoiser's, what the chain itself costs; None where the data have no density.
-        flow, flow_error: by the model's probability-flow ODE, with its standard error.
-        truth: of the true distribution, the least any model can have; None where it is not known.
-        judged: what was judged.
+        exact_bound: the ELBO of the exact denoiser, the best for this chain; None where the data have no density.
+        flow, flow_error: the value of the model's probability-flow ODE, and its standard error.
+        truth: the value of the true distribution, the lowest of any model; None where it is not known.
+        judged: a description of the samples that were judged.
     """
 
     bound: ELBO
@@ -36,7 +36,7 @@ class Likelihood:
     judged: str
 
     def lines(self) -> list[str]:
-        """Return it as text."""
+        """Return the likelihood as lines of text."""
         bits = 1 / (self.bound.dimension * math.log(2))
         lines = [f"likelihood of {self.judged}", str(self.bound)]
         if self.exact_bound is not None:
@@ -47,7 +47,7 @@ class Likelihood:
         return lines
 
     def row(self) -> dict[str, Any]:
-        """Return it as data."""
+        """Return the likelihood as data."""
         return {
             "nats": self.bound.nats, "bits_per_dim": self.bound.bits_per_dim, "error": self.bound.error,
             "prior": self.bound.prior, "steps": sum(self.bound.steps), "reconstruction": self.bound.reconstruction,
@@ -59,35 +59,35 @@ class Likelihood:
 def likelihood_of(
     run: Run, *, n: int = 2000, seed: int = 0, progress: Callable[[int, int], None] | None = None
 ) -> Likelihood:
-    """Measure a run's likelihood, of fresh data where they can be drawn, else of its own.
+    """Measure a run's likelihood on fresh data where they can be drawn, else on its training data.
 
     Args:
-        run: trained.
-        n: how many samples; the ODE is solved for 256 of them.
-        seed: of the draws.
-        progress: called with the ELBO's steps done and in all.
+        run: a trained run.
+        n: the number of samples; the ODE is solved for 256 of them.
+        seed: the seed of the draws.
+        progress: called with the ELBO's steps done and its steps in all.
 
     Raises:
         NotConverged: if the ODE cannot be solved.
     """
     known = run.denoiser.label_names
     data, judged = judged_of(run, n, seed)
-    law = mixture_of_data(run.data)
-    density = not law.is_finite_set
+    mixture = mixture_of_data(run.data)
+    density = not mixture.is_finite_set
     cond = data.labels if known else None
-    true = -law.log_prob(data.x.double(), cond) if density else None
+    true = -mixture.log_prob(data.x.double(), cond) if density else None
     truth = float(true.mean()) if true is not None else None
     bound = elbo(run.denoiser, data, seed=seed, progress=progress)
     exact_bound = elbo(exact_beside(run, run.data), data, seed=seed, progress=progress) if density else None
     few = slice(0, 256)
     flow = -log_likelihood(run.denoiser, data.x[few], None if cond is None else cond[few])
-    worse = flow if true is None else flow - true[few].to(flow)  # on the same points: nearly free of their luck
-    error = float(worse.std() / math.sqrt(len(flow)))
-    return Likelihood(bound, exact_bound, float(worse.mean()) + (truth or 0.0), error, truth, judged)
+    excess = flow if true is None else flow - true[few].to(flow)  # on the same points, so with a small variance
+    error = float(excess.std() / math.sqrt(len(flow)))
+    return Likelihood(bound, exact_bound, float(excess.mean()) + (truth or 0.0), error, truth, judged)
 
 
 def judged_of(run: Run, n: int, seed: int) -> tuple[Dataset, str]:
-    """Return the n samples that a likelihood is judged by, fresh ones if they can be drawn, and what they are."""
+    """Return n samples to judge a likelihood by, fresh ones if they can be drawn, and a description of them."""
     if run.data.distribution is not None:
         return run.data.draw(n, seed=seed + 1), f"{n:,} fresh draws"
     data = _some(run.data, n)

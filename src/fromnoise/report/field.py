@@ -21,15 +21,17 @@ LEVELS = (0.1, 0.3, 1.0)
 
 @dataclass(frozen=True)
 class ScoreField:
-    """The score of x/alpha = x0 + v eps at one noise level, times v: it is then -eps_hat, of the order of 1.
+    """The score of x/alpha = x0 + v eps at one noise level, times v: this is -eps_hat, of the order of 1.
+
+    All positions and scores are in the denoiser's units.
 
     Attributes:
         level: v, in standard deviations of the data.
-        at: where, on a square grid, `[n, 2]`, in the denoiser's units, as all here is.
-        learned: the run's, `[n, 2]`.
-        exact: that of the data's law.
+        at: the points of a square grid, `[n, 2]`.
+        learned: the run's field there, `[n, 2]`.
+        exact: the exact field of the data there, `[n, 2]`.
         points: noisy data `[m, 2]`.
-        error: E|learned - exact|^2 over E|exact|^2, where noisy data are.
+        error: E|learned - exact|^2 over E|exact|^2, both means taken over noisy data.
     """
 
     level: float
@@ -46,11 +48,11 @@ def score_fields(
     """Return the run's score field beside the exact one, at several noise levels.
 
     Args:
-        run: of points in the plane.
+        run: a run on points in the plane.
         levels: sigma/alpha in standard deviations of the data, above 0.
-        label: the field given this label.
+        label: the condition of the field; None for no condition.
         side: the grid has side x side arrows.
-        seed: of the noise.
+        seed: the seed of the noise.
 
     Raises:
         InputError: if the data are not two-dimensional, or a level is out of the schedule's range.

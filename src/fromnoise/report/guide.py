@@ -1,4 +1,4 @@
-"""What guidance does to samples: from loose to tight, with what it costs."""
+"""The effect of guidance on samples: accuracy and diversity at several scales."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class AtScale:
     """Samples of one label at one guidance scale.
 
     Attributes:
-        scale: the guidance.
-        accuracy: the share of samples that the best classifier there can be takes for this label.
+        scale: the guidance scale.
+        accuracy: the fraction of samples to which the best possible classifier gives this label.
         diversity: the mean distance between two samples, in units of that between two of the label's data.
         samples: `[n, *S]`, in the data's units.
     """
@@ -47,18 +47,18 @@ def at_scales(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[AtScale]:
-    """Sample one label at several guidance scales, from the same noise, and judge each by the exact posterior.
+    """Sample one label at several guidance scales from the same noise; judge each by the exact posterior of labels.
 
     Args:
-        run: for its data, which must be labelled.
-        denoiser: the run's, on the path to walk.
+        run: the run, whose data must be labelled.
+        denoiser: the run's denoiser, on the path of the sampler.
         label: a name or number.
-        scales: of the guidance.
+        scales: the guidance scales.
         sampler: the rule.
-        steps: how many.
-        n: how many samples for each scale.
-        seed: of the noise.
-        progress: called with steps done and in all, for each scale.
+        steps: the number of steps.
+        n: the number of samples for each scale.
+        seed: the seed of the noise.
+        progress: called with the steps done and the steps in all, for each scale.
 
     Raises:
         InputError: if the run knows no labels.
@@ -78,8 +78,8 @@ def at_scales(
     return found
 
 
-def _label_of(law: GaussianMixture, x: Tensor) -> Tensor:
-    """Return the likeliest label of each sample, `[n]`; a finite set is given a width: a hundredth of its spread."""
-    _, covariance = law.mean_and_covariance()
-    width = 0.01 * float(covariance.diagonal().mean().sqrt()) if law.is_finite_set else 0.0
-    return torch.argmax(law.label_probs(x.to(law.flat), 1.0, width), dim=1)
+def _label_of(mixture: GaussianMixture, x: Tensor) -> Tensor:
+    """Return the most probable label of each sample, `[n]`; a finite set is smoothed by 1% of its spread."""
+    _, covariance = mixture.mean_and_covariance()
+    width = 0.01 * float(covariance.diagonal().mean().sqrt()) if mixture.is_finite_set else 0.0
+    return torch.argmax(mixture.label_probs(x.to(mixture.flat), 1.0, width), dim=1)

@@ -42,7 +42,7 @@ pre, code { font: 13px/1.5 ui-monospace, monospace; }
 
 
 def image(figure: Figure, alt: str) -> str:
-    """Return a figure as an inline picture."""
+    """Return a figure as inline HTML, with its text alternative."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return _inline(buffer.getvalue(), "png", alt)
@@ -80,10 +80,10 @@ def write_report(
     """Write report.html into the run's folder and return its path.
 
     Args:
-        run: with a folder.
-        results: its samples, measured; the first is the one shown beside the data.
-        loss: at the end of the training.
-        floor: of the loss.
+        run: a run with a folder.
+        results: its measured samples; the numbers at the head of the page are those of the first result.
+        loss: the loss at the end of the training.
+        floor: the floor of the loss.
         gif: an animation to show.
 
     Raises:

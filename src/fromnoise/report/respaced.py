@@ -1,4 +1,4 @@
-"""What a learned variance is worth: the ELBO of a run's chain, respaced to few steps, under each variance."""
+"""The gain from a learned variance: the ELBO of a run's chain, respaced to few steps, for each variance."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Respaced:
     """-ELBO in nats for a sample, in the data's own units.
 
     Attributes:
-        steps: the chains' lengths.
+        steps: the lengths of the chains.
         nats: the bounds by variance, one for each length.
-        errors: their standard errors.
-        truth: the data's entropy, the least any model can have; None where it is not known.
-        judged: what was judged.
+        errors: the standard errors of the bounds.
+        truth: the data's entropy, the lowest value of any model; None where it is not known.
+        judged: a description of the samples that were judged.
     """
 
     steps: tuple[int, ...]
@@ -46,14 +46,14 @@ def respaced(
     """Measure a run's ELBO at several lengths of its chain, with every variance it knows, on the same draws.
 
     Args:
-        run: trained on a table.
-        steps: the lengths, none longer than the table.
-        n: how many samples are judged.
-        seed: of the draws.
-        progress: called with the chains' steps done and in all.
+        run: a run trained on a table.
+        steps: the lengths; those above the table's length are cut to it.
+        n: the number of samples that are judged.
+        seed: the seed of the draws.
+        progress: called with the steps done and the steps in all, over all chains.
 
     Raises:
-        InputError: if the run's schedule is no table.
+        InputError: if the run's schedule is not a table.
     """
     denoiser = run.denoiser
     T = denoiser.schedule.table_length
@@ -74,8 +74,8 @@ def respaced(
             done += count
             if progress is not None:
                 progress(done, in_all)
-    law = mixture_of_data(run.data)
+    mixture = mixture_of_data(run.data)
     truth = None
-    if not law.is_finite_set:
-        truth = -float(law.log_prob(data.x.double(), data.labels if denoiser.label_names else None).mean())
+    if not mixture.is_finite_set:
+        truth = -float(mixture.log_prob(data.x.double(), data.labels if denoiser.label_names else None).mean())
     return Respaced(tuple(lengths), nats, errors, truth, judged)

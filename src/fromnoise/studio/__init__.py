@@ -1,15 +1,15 @@
 """The studio: a local server that shows runs on one page, trains, and draws samples.
 
-    guard       who may talk to it: one middleware before everything else
-    address     where it listens, and the names it answers to
+    guard       access control: one middleware before everything else
+    address     the address at which it listens, and its host names
     library     the runs on show, by identifier
-    jobs        what a training is asked to be, checked before it begins
+    jobs        the description of a training, checked before the training begins
     trainings   one training at a time, in a process of its own (`worker`)
     walks       samples drawn step by step
     form        the configuration's schema, for the page's form
-    routes      what is asked and answered; `server` serves it
+    routes      the requests and their answers; `server` serves them
 
-Nothing here is imported before it is used: the worker needs no server, and `fromnoise --help` neither.
+Nothing here is imported before it is used: neither the worker nor `fromnoise --help` needs a server.
 """
 
 __all__: list[str] = []

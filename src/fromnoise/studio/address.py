@@ -1,4 +1,4 @@
-"""Where the studio listens, the names it answers to there, and who else listens there already."""
+"""The address at which the studio listens, its host names there, and the process that holds a taken port."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine as it sees itself, which nobody else can reach."""
+    """Return whether a host is a loopback address, which no other machine can reach."""
     if host == "localhost":
         return True
     try:
@@ -37,7 +37,7 @@ def listen(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, place = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)
     try:
-        if os.name == "posix":  # a port just left is free at once; elsewhere this would take it from another
+        if os.name == "posix":  # makes a port that was just closed free at once; elsewhere it would take a port in use
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place)
         listener.listen(256)
@@ -60,7 +60,7 @@ def _why_not(error: OSError, host: str, port: int) -> str:
 
 
 def holder(port: int) -> str | None:
-    """Return who listens at a port, as "python3 server.py (process 42)"; None where that cannot be told."""
+    """Return the process that listens at a port, as "python3 server.py (process 42)"; None where it is not known."""
     inodes = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening(table, port)}
     if not inodes:
         return None
@@ -68,7 +68,7 @@ def holder(port: int) -> str | None:
         try:
             if any(os.readlink(entry) in inodes for entry in (process / "fd").iterdir()):
                 return f"{_command(process)} (process {process.name})"
-        except OSError:  # another user's, or gone
+        except OSError:  # another user's process, or one that has ended
             continue
     return None
 
@@ -91,7 +91,7 @@ def _command(process: Path) -> str:
 
 
 def hosts(host: str, port: int) -> list[str]:
-    """Return the values of the Host header that the studio answers to; the first is the one for its link."""
+    """Return the values of the Host header that the studio accepts; the first is the one for its link."""
     names = [host] if not _is_any(host) else []
     if _is_any(host):
         names += _own_names()
@@ -114,10 +114,10 @@ def _is_any(host: str) -> bool:
 
 
 def _own_names() -> list[str]:
-    """Return this machine's addresses and name, as others reach it."""
+    """Return the addresses and the name by which other machines reach this one."""
     names: list[str] = []
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing: it only asks by which address one would leave
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it only selects the address of outgoing packets
         names.append(probe.getsockname()[0])
     name = socket.gethostname()
     with suppress(OSError):

@@ -20,12 +20,12 @@ def create_app(
 
     Args:
         library: the runs on show.
-        trainings: what trains.
-        hosts: the values of the Host header that are answered to.
-        key: what lets a browser in.
-        limits: of what is posted.
+        trainings: the trainings of the studio.
+        hosts: the values of the Host header that are accepted.
+        key: gives a browser access.
+        limits: the limits of a request.
     """
     guard = Middleware(Guard, hosts=hosts, key=key, limits=limits)
     app = Starlette(routes=Routes(library, trainings).all(), middleware=[guard], exception_handlers=ERRORS)
-    app.router.redirect_slashes = False  # a path is right or wrong
+    app.router.redirect_slashes = False  # no redirects from a similar path
     return app

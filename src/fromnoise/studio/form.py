@@ -1,4 +1,4 @@
-"""What a page makes its form of: names, recipes, and the configuration's own schema with a word on each setting."""
+"""The data of the page's form: names, recipes, and the configuration's schema with a description of each setting."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _KINDS: dict[str, Registry[Any]] = {
     "train.weighting": weightings,
     "train.times": time_laws,
 }
-"""The settings that name a component, and where its names are."""
+"""The settings that name a component, each with the registry of its names."""
 
 
 _FROM_DATA = ("dim", "classes")
 """The settings of a network that follow from the data."""
 
 _DATA = {
-    "n": {"type": "integer", "minimum": 1, "maximum": MOST_POINTS, "description": "how many points are drawn."},
-    "seed": {"type": "integer", "minimum": 0, "default": 0, "description": "of the draw."},
+    "n": {"type": "integer", "minimum": 1, "maximum": MOST_POINTS, "description": "the number of points."},
+    "seed": {"type": "integer", "minimum": 0, "default": 0, "description": "the seed of the draw."},
 }
 
 
@@ -62,12 +62,12 @@ def form() -> Tree:
 
 
 def _components(registry: Registry[Any]) -> Tree:
-    """Return the schemas of a registry's components, but for those of the user's own that no form can ask for."""
+    """Return the schemas of a registry's components, except a user's own whose settings no form can hold."""
     found: Tree = {}
     for name in registry.names():
         try:
             found[name] = _component(registry, name)
-        except Exception as error:  # whatever pydantic makes of a type that is not data
+        except Exception as error:  # pydantic raises various errors for a type that is not data
             _log.info("%s %r is not in the form: %s", registry.kind, name, error)
     return found
 
@@ -95,7 +95,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Tree:
 
 
 def _described(schema: Tree, cls: type) -> Tree:
-    """Return a schema with what the class's docstring says of the whole and of each setting."""
+    """Return a schema with the descriptions of the class and of each setting from the class's docstring."""
     doc = inspect.getdoc(cls) or ""
     about = _about(doc)
     properties = {
@@ -106,7 +106,7 @@ def _described(schema: Tree, cls: type) -> Tree:
 
 
 def _about(doc: str) -> dict[str, str]:
-    """Return what the Attributes: or Args: of a docstring say of each name."""
+    """Return the description of each name in the Attributes: or Args: of a docstring."""
     section = re.search(r"^(?:Attributes|Args):\n((?:[ ]+.*\n?|\n)+)", doc, re.MULTILINE)
     found: dict[str, str] = {}
     name = None

@@ -1,14 +1,14 @@
-"""Who may talk to the studio: one ASGI middleware before everything else.
+"""Access control of the studio: one ASGI middleware before everything else.
 
 A page of any site, open in the same browser, can send requests to addresses of this machine, and so can its other
 users. Hence the studio answers
 
-- to its own names alone (`Host`), so that no foreign name can be pointed at it (DNS rebinding);
-- to the browser that opened the link it printed: the link's token works once and is exchanged for a cookie;
-- to writes only from its own page (`Origin`), as JSON, of bounded size, sent without dawdling;
+- requests to its own names only (`Host`), so that no foreign name can be pointed at it (DNS rebinding);
+- requests of the browser that opened the printed link only: the link's token works once, in exchange for a cookie;
+- writes from its own page only (`Origin`), as JSON, within limits of size and time;
 
-and every answer forbids being framed, sniffed, cached, or read by another origin. There are no CORS headers: nothing
-is shared.
+and every answer forbids framing, content sniffing, caching, and reading by another origin. There are no CORS headers:
+nothing is shared.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _POLICY = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may take.
+    """The limits of a request.
 
     Attributes:
-        head_bytes: the size of its path and headers.
-        body_bytes: its size.
-        body_seconds: how long it may take to arrive, in all.
+        head_bytes: the largest size of path and headers together.
+        body_bytes: the largest size of the body.
+        body_seconds: the longest time in which the whole body must arrive.
     """
 
     head_bytes: int = 32_000
@@ -63,10 +63,10 @@ class Limits:
 
 
 class Key:
-    """What lets a browser in: a link that works once, exchanged for a cookie that lasts as long as the browser.
+    """Gives a browser access: a link that works once, in exchange for a cookie that lasts as long as the browser.
 
     Args:
-        port: names the cookie, as browsers do not keep two ports of one machine apart.
+        port: part of the cookie's name, because browsers send a cookie to every port of a machine.
     """
 
     def __init__(self, port: int) -> None:
@@ -91,7 +91,7 @@ class Key:
 
 
 class Refused(Exception):
-    """A request that is not answered, and why."""
+    """A request that is refused, with the reason."""
 
     def __init__(self, status: int, line: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(line)
@@ -102,10 +102,10 @@ class Guard:
     """The middleware.
 
     Args:
-        app: what it guards.
-        hosts: every value of the Host header that is answered to, exactly.
-        key: what lets a browser in.
-        limits: of a request.
+        app: the application behind it.
+        hosts: every value of the Host header that is accepted, exactly.
+        key: gives a browser access.
+        limits: the limits of a request.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Iterable[str], key: Key, limits: Limits | None = None) -> None:
@@ -114,7 +114,7 @@ class Guard:
         self.key, self.limits = key, limits or Limits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or have the app answer it."""
+        """Refuse a request, or pass it to the application."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -139,21 +139,21 @@ class Guard:
             _log.exception("%s %s failed", scope["method"], scope["path"])
             if answer.started:
                 raise
-            await _refuse(answer, scope, Refused(500, "the studio made a mistake; its terminal says more"))
+            await _refuse(answer, scope, Refused(500, "the studio failed; its terminal shows the error"))
 
     def _check(self, scope: Scope) -> list[tuple[bytes, bytes]] | None:
-        """Return None if a request may go on, or the headers with which to send it to the page.
+        """Return None for a request that is allowed, or, for one by the link, the headers of the redirect to the page.
 
         Raises:
-            Refused: if it may not.
+            Refused: if the request is not allowed.
         """
         headers = scope["headers"]
         head = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(key) + len(text) for key, text in headers)
         if head > self.limits.head_bytes:
-            raise Refused(431, f"the head of a request may have {self.limits.head_bytes:,} bytes, no more")
+            raise Refused(431, f"the head of a request may have at most {self.limits.head_bytes:,} bytes")
         host = _only(headers, b"host")
         if not any(hmac.compare_digest(host or b"", own) for own in self.hosts):
-            raise Refused(403, "the studio answers to its own address alone: use the link that its terminal shows")
+            raise Refused(403, "the studio answers only at its own address: use the link that its terminal shows")
         _check_shape(scope)
         link = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("token")
         page = scope["path"] == "/"
@@ -170,27 +170,27 @@ class Guard:
         raise Refused(403, _LOCKED)
 
     def _check_origin(self, scope: Scope, own: bytes, page: bool) -> None:
-        """Refuse what another origin asks for, though the browser sent the cookie along."""
+        """Refuse a request of another origin, even with the right cookie."""
         headers, write = scope["headers"], scope["method"] == "POST"
         origin, site = _only(headers, b"origin"), _only(headers, b"sec-fetch-site")
         if (origin is not None or write) and not hmac.compare_digest(origin or b"", own):
-            raise Refused(403, "the studio takes orders from its own page alone")
+            raise Refused(403, "the studio accepts changes only from its own page")
         if site is not None and site not in _OWN and (write or not page):
-            raise Refused(403, "the studio answers to its own page alone")
+            raise Refused(403, "the studio answers only its own page")
         if write:
             kind = (_only(headers, b"content-type") or b"").partition(b";")[0].strip().lower()
             if kind != b"application/json":
-                raise Refused(415, "the studio reads application/json alone")
+                raise Refused(415, "the studio accepts only application/json")
 
     async def _body(self, scope: Scope, receive: Receive) -> Receive:
-        """Read the whole body, within the limits, and return a `receive` that gives it again.
+        """Read the whole body, within the limits, and return a `receive` that returns it.
 
         Raises:
             Refused: if it is too large or too slow.
             ConnectionResetError: if the client went away.
         """
         limit = self.limits.body_bytes
-        too_large = Refused(413, f"a request may have {limit:,} bytes, no more")
+        too_large = Refused(413, f"a request may have at most {limit:,} bytes")
         length = _only(scope["headers"], b"content-length")
         if length is not None and (not length.isdigit() or len(length) > 12 or int(length) > limit):
             raise too_large
@@ -216,11 +216,11 @@ class Guard:
 
 
 _LOCKED = (
-    "the studio opens with the link that its terminal shows, once, and then in that browser alone; "
+    "the studio opens with the link that its terminal shows, once, and then only in that browser; "
     "for a new link stop it there and start it again"
 )
 _USED = (
-    "this link is not the studio's, or was used already: go on in the browser that opened it, "
+    "this link is not the studio's, or was used already: continue in the browser that opened it, "
     "or stop the studio in its terminal and start it again for a new one"
 )
 
@@ -246,7 +246,7 @@ def _only(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     """Return a header's value, None where it is not given.
 
     Raises:
-        Refused: if it is given twice, for two readers may then choose differently.
+        Refused: if it is given twice, because two programs might then use different values.
     """
     values = [value for key, value in headers if key == name]
     if len(values) > 1:
@@ -258,12 +258,12 @@ def _check_shape(scope: Scope) -> None:
     """Refuse what no page of the studio sends: other methods, upgrades, bodies where none belong, double lengths."""
     headers, method = scope["headers"], scope["method"]
     if method not in _METHODS:
-        raise Refused(405, f"the studio knows {', '.join(_METHODS)} alone", [(b"allow", ", ".join(_METHODS).encode())])
+        raise Refused(405, f"the studio accepts only {', '.join(_METHODS)}", [(b"allow", ", ".join(_METHODS).encode())])
     names = {name for name, _ in headers}
     if b"upgrade" in names or scope["http_version"] not in ("1.0", "1.1"):
-        raise Refused(400, "the studio speaks HTTP/1.1 alone, without upgrades")
+        raise Refused(400, "the studio accepts only HTTP/1.1, without upgrades")
     if {b"content-length", b"transfer-encoding"} <= names:
-        raise Refused(400, "a request tells its length once: by content-length or by transfer-encoding")
+        raise Refused(400, "a request gives its length once: by content-length or by transfer-encoding")
     if method != "POST" and (b"transfer-encoding" in names or (_only(headers, b"content-length") or b"0") != b"0"):
         raise Refused(400, f"a {method} has no body")
     if not scope["path"].startswith("/"):
@@ -271,7 +271,7 @@ def _check_shape(scope: Scope) -> None:
 
 
 async def _refuse(answer: _Answer, scope: Scope, refused: Refused) -> None:
-    """Send one line: JSON to a program, a small page to a reader. The connection ends with it."""
+    """Send one line, as JSON for an API path and as a small page otherwise, and close the connection."""
     if scope["path"].startswith("/api"):
         kind, body = b"application/json", json.dumps({"error": refused.line}).encode()
     else:
@@ -281,7 +281,7 @@ async def _refuse(answer: _Answer, scope: Scope, refused: Refused) -> None:
 
 
 def _page(refused: Refused) -> str:
-    # a browser that came here from another site has not sent its cookie yet; from the studio's own link it will
+    # after a link on another site the browser has not sent its cookie; after a link on this page it does
     again = '<p><a href="/">Open the studio</a></p>' if refused.status == 403 else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>fromnoise studio</title></head>'

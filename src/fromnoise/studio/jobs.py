@@ -1,4 +1,4 @@
-"""What a training is asked to be: data, a recipe, what is changed in it. It is checked before anything begins."""
+"""The description of a training: data, a recipe and changes to it, checked before the training begins."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from fromnoise.training.plan import merge
 Tree = dict[str, Any]
 
 DEEPEST = 16
-"""How many lists and groups may stand in one another in what is posted."""
+"""The largest depth of nested lists and groups in a posted job."""
 
 MOST_POINTS = 1_000_000
-"""Of a built-in data set."""
+"""The largest number of points of a built-in data set."""
 
 LARGEST = 50_000_000
 """The most parameters that the studio trains: half a gigabyte with the optimizer's state and the average."""
@@ -40,12 +40,12 @@ Label = (
 
 
 class Drawing(BaseModel):
-    """Points that somebody drew.
+    """Points that a user drew.
 
     Attributes:
-        name: of the data and of the run.
-        points: `[N, 2]`.
-        labels: one for each point.
+        name: the name of the data and of the run.
+        points: the points, `[N, 2]`.
+        labels: the label of each point.
     """
 
     model_config = STRICT
@@ -55,10 +55,10 @@ class Drawing(BaseModel):
     labels: Annotated[list[Label], Field(max_length=20_000)] | None = None
 
     def dataset(self) -> Dataset:
-        """Return the points as a data set; labels are numbered in the order in which they first come.
+        """Return the points as a data set; labels are numbered in the order of their first occurrence.
 
         Raises:
-            InputError: if there is not one label for each point, or are more than 64 different ones.
+            InputError: if there is not one label for each point, or there are more than 64 different ones.
         """
         x = torch.tensor(self.points, dtype=torch.float32)
         if self.labels is None:
@@ -79,8 +79,8 @@ class Job(BaseModel):
 
     Attributes:
         data: a built-in data set by name, or points.
-        recipe: where all other settings come from.
-        changes: what is laid over it, as `Plan.of` takes it; {"train.steps": 300} means {"train": {"steps": 300}}.
+        recipe: the recipe, which gives all other settings.
+        changes: changes to the recipe, as for `Plan.from_recipe`; {"train.steps": 300} means {"train": {"steps": 300}}.
     """
 
     model_config = STRICT
@@ -91,15 +91,15 @@ class Job(BaseModel):
 
     @classmethod
     def from_post(cls, posted: Any) -> Job:
-        """Read what was posted.
+        """Read a posted job.
 
         Raises:
-            InputError: saying in one line what is wrong with it.
+            InputError: if the job is wrong; the message says in one line what is wrong with it.
         """
         if not isinstance(posted, Mapping):
             raise InputError('a training is asked for as {"data": ..., "recipe": ..., "changes": {...}}')
         if _depth(posted) > DEEPEST:
-            raise InputError(f"what was posted is nested more than {DEEPEST} deep")
+            raise InputError(f"the training: lists and groups are nested more than {DEEPEST} deep")
         try:
             job = cls(**posted)
         except ValidationError as error:
@@ -110,14 +110,14 @@ class Job(BaseModel):
 
     @property
     def name(self) -> str:
-        """The name of its data."""
+        """Return the name of its data."""
         return self.data if isinstance(self.data, str) else self.data.name
 
     def plan(self) -> Plan:
         """Return the settings, checked.
 
         Raises:
-            InputError: if there is something wrong with them.
+            InputError: if a setting is wrong.
         """
         if isinstance(self.data, str) and self.data not in names():
             raise UnknownName("data set", self.data, names())
@@ -126,7 +126,7 @@ class Job(BaseModel):
         return Plan.from_recipe(self.recipe, self.changes)
 
     def points(self, plan: Plan, at_most: int = MOST_POINTS) -> Dataset:
-        """Return the data, or of a built-in data set the first so many points of them."""
+        """Return the data; of a built-in data set at most `at_most` points."""
         if isinstance(self.data, Drawing):
             return self.data.dataset()
         settings = dict(plan.data)
@@ -138,19 +138,19 @@ class Job(BaseModel):
         return make({"name": self.data, **settings})
 
     def parts(self) -> tuple[Denoiser, Dataset, Plan]:
-        """Return what a training takes, made just as `fromnoise train` makes it."""
+        """Return denoiser, data and settings of the training, made exactly as `fromnoise train` makes them."""
         plan = self.plan()
         points = self.points(plan)
         plan = plan.for_labels() if points.classes else plan
         return plan.denoiser(points), points, plan
 
     def check(self) -> Plan:
-        """Return the settings, checked as a whole: that the network can be built and trained on the data.
+        """Return the settings after a check of the whole: the network can be built and trained on the data.
 
-        The network is built without memory for its weights, so that no size asked for harms who asks.
+        The network is built without memory for its weights, so that no size can exhaust the memory.
 
         Raises:
-            InputError: saying in one line what is wrong.
+            InputError: if something is wrong; the message says in one line what.
         """
         plan = self.plan()
         points = self.points(plan, at_most=1000)
@@ -173,7 +173,7 @@ class Job(BaseModel):
         return plan
 
     def command(self, out: Path) -> list[str] | None:
-        """Return the words of the command that does the same training, or None for points, which no command takes."""
+        """Return the words of the command for the same training; None for a drawing, which no command takes."""
         if isinstance(self.data, Drawing):
             return None
         settings = [word for key, value in _flat(self.changes) for word in ("--set", f"{key}={value}")]
@@ -181,10 +181,10 @@ class Job(BaseModel):
 
 
 def going_on(path: Path) -> tuple[Denoiser, Dataset, TrainConfig, RunConfig]:
-    """Return what it takes to go on with the training of a run, from its folder alone.
+    """Return denoiser, data, settings and configuration to continue the training of a run, from its folder alone.
 
     Raises:
-        RunError: if there is nothing to go on with.
+        RunError: if there is no checkpoint, or the training is complete.
     """
     folder = RunFolder(path)
     config = folder.config
@@ -197,21 +197,21 @@ def going_on(path: Path) -> tuple[Denoiser, Dataset, TrainConfig, RunConfig]:
 
 
 def often(train: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
-    """Return the settings with news and checkpoints often enough to watch, unless it is `given` how often.
+    """Return the settings with logs and checkpoints frequent enough to watch, except where `given` sets them.
 
-    Neither changes what is learned (`FREE_KEYS`).
+    Neither changes the trained weights (`FREE_KEYS`).
     """
     chosen = {"log_every": min(train.log_every, max(1, train.steps // 50)), "save_every": max(1, train.steps // 20)}
     return train.model_copy(update={key: value for key, value in chosen.items() if key not in given})
 
 
 def folder_name(name: str) -> str:
-    """Return a name as that of a folder: small letters, digits, _ and -."""
+    """Return a name in the form of a folder's name: lower-case letters, digits, _ and -."""
     return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-_")[:48] or "drawing"
 
 
 def _depth(value: Any) -> int:
-    """Return how deep lists and groups stand in one another, looking no deeper than is allowed."""
+    """Return the depth of nested lists and groups, counted to at most one more than is allowed."""
     level, depth = [value], 0
     while level and depth <= DEEPEST:
         level = [
@@ -225,7 +225,7 @@ def _depth(value: Any) -> int:
 
 
 def _grouped(changes: Mapping[str, Any]) -> Tree:
-    """Return changes with every a.b put as b into the group a.
+    """Return changes with every key a.b moved into the group a as b.
 
     Raises:
         InputError: if something is given both as a value and as a group.
@@ -242,7 +242,7 @@ def _grouped(changes: Mapping[str, Any]) -> Tree:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return a tree of settings as --set takes them, a.b and a value in TOML."""
+    """Return settings in the form of --set: pairs of a key a.b and a value in TOML."""
     pairs: list[tuple[str, str]] = []
     for key, value in tree.items():
         if isinstance(value, Mapping):

@@ -1,8 +1,8 @@
 """The runs on show, by identifier: a request never names a path.
 
-What a page needs of a run takes a second to work out, nearly all of it the loss floor of its data. So it is kept, as
-it is sent, until the run's configuration or latest checkpoint is another; and of a run that is being trained only what
-a checkpoint changes is worked out anew, before the page is told of it.
+The data of a run for the page take a second to compute, nearly all of it for the loss floor. So they are cached, in the
+form in which they are sent, until the run's configuration or latest checkpoint changes. For a run in training only the
+part that a checkpoint changes is computed again, before the page is notified of the checkpoint.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Shown:
     """A run on show.
 
     Attributes:
-        id: what a request names it by.
-        name: what a page names it by.
+        id: its identifier in requests.
+        name: its name on the page.
         path: its folder.
     """
 
@@ -55,10 +55,10 @@ class Loaded:
     """A run as it was read.
 
     Attributes:
-        version: of what is on the disk.
-        run: with the network.
-        data: what a page needs.
-        encoded: the same as JSON.
+        version: the version that was read.
+        run: the run, with its network.
+        data: its data for the page.
+        encoded: the same data as JSON.
     """
 
     version: Version
@@ -72,10 +72,10 @@ class Library:
 
     Args:
         paths: their folders.
-        under: a folder all of whose runs are on show, those too that are made later.
+        under: a folder whose runs are all on show, also those made later.
 
     Raises:
-        RunError: if one of the folders holds no run, or one that cannot be read.
+        RunError: if one of the folders holds no run, or a run that cannot be read.
     """
 
     def __init__(self, paths: Sequence[Path] = (), under: Path | None = None) -> None:
@@ -93,7 +93,7 @@ class Library:
         self.look()
 
     def add(self, path: Path) -> str:
-        """Put a run on show, also one yet to begin, and return its identifier."""
+        """Put a run on show, which may not have begun yet, and return its identifier."""
         path = Path(path).resolve()
         name = path.name
         if any(run.name == name and run.path != path for run in self._shown.values()):
@@ -102,7 +102,7 @@ class Library:
         return self._shown.setdefault(shown.id, shown).id
 
     def look(self) -> None:
-        """Put runs on show that were made since in the folder that is shown whole."""
+        """Put the runs on show that were made in the folder `under` since the last look."""
         if self._under is None:
             return
         try:
@@ -122,10 +122,10 @@ class Library:
             raise NoRun("no run of that name is on show here")
         return self._shown[run_id]
 
-    # -- what there is -------------------------------------------------------------------------------------------
+    # -- the list of runs ----------------------------------------------------------------------------------------
 
     def rows(self) -> list[Tree]:
-        """Return a line for each run: id, name, state (done, stopped, damaged, gone), step and steps."""
+        """Return a row for each run: id, name, state (done, stopped, damaged, gone), step and steps."""
         self.look()
         return [self._row(shown) for shown in self._shown.values()]
 
@@ -142,13 +142,13 @@ class Library:
         steps = self._steps[shown.id][1]
         return {**row, "state": "done" if step >= steps else "stopped", "step": max(step, 0), "steps": steps}
 
-    # -- what is in them -----------------------------------------------------------------------------------------
+    # -- the data of the runs ------------------------------------------------------------------------------------
 
     async def get(self, run_id: str) -> Loaded:
-        """Return a run, read anew if it is another than it was.
+        """Return a run, read again if it changed on the disk.
 
         Raises:
-            NoRun: if it is not on show, or gone from the disk.
+            NoRun: if it is not on show, or no longer on the disk.
             RunError: if it cannot be read.
         """
         shown = self.find(run_id)
@@ -162,10 +162,9 @@ class Library:
             return await self._read(shown, None)
 
     async def refresh(self, run_id: str) -> None:
-        """Read what a new checkpoint of a training changed; until `release` nothing but a refresh reads the run anew.
+        """Read the part that a new checkpoint of a training changed; until `release`, only `refresh` reads the run.
 
-        A page that is told of the checkpoint afterwards finds it ready, and one that asks meanwhile is not kept
-        waiting.
+        A page that is notified of the checkpoint afterwards finds it ready; a request before that does not wait.
         """
         shown = self.find(run_id)
         async with self._lock:
@@ -175,7 +174,7 @@ class Library:
             self._held.add(run_id)
 
     def release(self, run_id: str) -> None:
-        """Take a run as it is on the disk again: its training is over."""
+        """Let `get` read a run from the disk again, when its training has ended."""
         self._held.discard(run_id)
 
     async def _read(self, shown: Shown, before: Loaded | None) -> Loaded:
@@ -189,29 +188,29 @@ class Library:
     # -- the page ------------------------------------------------------------------------------------------------
 
     async def page(self, nonce: str, live: Mapping[str, Any]) -> bytes:
-        """Return the page with the first run in it, made anew only when that changed; it asks for the others itself.
+        """Return the page with the first run in it, made again only if it changed; the page requests the others.
 
         Args:
-            nonce: what its scripts are let in by.
-            live: where the server answers.
+            nonce: the nonce that allows its scripts.
+            live: the place of the server's API.
         """
         first = await self.first()
         key = None if first is None else (first.data["id"], first.version)
         page = self._page
         if page is None or page[0] != key:
-            async with self._making:  # whoever comes while it is made waits for this one
+            async with self._making:  # a request that comes while it is made waits for it
                 page = self._page
                 if page is None or page[0] != key:
                     page = self._page = key, await anyio.to_thread.run_sync(_page, first, live)
         return nonce.encode().join(page[1])
 
     async def first(self) -> Loaded | None:
-        """Return the first run that can be read, if there is one."""
+        """Return the first run that can be read; None if there is none."""
         self.look()
         for shown in list(self._shown.values()):
             try:
                 return await self.get(shown.id)
-            except FromnoiseError:  # the list says what is wrong with it
+            except FromnoiseError:  # the list of runs shows its state
                 continue
             except Exception:
                 _log.exception("%s cannot be shown", shown.path)
@@ -219,16 +218,16 @@ class Library:
 
 
 def identifier(path: Path) -> str:
-    """Return what a request names a run by: its name in small letters, and a sum of where it is."""
+    """Return the identifier of a run in requests: its name in lower case, and a hash of its path."""
     slug = re.sub(r"[^a-z0-9]+", "-", path.name.lower()).strip("-")[:40].strip("-") or "run"
     return f"{slug}-{hashlib.sha256(str(path).encode()).hexdigest()[:10]}"
 
 
 def _version(shown: Shown) -> Version:
-    """Return the version of what is on the disk, its step -1 before the first checkpoint.
+    """Return the version on the disk, with step -1 before the first checkpoint.
 
     Raises:
-        NoRun: if nothing is.
+        NoRun: if there is no run on the disk.
     """
     try:
         written = (shown.path / "config.toml").stat().st_mtime_ns
@@ -238,7 +237,7 @@ def _version(shown: Shown) -> Version:
 
 
 def _load(shown: Shown, before: Loaded | None) -> Loaded:
-    """Read a run. Where a training replaces the checkpoint that is being read, read the next."""
+    """Read a run. If its training replaces the checkpoint while it is read, read the next one."""
     for tries in range(5):
         version = _version(shown)
         try:
@@ -256,7 +255,7 @@ def _loaded(shown: Shown, version: Version, before: Loaded | None) -> Loaded:
     run = load(shown.path)
     if before is None:
         data = {**run_payload(shown.name, run), "id": shown.id}
-    else:  # the data, their law and the floor are those of the run's first reading
+    else:  # the data, their distribution and the floor stay those of the first reading
         network, why_not = network_payload(run)
         training = {**before.data["training"], **_curve(run)}
         data = {**before.data, "step": run.step, "network": network, "why_not": why_not, "training": training}
@@ -264,7 +263,7 @@ def _loaded(shown: Shown, version: Version, before: Loaded | None) -> Loaded:
 
 
 def _curve(run: Run) -> Tree:
-    """Return the losses so far."""
+    """Return the losses logged so far."""
     assert run.folder is not None
     rows = run.folder.metrics()
     shown = rows[:: max(1, math.ceil(len(rows) / 200))]
@@ -276,9 +275,9 @@ def _curve(run: Run) -> Tree:
 
 
 def _page(first: Loaded | None, live: Mapping[str, Any]) -> list[bytes]:
-    """Return the page in pieces, between which the nonce belongs."""
+    """Return the page in parts, to be joined by the nonce."""
     from fromnoise.export.html import page
 
     tree = payload([], live=dict(live)) | {"runs": [] if first is None else [first.data]}
-    place = secrets.token_urlsafe(24)  # nobody's data can hold it
+    place = secrets.token_urlsafe(24)  # a random text that no data contain
     return [part.encode() for part in page(tree, nonce=place).split(place)]

@@ -1,15 +1,15 @@
-"""What is asked of the studio, and what it answers.
+"""The requests to the studio, and its answers.
 
     GET  /                                the page
     GET  /api/runs                        {"runs": [{"id", "name", "state", "step", "steps"}]}
-    GET  /api/runs/{id}                   what the page needs of a run
+    GET  /api/runs/{id}                   the data of a run for the page
     GET  /api/runs/{id}/walk?...          samples, a line of JSON for each step
     GET  /api/form                        names, recipes and the configuration's schema
     POST /api/trainings                   {"data", "recipe", "changes"}, or {"resume": id} -> 202 {"id", "position"}
     GET  /api/trainings/{id}/events       server-sent events: progress, checkpoint, then done, stopped or failed
     POST /api/trainings/{id}/stop         {} -> {"id", "state"}
 
-What goes wrong is answered as {"error": "one line"}.
+An error is answered as {"error": "one line"}.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ API = "/api"
 
 
 class Routes:
-    """The answers.
+    """The handlers of all requests.
 
     Args:
         library: the runs on show.
-        trainings: what trains.
+        trainings: the trainings of the studio.
     """
 
     def __init__(self, library: Library, trainings: Trainings) -> None:
@@ -47,7 +47,7 @@ class Routes:
         self._walks = 0
 
     def all(self) -> list[Route]:
-        """Return every path there is, and what answers it."""
+        """Return every path with its handler."""
         run, training = "/api/runs/{run_id}", "/api/trainings/{run_id}"
         return [
             Route("/", self.page),
@@ -63,7 +63,7 @@ class Routes:
     # -- looking -------------------------------------------------------------------------------------------------
 
     async def page(self, request: Request) -> Response:
-        """Return the page, its scripts let in by this answer's nonce."""
+        """Return the page; the nonce of this answer allows its scripts."""
         page = await self.library.page(request.scope["nonce"], {"api": API})
         return Response(page, media_type="text/html")
 
@@ -72,12 +72,12 @@ class Routes:
         return JSONResponse({"runs": self.trainings.rows()})
 
     async def run(self, request: Request) -> Response:
-        """Return what the page needs of a run."""
+        """Return the data of a run for the page."""
         loaded = await self.library.get(request.path_params["run_id"])
         return Response(loaded.encoded, media_type="application/json")
 
     async def form(self, request: Request) -> Response:
-        """Return what the page makes its form of."""
+        """Return the data of the page's form."""
         return Response(await anyio.to_thread.run_sync(lambda: self._form), media_type="application/json")
 
     @cached_property
@@ -90,7 +90,7 @@ class Routes:
         """Return samples step by step."""
         names = [name for name, _ in request.query_params.multi_items()]
         if len(set(names)) < len(names):
-            raise InputError("the walk: something is given twice")
+            raise InputError("the walk: a setting is given twice")
         walk = Walk.from_query(request.query_params)
         loaded = await self.library.get(request.path_params["run_id"])
         if request.method == "HEAD":
@@ -112,7 +112,7 @@ class Routes:
     # -- training ------------------------------------------------------------------------------------------------
 
     async def start(self, request: Request) -> Response:
-        """Put a training in line, or the rest of one."""
+        """Put a training into the queue, or the rest of one."""
         posted = _read(await request.body())
         if isinstance(posted, dict) and set(posted) == {"resume"}:
             run_id, position = await self.trainings.go_on(str(posted["resume"]))
@@ -121,7 +121,7 @@ class Routes:
         return JSONResponse({"id": run_id, "position": position}, status_code=202)
 
     async def events(self, request: Request) -> Response:
-        """Return what happens to a training, as it happens."""
+        """Stream the events of a training."""
         run_id = request.path_params["run_id"]
         self.trainings.find(run_id)
         if request.method == "HEAD":
@@ -129,21 +129,21 @@ class Routes:
         return Stream(as_events(self.trainings.listen(run_id)), "text/event-stream")
 
     async def stop(self, request: Request) -> Response:
-        """Have a training save its state and stop."""
+        """Ask a training to save its state and stop."""
         training = self.trainings.stop(request.path_params["run_id"])
         return JSONResponse({"id": training.id, "state": training.state})
 
 
 def _read(body: bytes) -> Any:
-    """Return what was posted.
+    """Return the JSON in a body.
 
     Raises:
-        HTTPException: if it is not JSON.
+        HTTPException: if the body is not JSON.
     """
     try:
         return json.loads(body.decode(), parse_constant=_no_number)
     except (ValueError, RecursionError):
-        raise HTTPException(400, "what was posted is not JSON") from None
+        raise HTTPException(400, "the body is not JSON") from None
 
 
 def _no_number(name: str) -> Any:
@@ -151,7 +151,7 @@ def _no_number(name: str) -> Any:
 
 
 def refuse(request: Request, error: Exception) -> Response:
-    """Return an expected error as one line: 404 gone, 409 busy or damaged, 422 wrong input."""
+    """Return an expected error as one line: 404 not found, 409 busy or damaged, 422 wrong input."""
     del request
     if isinstance(error, HTTPException):
         return _error(error.status_code, error.detail, error.headers)

@@ -1,4 +1,4 @@
-"""The server: one process, one event loop, stopped by Ctrl-C or SIGTERM with nothing lost."""
+"""The server: one process and one event loop; Ctrl-C or SIGTERM stops it, and trainings save their state."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from fromnoise.studio.trainings import Training, Trainings
 MOST_CONNECTIONS = 256
 
 _PATIENCE = 10.0
-"""Seconds in which a connection must have sent the head of a request."""
+"""Seconds in which a connection must send the head of a request."""
 
 
 class _Hasty(H11Protocol):
-    """uvicorn's HTTP/1.1, which alone would wait for ever for a head that does not come."""
+    """uvicorn's HTTP/1.1 with a time limit for the head of a request; uvicorn itself would wait without limit."""
 
     _until: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._until = self.loop.call_later(_PATIENCE, self._too_late)
+        self._until = self.loop.call_later(_PATIENCE, self._time_out)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering:
-            self._never_mind()
+            self._cancel_timer()
         elif self._until is None:
-            self._until = self.loop.call_later(_PATIENCE, self._too_late)
+            self._until = self.loop.call_later(_PATIENCE, self._time_out)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._never_mind()
+        self._cancel_timer()
         super().connection_lost(exc)
 
-    def _too_late(self) -> None:
+    def _time_out(self) -> None:
         self._until = None
         if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
 
-    def _never_mind(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._until is not None:
             self._until.cancel()
             self._until = None
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, whose signals are ours: it would raise them once more at the end."""
+    """uvicorn's server without its signal handling, which would raise each signal again at the end."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -64,16 +64,16 @@ class _Server(uvicorn.Server):
 def serve(
     app: ASGIApp, listener: socket.socket, trainings: Trainings, ready: Callable[[], None] | None = None
 ) -> list[Training]:
-    """Serve until stopped; a training in progress saves its state.
+    """Serve until stopped; a training in progress then saves its state.
 
     Args:
         app: the application.
-        listener: where to serve.
-        trainings: stopped at the end.
-        ready: called once requests are answered.
+        listener: the socket to serve on.
+        trainings: the trainings, stopped at the end.
+        ready: called when the server has started.
 
     Returns:
-        The trainings that were cut short.
+        The trainings that were stopped before their end.
     """
     return asyncio.run(_serve(app, listener, trainings, ready))
 
@@ -108,7 +108,7 @@ async def _serve(
         reading = asyncio.create_task(trainings.library.first())  # while the browser opens
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
-        cut = await trainings.close()  # its listeners hear the end, and their connections end with it
+        cut = await trainings.close()  # its listeners get the last event, and their connections end
         server.should_exit = True
         await serving
         stopped.cancel()
@@ -118,7 +118,7 @@ async def _serve(
 
 @contextmanager
 def _on_signals(act: Callable[[], Any]) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into a call inside the event loop; a second one acts at once."""
+    """Turn the first Ctrl-C or SIGTERM into a call inside the event loop; a second one has its usual effect."""
     loop, before = asyncio.get_running_loop(), dict[int, Any]()
 
     def put_back() -> None:
@@ -129,7 +129,7 @@ def _on_signals(act: Callable[[], Any]) -> Iterator[None]:
         put_back()
         loop.call_soon_threadsafe(act)
 
-    with suppress(ValueError):  # not in the main thread, as in a test: whoever started it stops it
+    with suppress(ValueError):  # not in the main thread, as in a test, which stops the server itself
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, once)
     try:

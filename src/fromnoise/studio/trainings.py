@@ -1,8 +1,8 @@
 """Trainings: one at a time, in a process of its own; a few more wait for their turn.
 
-The server shares nothing with a training but its folder and two pipes, so neither ever waits for the other, and the
-weights are those of `fromnoise train` to the last bit. Whoever listens has a queue of bounded length, from which old
-news are dropped: a slow client holds nobody up.
+The server shares only a folder and two pipes with a training, so neither ever waits for the other, and the weights are
+bit-identical to those of `fromnoise train`. Each listener has a queue of bounded length, from which the oldest events
+are dropped: a slow client delays nobody.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ _log = logging.getLogger(__name__)
 Tree = dict[str, Any]
 
 WAITING = 2
-"""How many trainings may wait while one runs."""
+"""The number of trainings that may wait while one runs."""
 
 _PATIENCE = 30.0
-"""Seconds in which a training that was asked to stop must have saved its state."""
+"""Seconds in which a training that was asked to stop must save its state."""
 
 _LOOK = 0.1
 """Seconds between two looks for a new checkpoint."""
 
 News = tuple[str, Tree]
-"""An event's name and what it says: progress, checkpoint, then done, stopped or failed."""
+"""An event's name and its data: progress, checkpoint, then done, stopped or failed."""
 
 _ENDS = ("done", "stopped", "failed")
 
 
 class Busy(FromnoiseError):
-    """As many trainings run and wait as may."""
+    """A training cannot be accepted now."""
 
 
 class Listener:
-    """What one client has yet to be told; the oldest news go first where it is too slow."""
+    """The events that one client has not taken yet; if it is too slow, the oldest are dropped."""
 
     def __init__(self) -> None:
         self._news: deque[News] = deque(maxlen=64)
         self._there = asyncio.Event()
 
     def tell(self, news: News) -> None:
-        """Put news into the queue."""
+        """Put an event into the queue."""
         self._news.append(news)
         self._there.set()
 
     async def next(self) -> News:
-        """Return the next news, waiting for them."""
+        """Wait for the next event and return it."""
         while not self._news:
             self._there.clear()
             await self._there.wait()
@@ -76,19 +76,19 @@ class Training:
     """A training of this studio.
 
     Attributes:
-        id: of its run.
+        id: the identifier of its run.
         path: the run's folder.
-        asked: what the worker is given.
-        steps: how many optimizer steps.
-        command: the words that train the same; None where no command can.
+        asked: the content of the worker's job file.
+        steps: the number of optimizer steps.
+        command: the words of the command for the same training; None where no command can do it.
         plugins: the user's own files, which register components.
-        state: where it stands.
-        step: how far it came.
+        state: its state.
+        step: the last step that was reported.
         saved: the step of its latest checkpoint, -1 before the first.
-        latest: the latest news of each kind, for those who come late.
-        listeners: who is told.
+        latest: the latest event of each kind, for listeners that come later.
+        listeners: the listeners that get its events.
         stopping: whether it was asked to stop.
-        process: the worker.
+        process: the process of the worker.
     """
 
     id: str
@@ -106,23 +106,23 @@ class Training:
     process: asyncio.subprocess.Process | None = None
 
     def tell(self, kind: str, news: Tree) -> None:
-        """Tell everybody who listens."""
+        """Send an event to all listeners."""
         self.latest[kind] = news
         for listener in self.listeners:
             listener.tell((kind, news))
 
     @property
     def tells_more(self) -> bool:
-        """Whether more is known of it here than on the disk."""
+        """Return whether its state here is newer than on the disk."""
         return self.state in ("queued", "training", "failed") or (self.state == "stopped" and self.saved < 0)
 
     def row(self) -> Tree:
-        """Return what the list of runs says of it."""
+        """Return its entry in the list of runs."""
         error = self.latest["failed"] if self.state == "failed" else {}
         return {"state": self.state, "step": self.step, "steps": self.steps, **error}
 
     def again(self) -> str | None:
-        """Return the command that goes on with it; None where nothing of it was saved."""
+        """Return the command that continues it; None where none of it was saved."""
         if self.command is not None:
             plugins = [word for plugin in self.plugins for word in ("--plugin", plugin)]
             return shlex.join([*self.command, *plugins, "--resume"])
@@ -135,8 +135,8 @@ class Trainings:
     """The trainings of this studio.
 
     Args:
-        library: where their runs are shown.
-        out: the folder under which they are kept.
+        library: shows their runs.
+        out: the folder of their runs.
         plugins: the user's own files, which register components.
     """
 
@@ -148,13 +148,13 @@ class Trainings:
         self._running: asyncio.Task[None] | None = None
         self._closed = False
 
-    # -- what is asked of it -------------------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------------------------
 
     async def start(self, job: Job) -> tuple[str, int]:
-        """Check a training and put it in line; return the run's identifier and how many are before it.
+        """Check a training and put it into the queue; return its run's identifier and its position.
 
         Raises:
-            Busy: if too many wait already.
+            Busy: if too many trainings wait already.
             InputError: if the training cannot be done.
         """
         self._check_room()
@@ -165,7 +165,7 @@ class Trainings:
         return self._put(Training(self.library.add(path), path, asked, plan.train.steps, command, self._plugins))
 
     async def go_on(self, run_id: str) -> tuple[str, int]:
-        """Put the rest of a run's training in line. Raises as `start` does, and RunError if there is no rest."""
+        """Put the rest of a run's training into the queue. Raises as `start` does, and RunError if there is no rest."""
         path = self.library.find(run_id).path
         self._check_room(run_id)
         _, _, train, _ = await anyio.to_thread.run_sync(going_on, path)
@@ -178,14 +178,14 @@ class Trainings:
         """Return a training.
 
         Raises:
-            NoRun: if none of that run was started here.
+            NoRun: if no training of that run was started here.
         """
         if run_id not in self._known:
             raise NoRun("no training of that run was started here")
         return self._known[run_id]
 
     def rows(self) -> list[Tree]:
-        """Return the library's list, with what is known here of those in training."""
+        """Return the library's list of runs, with the newer state of those in training."""
         rows = []
         for row in self.library.rows():
             training = self._known.get(row["id"])
@@ -193,18 +193,18 @@ class Trainings:
         return rows
 
     def stop(self, run_id: str) -> Training:
-        """Ask a training to save its state and stop; one that waits is taken out of the line."""
+        """Ask a training to save its state and stop; remove one that waits from the queue."""
         training = self.find(run_id)
         if training in self._line[1:]:
             self._line.remove(training)
             self._end(training, ("stopped", {"step": training.step}))
         elif training in self._line and not training.stopping:
             training.stopping = True
-            _terminate(training)  # once: a second time would end it at once, unsaved
+            _terminate(training)  # once only: a second signal would end it without saving
         return training
 
     async def listen(self, run_id: str) -> AsyncIterator[News | None]:
-        """Yield what happens to a training to its end, first what happened last; None when all was quiet a while."""
+        """Yield a training's events to its end, the latest ones first; None after 15 seconds without an event."""
         training, listener = self.find(run_id), Listener()
         for kind in ("progress", "checkpoint", *_ENDS):
             if kind in training.latest:
@@ -224,7 +224,7 @@ class Trainings:
             training.listeners.discard(listener)
 
     async def close(self) -> list[Training]:
-        """Stop all trainings and wait until they have saved their state; return those that were not done."""
+        """Stop all trainings and wait until they have saved their state; return those that did not reach their end."""
         self._closed, cut = True, list(self._line)
         for training in reversed(cut):
             self.stop(training.id)
@@ -233,7 +233,7 @@ class Trainings:
                 await asyncio.wait_for(self._running, _PATIENCE)  # else it is killed; its last checkpoint stands
         return [training for training in cut if training.state != "done"]
 
-    # -- how it is done ------------------------------------------------------------------------------------------
+    # -- the process --------------------------------------------------------------------------------------------
 
     def _check_room(self, run_id: str | None = None) -> None:
         if self._closed:
@@ -268,7 +268,7 @@ class Trainings:
                 end = "failed", {"error": f"the training cannot be started: {error.strerror or error}"}
             except Exception:
                 _log.exception("the training of %s was lost", training.path)
-                end = "failed", {"error": "the studio made a mistake; its terminal says more"}
+                end = "failed", {"error": "the studio failed; its terminal shows the error"}
             self._line.pop(0)
             self._end(training, end)
 
@@ -286,7 +286,7 @@ class Trainings:
                 sys.executable, "-P", "-m", "fromnoise.studio.worker", str(file), *training.plugins,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
                 limit=2**20,
-                start_new_session=True,  # Ctrl-C in the terminal is the server's; it asks to stop, once
+                start_new_session=True,  # Ctrl-C in the terminal reaches only the server, which asks the worker to stop
             )  # fmt: skip
             if training.stopping:
                 _terminate(training)
@@ -303,14 +303,14 @@ class Trainings:
         return end or _how(training, code, complaint)
 
     async def _follow(self, training: Training, process: asyncio.subprocess.Process) -> News | None:
-        """Pass on what the worker says, and return how it says it ended."""
+        """Pass on the worker's events, and return the event of its end, if it sent one."""
         assert process.stdout is not None
         end = None
         async for line in process.stdout:
             try:
                 news = json.loads(line)
                 kind = news.pop("event")
-            except (ValueError, KeyError, TypeError, AttributeError):  # a plugin that prints
+            except (ValueError, KeyError, TypeError, AttributeError):  # the output of a plugin
                 continue
             if kind in _ENDS:
                 end = kind, news
@@ -320,7 +320,7 @@ class Trainings:
         return end
 
     async def _look(self, training: Training, ended: asyncio.Event) -> None:
-        """Tell of the checkpoints in the run's folder once the library has read them, to the last."""
+        """Report each checkpoint in the run's folder, up to the last one, after the library has read it."""
         folder, last = RunFolder(training.path), False
         while not last:
             last = ended.is_set()
@@ -329,7 +329,7 @@ class Trainings:
                 step = max(folder.steps(), default=-1)
             if step > training.saved:
                 training.saved = step
-                with suppress(FromnoiseError):  # gone from the disk: who asks for it is told so
+                with suppress(FromnoiseError):  # no longer on the disk: a request for it gets this error
                     await self.library.refresh(training.id)
                 training.tell("checkpoint", {"step": step})
             elif not last:
@@ -344,13 +344,13 @@ def _terminate(training: Training) -> None:
 
 
 def near(path: Path) -> Path:
-    """Return a path as one would write it here."""
+    """Return a path relative to the working directory, where it lies inside it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 @contextmanager
 def _job_file(asked: Tree) -> Iterator[Path]:
-    """Give a file that says what to train, for the worker's eyes alone."""
+    """Yield a temporary file with the description of a training, for the worker."""
     with tempfile.TemporaryDirectory(prefix="fromnoise-") as folder:
         file = Path(folder) / "job.json"
         file.write_text(json.dumps(asked), encoding="utf-8")
@@ -368,7 +368,7 @@ async def _last_line(process: asyncio.subprocess.Process) -> str:
 
 
 def _how(training: Training, code: int, complaint: str) -> News:
-    """Return how a worker ended that did not say so itself."""
+    """Return the event of the end of a worker that did not send one."""
     if training.stopping:
         return "stopped", {"step": max(training.saved, 0)}
     if code < 0:

@@ -1,6 +1,6 @@
-"""Samples drawn step by step, for a page that watches: the same as `fromnoise.sample` draws.
+"""Samples drawn step by step for the page, the same as those of `fromnoise.sample`.
 
-A walk is drawn in a thread, a step whenever the client has taken the one before, and ends when the client goes away.
+A walk runs in a thread: each step after the client has taken the one before. It ends when the client goes away.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from fromnoise.samplers import Sampler, TrajectoryStep, samplers, trajectory_ste
 from fromnoise.schedule import schedules
 
 AT_ONCE = 2
-"""How many walks are drawn at a time."""
+"""The number of walks that are drawn at a time."""
 
 MOST_SAMPLES, MOST_STEPS = 2000, 1000
 
 
 class Walk(BaseModel):
-    """What is asked for, as `fromnoise sample` takes it.
+    """The request of a walk, with the options of `fromnoise sample`.
 
     Attributes:
-        sampler: the rule.
-        steps: how many; the rule's own number when not given.
-        seed: of every random number.
-        n: how many samples.
-        label: only of this label, by name or number.
-        guidance: towards the label: 1 none, above 1 tighter.
+        sampler: the name of the rule.
+        steps: the number of steps; the rule's default number when not given.
+        seed: the seed of every random number.
+        n: the number of samples.
+        label: the label of all samples, by name or number.
+        guidance: the guidance scale towards the label; 1 for no guidance.
         eta: DDIM's noise.
         schedule: another path than the run's own.
     """
@@ -55,10 +55,10 @@ class Walk(BaseModel):
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> Walk:
-        """Read what was asked for; what is left empty was not given.
+        """Read a query; an empty value counts as not given.
 
         Raises:
-            InputError: saying in one line what is wrong with it.
+            InputError: if the query is wrong; the message says in one line what is wrong with it.
         """
         given: dict[str, Any] = {key: value for key, value in query.items() if value != ""}
         try:
@@ -71,7 +71,7 @@ class Walk(BaseModel):
         return samplers.build({"name": self.sampler, **({} if self.eta is None else {"eta": self.eta})})
 
     def denoiser(self, run: Run) -> DenoiserLike:
-        """Return the run's denoiser on the path asked for, or on which the sampler is at home; guided if asked for."""
+        """Return the run's denoiser on the given or the sampler's schedule; guided if a scale is given."""
         own = run.denoiser.schedule
         denoiser = run.denoiser.on(schedules.build(self.schedule) if self.schedule else table_for(self.rule(), own))
         if self.guidance is None:
@@ -84,7 +84,7 @@ class Walk(BaseModel):
         """Yield a line of JSON for the start and for every step.
 
         Raises:
-            InputError: before the first line, if something asked for does not fit the run.
+            InputError: before the first line, if the request does not fit the run.
         """
         way = trajectory_steps(
             self.denoiser(run), self.n, sampler=self.rule(), steps=self.steps, cond=self.label, seed=self.seed
@@ -94,7 +94,7 @@ class Walk(BaseModel):
 
 
 def _line(step: TrajectoryStep) -> bytes:
-    """Return where the samples are: times and scales as numbers, samples as base64 of little-endian float32."""
+    """Return one step as JSON: time and scales as numbers, samples as base64 of little-endian float32."""
     line: dict[str, Any] = {"t": step.t, "alpha": step.alpha, "sigma": step.sigma, "x": _packed(step.x)}
     if step.x0_hat is None:
         line["shape"] = list(step.x.shape)

@@ -1,9 +1,9 @@
 """A training in a process of its own: `python -m fromnoise.studio.worker JOBFILE [PLUGIN ...]`.
 
-With a run's folder in the file's place it goes on with that run's training.
+Given a run's folder instead of the file, it continues that run's training.
 
-It makes data, denoiser and settings as `fromnoise train` does, so its weights are the same to the last bit, and tells
-what happens on standard output, a line of JSON for each event.
+It makes data, denoiser and settings as `fromnoise train` does, so its weights are bit-identical. It writes its events
+to standard output, a line of JSON for each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fromnoise.training import Event, Interrupted, fit
 
 
 def tell(kind: str, **news: Any) -> None:
-    """Print an event. Where nobody reads any more, ask the training to save itself and stop."""
+    """Print an event. If nobody reads the output any more, ask the training to save its state and stop."""
     try:
         print(json.dumps({"event": kind, **news}, allow_nan=False), flush=True)
     except BrokenPipeError:
@@ -31,7 +31,7 @@ def tell(kind: str, **news: Any) -> None:
 
 
 def events(place: Path) -> Iterator[Event]:
-    """Return the training that a file describes, or that goes on in a run's folder."""
+    """Return the events of the training in a job file, or of the rest of the training in a run's folder."""
     if place.is_dir():
         denoiser, points, train, config = going_on(place)
         scaling: Any = config.scaling
@@ -41,14 +41,16 @@ def events(place: Path) -> Iterator[Event]:
     if "job" not in asked:
         return events(out)
     job = Job.from_post(asked["job"])
-    sys.argv[1:] = (job.command(out) or ["fromnoise", "studio"])[1:]  # what the run's environment.json shall say
+    sys.argv[1:] = (job.command(out) or ["fromnoise", "studio"])[
+        1:
+    ]  # the command that the run's environment.json records
     denoiser, points, plan = job.parts()
     train = often(plan.train, job.changes.get("train", {}))
     return fit(denoiser, points, train, out=out, scaling=plan.scaling)
 
 
 def watch(training: Iterator[Event]) -> None:
-    """Train, and tell of it."""
+    """Train, and print the events."""
     for event in training:
         if event.run is not None:
             tell("done", step=event.step)
