@@ -57,7 +57,7 @@ def test_units_are_the_datas_own():
     torch.testing.assert_close(exact, MIXTURE.log_prob(X[:8]) - 2 * math.log(100), rtol=0, atol=1e-4)
 
 
-def test_labels_are_heeded():
+def test_labels_are_used_as_conditions():
     labels = torch.tensor([0, 0, 1])
     law = fn.GaussianMixture(MIXTURE.means, 0.2, labels=labels, label_names=("a", "b"))
     only_b = law.only(1).sample(500, seed=3)

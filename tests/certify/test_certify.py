@@ -11,7 +11,7 @@ from fromnoise.certify.contender import shipped
 from fromnoise.errors import InputError
 
 
-def test_every_shipped_sampler_keeps_every_law():
+def test_every_shipped_sampler_satisfies_every_law():
     # in a process of its own, without the type checks of the tests, which make it ten times as long
     command = [sys.executable, "-m", "fromnoise", "certify", "--all", "--json"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
@@ -32,7 +32,7 @@ def verdicts(run, evaluations=lambda steps: steps):
     return {c.name: c.passed for c in certify(Contender("broken", run, evaluations))}
 
 
-def test_each_law_catches_the_sampler_that_breaks_it():
+def test_each_law_detects_the_sampler_that_breaks_it():
     good = own(fn.DDIM()).run
     assert all(verdicts(good).values())
 
@@ -44,7 +44,7 @@ def test_each_law_catches_the_sampler_that_breaks_it():
     assert not verdicts(spends_more)["budget"]
 
     def stops_early(denoiser, noise, steps, draw):
-        return good(denoiser, noise, steps, draw) + 1e-3  # as a loop that never takes the last denoising step
+        return good(denoiser, noise, steps, draw) + 1e-3  # like a loop without the last denoising step
 
     assert not verdicts(stops_early)["point mass"]
 
@@ -80,7 +80,7 @@ def test_each_law_catches_the_sampler_that_breaks_it():
     assert not verdicts(nan_at_zero_snr)["ends"]
 
 
-def test_a_false_claim_of_order_is_caught():
+def test_a_false_claim_of_order_is_detected():
     class Boastful(fn.DDIM):
         @property
         def convergence(self):
@@ -99,7 +99,7 @@ def test_errors_are_against_the_exact_end_points():
 
 
 def euler(denoiser, noise, steps):
-    """Somebody else's sampler."""
+    """Euler's method, as a user would write it."""
     schedule = denoiser.schedule
     grid = schedule.grid(steps)
     x = schedule.sigma(1.0) * noise

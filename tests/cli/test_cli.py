@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, what it leaves, how it refuses."""
+"""The command line from outside: its output, its files, its errors."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def test_a_labelled_run_is_conditional(run_cli, trained_shapes, tmp_path):
     assert run_cli("plot", trained_shapes, "samples", "-n", "90", "--out", tmp_path / "s.svg")[0] == 0
 
 
-def test_guidance_moves_samples_and_its_picture_says_how(run_cli, trained_shapes, tmp_path):
+def test_guidance_changes_samples_and_its_picture_shows_each_scale(run_cli, trained_shapes, tmp_path):
     files = {}
     for scale in ("1", "5"):
         files[scale] = tmp_path / f"{scale}.npy"
@@ -117,8 +117,8 @@ def test_guidance_moves_samples_and_its_picture_says_how(run_cli, trained_shapes
     assert "class accuracy" in out
 
 
-def test_the_likelihood_stands_beside_the_truths(run_cli, trained, tmp_path):
-    run = tmp_path / "endless"  # data whose distribution is known, as 20,000 are more than a finite set is taken of
+def test_the_likelihood_is_shown_beside_the_truth(run_cli, trained, tmp_path):
+    run = tmp_path / "endless"  # 20,000 points are too many for a finite set: their distribution is used
     assert run_cli("train", "spiral", "--out", run, "--steps", "200", "--no-report", "-n", "20000")[0] == 0
     code, out, _ = run_cli("evaluate", run, "-n", "200", "--pairs", "2", "--no-exact", "--elbo", "--json")
     assert code == 0
@@ -133,7 +133,7 @@ def test_the_likelihood_stands_beside_the_truths(run_cli, trained, tmp_path):
         assert image.size[0] > 400
 
 
-def test_the_article_recipe_is_to_the_letter(run_cli, tmp_path):
+def test_the_article_recipe_has_the_settings_of_the_article(run_cli, tmp_path):
     code, _, _ = run_cli(
         "train", "spiral", "--recipe", "article", "--steps", "5", "--no-report", "--out", tmp_path / "r"
     )
@@ -152,7 +152,7 @@ def test_the_article_recipe_is_to_the_letter(run_cli, tmp_path):
     assert torch.equal(run.denoiser.scaling.out(run.data.x), run.data.x)
 
 
-def test_settings_from_file_pairs_and_flags_in_that_order(run_cli, tmp_path):
+def test_settings_of_flags_override_pairs_and_pairs_the_file(run_cli, tmp_path):
     file = tmp_path / "my.toml"
     file.write_text('predict = "v"\nschedule = "cosine"\n[network]\nhidden = 20\n[train]\nlr = 0.01\nbatch_size = 4\n')
     code, _, _ = run_cli(
@@ -165,7 +165,7 @@ def test_settings_from_file_pairs_and_flags_in_that_order(run_cli, tmp_path):
     assert (c.train["lr"], c.train["batch_size"], c.train["weighting"]) == (0.01, 16, {"name": "uniform"})
 
 
-def test_a_plugin_brings_a_network_of_ones_own(run_cli, tmp_path):
+def test_a_plugin_registers_a_network(run_cli, tmp_path):
     plugin = tmp_path / "mine.py"
     plugin.write_text(
         "import torch\nfrom fromnoise.nn import networks\n"

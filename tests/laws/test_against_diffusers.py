@@ -1,12 +1,12 @@
-"""fromnoise and diffusers walk the same way from the same start with the same noise, wherever both walk the same grid.
+"""fromnoise and diffusers give the same trajectory from the same start and noise, wherever they use the same grid.
 
 diffusers' index k = 0..999 is our time t = (k + 1)/1000. Both are given the exact denoiser of 60 points of a spiral,
-each at its own x_t. Where they differ, a test states how:
+each at its own x_t. Where the two differ, a test states the difference:
 
 - **Rounding.** diffusers keeps alpha_bar in float32. On the grids that both share a comparison is made twice: with its
-  table replaced by the same one in float64, where nothing but float64's rounding may differ, and as it is shipped.
-- **The grid.** diffusers' DDIM takes t - T//n for the next time, which is its list's own next entry for 16 n in 1..1000
-  only; its "trailing" list has n + 1 entries for 62 n, the last one -1; "leading" does not start at the noisy end.
+  table replaced by the same one in float64, where only float64's rounding may differ, and as it is shipped.
+- **The grid.** diffusers' DDIM takes t - T//n for the next time, which is the next entry of its list for only 16 n in
+  1..1000; its "trailing" list has n + 1 entries for 62 n, the last one -1; "leading" does not start at the noisy end.
 - **The last step.** diffusers' DDPM adds noise to the finished sample where n < T.
 """
 
@@ -33,7 +33,7 @@ LAW = fn.FiniteSet(fn.data.spiral(n=60, seed=0).x.double())
 
 
 class _Exact(ExactDenoiser):
-    """What `LAW.denoiser(SCHEDULE)` is, a test below says, in three lines: conftest's type checks slow its own down."""
+    """`LAW.denoiser(SCHEDULE)` in three lines (a test below compares them); type checks slow the original down."""
 
     def __call__(self, x_t: Tensor, t: float, cond: None = None) -> Tensor:
         alpha, sigma = self.schedule.scales(t)
@@ -74,7 +74,7 @@ def indices(steps: int) -> list[int]:
 
 
 def start_and_noise(steps: int) -> tuple[Tensor, Tensor]:
-    """Draw where to start and the noise of each step; the last step has none (see the test on it)."""
+    """Draw the start and the noise of each step; the last step has none (see the test on it)."""
     generator = torch.Generator().manual_seed(steps)
     start = torch.randn(ROWS, 2, generator=generator, dtype=torch.float64)
     noise = torch.randn(steps, ROWS, 2, generator=generator, dtype=torch.float64)
@@ -82,10 +82,10 @@ def start_and_noise(steps: int) -> tuple[Tensor, Tensor]:
     return start, noise
 
 
-def our_way(sampler: fn.DDPM | fn.DDIM, start: Tensor, noise: Tensor) -> Tensor:
+def our_trajectory(sampler: fn.DDPM | fn.DDIM, start: Tensor, noise: Tensor) -> Tensor:
     draws = iter(noise)
-    way = walk(EXACT, sampler, SCHEDULE.grid(len(noise)), start, noise=lambda: next(draws))
-    return torch.stack([start, *(step.x_s for step in way)])
+    walked = walk(EXACT, sampler, SCHEDULE.grid(len(noise)), start, noise=lambda: next(draws))
+    return torch.stack([start, *(step.x_s for step in walked)])
 
 
 def scheduler_of(kind: type, *, float64: bool, **settings: object) -> DDIMScheduler | DDPMScheduler:
@@ -102,8 +102,8 @@ def scheduler_of(kind: type, *, float64: bool, **settings: object) -> DDIMSchedu
     return scheduler
 
 
-def ddim_way(start: Tensor, noise: Tensor, eta: float, *, float64: bool, true_previous: bool = False) -> Tensor:
-    """Walk diffusers' DDIM: on its own list, or on our grid with the step's true length told to its formula."""
+def ddim_trajectory(start: Tensor, noise: Tensor, eta: float, *, float64: bool, true_previous: bool = False) -> Tensor:
+    """Walk diffusers' DDIM on its own list, or on our grid with the true previous index given to its formula."""
     scheduler = scheduler_of(DDIMScheduler, float64=float64, set_alpha_to_one=True)
     scheduler.set_timesteps(len(noise))
     ks = indices(len(noise)) if true_previous else scheduler.timesteps.tolist()
@@ -118,10 +118,10 @@ def ddim_way(start: Tensor, noise: Tensor, eta: float, *, float64: bool, true_pr
     return torch.stack(xs)
 
 
-def ddpm_way(
+def ddpm_trajectory(
     patch: pytest.MonkeyPatch, start: Tensor, noise: Tensor, variance: str, *, float64: bool, our_grid: bool = False
 ) -> Tensor:
-    """Walk diffusers' DDPM with `noise` where it would draw its own: on its own list, or told our grid."""
+    """Walk diffusers' DDPM with `noise` in place of its own draws, on its own list or on our grid."""
     scheduler = scheduler_of(DDPMScheduler, float64=float64, variance_type=f"fixed_{variance}")
     if our_grid:
         scheduler.set_timesteps(timesteps=indices(len(noise)))
@@ -165,51 +165,53 @@ def test_the_denoiser_used_here_is_that_of_the_finite_set() -> None:
         assert (EXACT(x_t, t) - own(x_t, t)).abs().max() <= 1e-10
 
 
-# -- the same way ----------------------------------------------------------------------------------------------------
+# -- the same trajectory ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [10, 50, 1000])
-def test_ddim_walks_the_way_of_diffusers(steps: int, eta: float) -> None:
+def test_ddim_has_the_trajectory_of_diffusers(steps: int, eta: float) -> None:
     start, noise = start_and_noise(steps)
-    ours = our_way(fn.DDIM(eta), start, noise)
-    assert_same(ours, ddim_way(start, noise, eta, float64=True))
-    assert_near(ours, ddim_way(start, noise, eta, float64=False), strays=3 if eta and steps == T else 0)
+    ours = our_trajectory(fn.DDIM(eta), start, noise)
+    assert_same(ours, ddim_trajectory(start, noise, eta, float64=True))
+    assert_near(ours, ddim_trajectory(start, noise, eta, float64=False), strays=3 if eta and steps == T else 0)
 
 
 @pytest.mark.parametrize("variance", ["small", "large"])
 @pytest.mark.parametrize("steps", [10, 30, 50, 1000])
-def test_ddpm_walks_the_way_of_diffusers(steps: int, variance: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ddpm_has_the_trajectory_of_diffusers(steps: int, variance: str, monkeypatch: pytest.MonkeyPatch) -> None:
     start, noise = start_and_noise(steps)
-    ours = our_way(fn.DDPM(variance), start, noise)
-    assert_same(ours, ddpm_way(monkeypatch, start, noise, variance, float64=True))
-    assert_near(ours, ddpm_way(monkeypatch, start, noise, variance, float64=False), strays=3 if steps == T else 0)
+    ours = our_trajectory(fn.DDPM(variance), start, noise)
+    assert_same(ours, ddpm_trajectory(monkeypatch, start, noise, variance, float64=True))
+    assert_near(
+        ours, ddpm_trajectory(monkeypatch, start, noise, variance, float64=False), strays=3 if steps == T else 0
+    )
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [30, 48, 61, 600])
-def test_ddim_walks_the_way_of_diffusers_formula_told_the_true_previous_time(steps: int, eta: float) -> None:
+def test_ddim_is_the_formula_of_diffusers_with_the_true_previous_time(steps: int, eta: float) -> None:
     start, noise = start_and_noise(steps)
-    theirs = ddim_way(start, noise, eta, float64=True, true_previous=True)
-    assert_same(our_way(fn.DDIM(eta), start, noise), theirs)
+    theirs = ddim_trajectory(start, noise, eta, float64=True, true_previous=True)
+    assert_same(our_trajectory(fn.DDIM(eta), start, noise), theirs)
 
 
 @pytest.mark.parametrize("variance", ["small", "large"])
 @pytest.mark.parametrize("steps", [48, 61, 600])
-def test_ddpm_walks_the_way_of_diffusers_told_our_grid(
+def test_ddpm_has_the_trajectory_of_diffusers_on_our_grid(
     steps: int, variance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, noise = start_and_noise(steps)
-    theirs = ddpm_way(monkeypatch, start, noise, variance, float64=True, our_grid=True)
-    assert_same(our_way(fn.DDPM(variance), start, noise), theirs)
+    theirs = ddpm_trajectory(monkeypatch, start, noise, variance, float64=True, our_grid=True)
+    assert_same(our_trajectory(fn.DDPM(variance), start, noise), theirs)
 
 
-def test_ddim_of_eta_1_is_ddpm_there_and_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ddim_of_eta_1_is_ddpm_in_both_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     start, noise = start_and_noise(50)
-    ours = our_way(fn.DDPM("small"), start, noise)
-    assert_same(ours, our_way(fn.DDIM(1.0), start, noise))
-    assert_same(ours, ddim_way(start, noise, 1.0, float64=True))
-    assert_same(ours, ddpm_way(monkeypatch, start, noise, "small", float64=True))
+    ours = our_trajectory(fn.DDPM("small"), start, noise)
+    assert_same(ours, our_trajectory(fn.DDIM(1.0), start, noise))
+    assert_same(ours, ddim_trajectory(start, noise, 1.0, float64=True))
+    assert_same(ours, ddpm_trajectory(monkeypatch, start, noise, "small", float64=True))
 
 
 # -- noising and tables ----------------------------------------------------------------------------------------------
@@ -309,10 +311,10 @@ def test_diffusers_ddim_steps_to_another_index_than_its_list_goes_on_from(
 
 
 @pytest.mark.parametrize(("steps", "least"), [(30, 0.003), (600, 0.1)])
-def test_diffusers_ddim_as_shipped_goes_another_way_there(steps: int, least: float) -> None:
+def test_diffusers_ddim_as_shipped_has_another_trajectory_there(steps: int, least: float) -> None:
     start, noise = start_and_noise(steps)
-    ours = our_way(fn.DDIM(), start, noise)
-    off = (ours - ddim_way(start, noise, 0.0, float64=True)).square().mean(dim=(1, 2)).sqrt()
+    ours = our_trajectory(fn.DDIM(), start, noise)
+    off = (ours - ddim_trajectory(start, noise, 0.0, float64=True)).square().mean(dim=(1, 2)).sqrt()
     assert off.max() >= least
 
 
@@ -347,7 +349,7 @@ def test_diffusers_ddpm_adds_noise_to_the_finished_sample_and_ours_does_not(
     sigma = SCHEDULE.sigma((k + 1) / T)
     assert sigma > 0.08
     for variance, std, tolerance in (("small", 1e-10, 1e-12), ("large", sigma, 1e-9)):
-        ours = our_way(fn.DDPM(variance), start, noise)
-        theirs = ddpm_way(monkeypatch, start, noise, variance, float64=True)
+        ours = our_trajectory(fn.DDPM(variance), start, noise)
+        theirs = ddpm_trajectory(monkeypatch, start, noise, variance, float64=True)
         assert (theirs[:-1] - ours[:-1]).abs().max() <= SAME_TABLE
         assert (theirs[-1] - ours[-1] - std).abs().max() <= tolerance

@@ -1,4 +1,4 @@
-"""What samplers must do, with denoisers whose answer is known: float64, tolerances stated."""
+"""Laws of samplers, with denoisers whose output is known exactly: float64, tolerances stated."""
 
 import math
 
@@ -82,7 +82,7 @@ def test_ddim_with_eta_one_is_ddpm(steps):
 
 
 def order(rule, schedule, steps, spacing=None) -> float:
-    """The observed order of convergence on a single Gaussian, whose flow is known: x1 = mean + std z at t = 0."""
+    """Return the observed order of convergence on a single Gaussian, whose flow is known: mean + std z at t = 0."""
     mean, std = 0.7, 0.6
     denoiser = gaussian(schedule, mean, std)
     z = torch.randn(64, 2, generator=torch.Generator().manual_seed(0)).double()
@@ -105,7 +105,7 @@ def test_ddim_converges_with_order_one_to_the_exact_map(schedule):
 @pytest.mark.parametrize("schedule", [fn.VP(), fn.EDM(), fn.RectifiedFlow()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("p", [1, 2, 3, 4])
 def test_multistep_converges_with_its_order_at_least(schedule, p):
-    # predict-correct with p values: the corrector's order is p; the ends may only help, and the beginning not spoil it
+    # the corrector with p values has order p; the first and last steps must not lower it
     assert order(fn.Multistep(p), schedule, 20 if p == 4 else 40) > p - 0.25
 
 
@@ -133,7 +133,7 @@ def test_gaussian_data_give_the_closed_forms_covariance(rule, steps):
 
 
 def _one_step(rule, schedule, std, t, s, variance):
-    """The variance after one step, worked out from the papers' formulas with x0_hat = k x_t."""
+    """Return the variance after one step, computed from the papers' formulas with x0_hat = k x_t."""
     (a_t, s_t), (a_s, s_s) = schedule.scales(t), schedule.scales(s)
     k = a_t * std**2 / (a_t**2 * std**2 + s_t**2)
     if s == 0:
@@ -167,7 +167,7 @@ def test_the_error_does_not_jump_where_steps_do_not_divide_the_table(rule):
 
 
 @each_schedule
-def test_a_denoiser_told_only_the_noise_level_is_one_function_on_every_path(schedule):
+def test_a_denoiser_of_the_noise_level_alone_is_one_function_on_every_path(schedule):
     denoiser = fn.FiniteSet(fn.data.moons(40).x.double()).denoiser(fn.EDM())
     direct = fn.FiniteSet(fn.data.moons(40).x.double()).denoiser(schedule)
     from fromnoise.denoiser import OnPath

@@ -1,8 +1,8 @@
-"""The solvers people know by name, held to diffusers' with an exact denoiser, the same start and the same noise.
+"""The well-known solvers, compared with diffusers' for an exact denoiser, the same start and the same noise.
 
-Both walk diffusers' own list of noise levels. That list is float32, and so is its arithmetic on it: they agree to 2e-4
-at most and 2e-5 on average (rms) along the whole way. Where its rules lower their order towards the end, a flag set
-here makes both do the same, or they are compared up to there.
+Both use diffusers' own list of noise levels. This list and diffusers' arithmetic on it are float32: along the whole
+trajectory the two differ by at most 2e-4, and by 2e-5 on average (rms). Where diffusers' rules lower their order
+towards the end, a flag set here makes both do the same, or they are compared up to there.
 """
 
 import pytest
@@ -48,7 +48,7 @@ def times(levels):
 
 
 def theirs(scheduler, steps, noise=None, *, exploding):
-    """Walk theirs; return the levels and x/alpha (their own x where the path explodes) after every step."""
+    """Walk diffusers' solver; return the levels and x/alpha (its own x on an exploding path) after every step."""
     scheduler.set_timesteps(steps)
     levels = scheduler.sigmas.double()
     x = normal(ROWS, 2) * (float(levels[0]) if exploding else float(levels[0] / (1 + levels[0] ** 2).sqrt()))
@@ -58,7 +58,9 @@ def theirs(scheduler, steps, noise=None, *, exploding):
         alpha = 1.0 if exploding else (1 + level**2) ** -0.5
         own_t = float(SCHEDULE.time_of_level(level))
         own_alpha = float(SCHEDULE.alpha(own_t))
-        scheduler.scale_model_input(x, timestep)  # they insist; what the model would be given is not needed here
+        scheduler.scale_model_input(
+            x, timestep
+        )  # required by diffusers; the result, the model's input, is not needed here
         x0_hat = EXACT(own_alpha * x / alpha, own_t)
         eps_hat = (x / alpha - x0_hat) / level
         extra = {} if noise is None else {"variance_noise": noise[i]}
@@ -69,7 +71,7 @@ def theirs(scheduler, steps, noise=None, *, exploding):
 
 
 def ours(rule, levels, start, noise=None):
-    """Walk ours over their levels; return x/alpha after every step."""
+    """Walk our rule over diffusers' levels; return x/alpha after every step."""
     draws = iter([] if noise is None else noise)
     on = times(levels)
     x = float(SCHEDULE.alpha(on[0])) * start
@@ -85,7 +87,7 @@ def held_together(rule, scheduler, steps, *, noise=None, exploding=False, up_to=
     off = torch.stack(here)[:up_to] - torch.stack(there)[:up_to]
     scale = (
         1 + levels[every][1:][:up_to, None, None] if up_to else 1 + levels[every][1:, None, None]
-    )  # x/alpha grows so
+    )  # the scale of x/alpha
     assert float((off / scale).abs().max()) < MOST
     assert float((off / scale).square().mean().sqrt()) < RMS
 
@@ -102,7 +104,7 @@ def test_heun_and_its_evaluations(karras, steps):
     scheduler = HeunDiscreteScheduler(**TABLE, use_karras_sigmas=karras)
     scheduler.set_timesteps(steps)
     assert len(scheduler.timesteps) == fn.Heun().evaluations(steps)
-    # theirs lists every level twice but for the first and the last: two entries are one step
+    # diffusers lists every level twice except the first and the last: two entries are one step
     levels = scheduler.sigmas.double()
     levels, twice = torch.cat([levels[:1], levels[1:-1:2], levels[-1:]]), levels
     assert torch.equal(twice[1:-1:2], twice[2:-1:2]) or len(twice) % 2

@@ -36,7 +36,7 @@ def test_a_shift_is_its_length(distance):
     assert distance(x, x) == pytest.approx(0, abs=1e-6)
 
 
-def test_energy_distance_is_its_definition_and_small_for_one_law():
+def test_energy_distance_is_its_definition_and_small_for_one_distribution():
     a, b = torch.randn(40, 2), torch.randn(50, 2) + 1
     mean = torch.cdist(a, b).mean()
     aa, bb = torch.cdist(a, a).mean(), torch.cdist(b, b).mean()
@@ -45,7 +45,7 @@ def test_energy_distance_is_its_definition_and_small_for_one_law():
     assert 0 < max(many) < 0.2
 
 
-def test_precision_and_recall_tell_missing_from_wrong():
+def test_precision_and_recall_distinguish_missing_from_wrong_samples():
     modes = fn.data.eight_gaussians(4000)
     half = modes.x[modes.x[:, 0] > 0]
     precision, recall = precision_recall(half[:1500], modes.x[:1500])
@@ -72,7 +72,7 @@ def test_wrong_samples_stand_far_from_their_floor():
     assert found["precision"].ratio < 0.5
 
 
-def test_a_set_without_a_law_is_compared_with_its_halves():
+def test_a_set_of_unknown_distribution_is_compared_with_its_halves():
     data = fn.Dataset.of(fn.data.moons(1000).x)
     found = fn.evaluate(fn.data.moons(700, seed=5).x, data, pairs=3)
     assert found.n == 500

@@ -7,7 +7,7 @@ import fromnoise as fn
 from fromnoise.errors import InputError
 
 
-def test_a_scatter_brings_labels_and_legend(tmp_path):
+def test_a_scatter_shows_labels_and_legend(tmp_path):
     figure = fn.plot.scatter(fn.data.shapes(90), title="shapes")
     assert isinstance(figure, Figure)
     axes = figure.axes[0]

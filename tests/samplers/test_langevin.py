@@ -1,4 +1,4 @@
-"""Langevin dynamics: the published algorithm, the law it really settles on, and its samples."""
+"""Langevin dynamics: the published algorithm, its exact stationary distribution, and its samples."""
 
 import math
 
@@ -17,7 +17,7 @@ ONE = ZERO + 1
 @pytest.mark.parametrize("schedule", [fn.EDM(), fn.VP(), fn.LinearBeta()], ids=str)
 @pytest.mark.parametrize("level", [0.05, 0.7, 20.0])
 @pytest.mark.parametrize("r", [0.05, 0.2, 1.0])
-def test_unadjusted_langevin_settles_on_its_own_variance(schedule, level, r):
+def test_unadjusted_langevin_has_its_own_stationary_variance(schedule, level, r):
     # on a Gaussian a step is x <- a x + b z, whose stationary variance is b^2/(1 - a^2)
     std = 0.6
     denoiser, t = fn.GaussianMixture(ZERO, std).denoiser(schedule), schedule.time_of_level(level)

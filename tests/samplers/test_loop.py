@@ -95,7 +95,7 @@ def test_wrong_input_is_refused(trained, options, words):
         fn.sample(fn.load(trained).denoiser, **options)
 
 
-def test_a_given_grid_is_walked(trained):
+def test_a_given_grid_is_used(trained):
     denoiser = fn.load(trained).denoiser
     seen = []
     original = denoiser.forward

@@ -1,4 +1,4 @@
-"""The default rule: what it is exact for, where it begins, and that networks trained on a table suit it."""
+"""The default rule: the data it is exact for, its first evaluation, and its use of networks trained on a table."""
 
 import math
 
@@ -14,7 +14,7 @@ SPIRAL = fn.GaussianMixture(fn.data.spiral(200, seed=0).x.double(), 0.05)
 
 
 class Watched(Wrapped):
-    """Keeps the noise levels at which it is asked."""
+    """Keeps the noise levels at which it is evaluated."""
 
     def __init__(self, base):
         super().__init__(base)
@@ -81,7 +81,7 @@ def test_the_first_evaluation_is_where_the_data_begin_to_show(schedule, steps):
 
 @pytest.mark.parametrize("schedule", [fn.LinearBeta(), fn.CosineBeta(), fn.EDM(), fn.RectifiedFlow()], ids=str)
 def test_a_gaussian_away_from_the_origin_needs_few_evaluations(schedule):
-    # the beginning takes the data to be about 0; its value of D is moved once the mean has shown
+    # the first step assumes data of mean 0; its value of D is moved to the corrected x
     law = fn.GaussianMixture(torch.tensor([[0.7, -0.4]], dtype=torch.float64), 0.6)
     denoiser = law.denoiser(schedule)
     noise = torch.randn(64, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -97,7 +97,7 @@ def test_a_grid_of_short_steps_is_walked_as_given():
 
 
 @pytest.mark.parametrize("schedule", [fn.LinearBeta(), fn.CosineBeta(), fn.LinearBeta(T=50)], ids=str)
-def test_a_tables_network_is_asked_for_no_level_below_its_own(schedule):
+def test_a_tables_network_is_evaluated_at_no_level_below_its_lowest(schedule):
     for steps in (1, 3, 10, 100, 1000):
         times = fn.Multistep().grid(schedule, steps, 1.4)
         assert len(times) == steps + 1

@@ -1,4 +1,4 @@
-"""Studios for the tests."""
+"""Fixtures that start studios."""
 
 import pytest
 from live_studio import Studio

@@ -1,4 +1,4 @@
-"""A studio in a process of its own, as a user starts it, and a browser that used its link."""
+"""A studio in a process of its own, as a user starts it, and a client that has used its link."""
 
 import json
 import os
@@ -52,7 +52,7 @@ class Studio:
 
     @contextmanager
     def client(self):
-        """Give a browser: one that used the link."""
+        """Yield a client that has used the link."""
         headers = {"origin": self.origin}
         with httpx.Client(base_url=self.origin, headers=headers, timeout=60, trust_env=False) as client:
             answer = client.get(f"/?token={self.token}")

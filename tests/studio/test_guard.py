@@ -1,7 +1,7 @@
-"""What a hostile page, program or neighbour sends to the studio: hundreds of requests, none of which gets through.
+"""Hundreds of requests that a hostile page, program or user may send to the studio; all of them are refused.
 
-Each goes over a socket of its own to a real server. None may get an answer in the two hundreds or write a file; the
-strict headers stand on every answer that is not the HTTP layer's own; and the server goes on answering good requests.
+Each goes over a socket of its own to a real server. None may get a status 2xx or write a file; every answer that is not
+the HTTP layer's own has the strict headers; and the server goes on answering good requests.
 """
 
 import itertools
@@ -56,7 +56,7 @@ def request(line, *headers, body=""):
 
 
 def post(body, path="/api/trainings", kind=JSON):
-    """Return a write that is right but for its body."""
+    """Return a write in which only the body may be wrong."""
     return request(f"POST {path}", HOST, ORIGIN, COOKIE, kind, body=body)
 
 
@@ -296,11 +296,11 @@ GROUPS = {
 }  # fmt: skip
 
 
-def test_there_are_hundreds_of_them():
+def test_there_are_hundreds_of_hostile_requests():
     assert sum(map(len, GROUPS.values())) >= 300
 
 
-# -- what becomes of them --------------------------------------------------------------------------------------------
+# -- their answers ---------------------------------------------------------------------------------------------------
 
 
 def filled(studio, text):
@@ -316,7 +316,7 @@ def filled(studio, text):
 
 
 def sent(studio, content, wait=10.0):
-    """Return what came back, all of it; the server may end the connection while more is on its way to it."""
+    """Return the whole answer; the server may close the connection before it has received everything."""
     answer = b""
     with socket.create_connection(("127.0.0.1", studio.port), timeout=wait) as connection:
         with suppress(BrokenPipeError, ConnectionResetError):
@@ -328,7 +328,7 @@ def sent(studio, content, wait=10.0):
 
 
 def check_refused(answer, request):
-    """Hold an answer to what every refusal must be."""
+    """Check that an answer is a proper refusal."""
     for status in re.findall(rb"HTTP/1\.1 (\d\d\d)", answer):
         assert 400 <= int(status) < 500, (request[:300], answer[:300])
     if not answer or HTTP_LAYER in answer:
@@ -362,7 +362,7 @@ def check_good(studio):
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_none_gets_through(studio, group):
+def test_every_hostile_request_is_refused(studio, group):
     before = files(studio)
     for number, text in enumerate(GROUPS[group]):
         content = filled(studio, text)
@@ -373,8 +373,8 @@ def test_none_gets_through(studio, group):
     assert files(studio) == before
 
 
-def test_the_same_requests_done_right_get_through(studio):
-    """What is refused above is refused for its own fault."""
+def test_the_same_requests_without_their_fault_are_accepted(studio):
+    """The requests above are refused for their own fault, not for another reason."""
     for text, status in (
         (request("GET /", HOST, COOKIE), 200),
         (request("GET /api/runs", HOST, COOKIE), 200),
@@ -404,7 +404,7 @@ def test_a_slow_body_is_dropped(studio):
     check_good(studio)
 
 
-def test_a_body_that_drips_is_dropped_too(studio):
+def test_a_body_sent_byte_by_byte_is_dropped_too(studio):
     head = filled(studio, request("POST /api/trainings", HOST, ORIGIN, COOKIE, JSON, "Content-Length: 1000"))
     with socket.create_connection(("127.0.0.1", studio.port), timeout=10) as connection:
         connection.sendall(head)
@@ -421,7 +421,7 @@ def test_a_body_that_drips_is_dropped_too(studio):
 
 
 @pytest.mark.parametrize("start", [b"", b"GET / HTTP/1.1\r\nHost: x", b"G"])
-def test_a_head_that_does_not_come_ends_the_connection(studio, start):
+def test_an_incomplete_head_ends_the_connection(studio, start):
     began = time.perf_counter()
     assert sent(studio, start) == b""
     assert time.perf_counter() - began < 5
@@ -440,7 +440,7 @@ def test_too_many_connections_are_turned_away_and_the_others_served(studio):
     check_good(studio)
 
 
-def test_a_header_of_another_reader_cannot_be_put_into_an_answer(studio):
+def test_a_header_cannot_be_injected_into_an_answer(studio):
     answer = sent(studio, filled(studio, request("GET /?token=x%0d%0aSet-Cookie:%20a=1", HOST, COOKIE)))
     assert answer.startswith(b"HTTP/1.1 303 ")  # with the cookie any link leads to the page
     assert b"a=1" not in answer

@@ -40,7 +40,7 @@ async def one_client(number, port, headers, paths, until, found):
         began = time.perf_counter()
         status, length = await ask(reader, writer, path, headers)
         found.append((time.perf_counter() - began, path, status, length))
-        turn += 1  # and at once the next question: no page asks as often
+        turn += 1  # and the next request at once, more often than any page
     writer.close()
     await writer.wait_closed()
 
@@ -68,7 +68,7 @@ async def crowd(port, headers, paths, run):
 
 
 def told(found, paths):
-    """Say how long the answers took."""
+    """Return the times of the answers as text."""
     lines = [f"{len(found)} answers, {sum(length for *_, length in found) / 1e6:.0f} MB in {SECONDS} s"]
     for path in [None, *dict.fromkeys(paths)]:
         times = sorted(seconds for seconds, asked, *_ in found if path in (None, asked))
@@ -103,7 +103,7 @@ def test_fifty_clients_and_a_training(studio, trained, trained_shapes, tmp_path)
 
 
 def _check_same_weights(folder):
-    """Train the same with the studio far away, and compare to the last bit."""
+    """Train the same without a studio, and compare bit by bit."""
     settings = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     words = [sys.executable, "-m", "fromnoise", "train", "spiral", "--no-report", "--out", "alone", *settings]
     subprocess.run(words, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)

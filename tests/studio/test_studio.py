@@ -1,4 +1,4 @@
-"""The studio as its page and its user meet it: a real server, a real training, nothing stood in for."""
+"""The studio from outside: a real server and real trainings, no mocks."""
 
 import base64
 import json
@@ -79,7 +79,7 @@ def test_the_link_works_once_and_leaves_a_cookie(studio, trained):
         assert other.get("/api/runs").json()["error"].startswith("the studio opens with the link")
 
 
-def test_the_cookie_is_the_browsers_alone(studio, trained):
+def test_the_cookie_is_http_only_and_same_site(studio, trained):
     import httpx
 
     studio = studio(trained)
@@ -153,7 +153,7 @@ def test_the_form_is_made_from_the_schema(shown):
         assert _settings(job.check()) == settings
 
 
-def test_a_run_that_vanishes_or_breaks_is_said_to(studio, trained, tmp_path):
+def test_a_run_that_is_removed_or_damaged_is_reported(studio, trained, tmp_path):
     for name in ("a", "b"):
         shutil.copytree(trained, tmp_path / name)
     studio = studio("a", "b", "--out", "none")
@@ -178,7 +178,7 @@ def test_a_run_that_vanishes_or_breaks_is_said_to(studio, trained, tmp_path):
         assert browser.get("/").status_code == 200  # without them
 
 
-def test_without_runs_all_under_out_are_shown_as_they_come(studio, trained, tmp_path):
+def test_without_arguments_all_runs_under_out_are_shown(studio, trained, tmp_path):
     studio = studio()
     with studio.client() as browser:
         assert browser.get("/api/runs").json() == {"runs": []}
@@ -223,7 +223,7 @@ def test_a_walk_is_the_librarys_own_sampling(shown, trained):
                 assert torch.equal(unpacked(line["x0_hat"]).reshape(n, 2), way.x0_hat[k - 1])
 
 
-def test_a_guided_walk_is_too(shown, trained_shapes):
+def test_a_guided_walk_is_the_librarys_guided_sampling(shown, trained_shapes):
     lines = walked(shown.browser, shown.runs["shapes"], steps=5, n=20, label="moons", guidance=2, seed=4)
     denoiser = fn.Guided(fn.load(trained_shapes).denoiser, 2.0)
     x = fn.sample(denoiser, 20, cond="moons", steps=5, seed=4)
@@ -233,7 +233,7 @@ def test_a_guided_walk_is_too(shown, trained_shapes):
     assert "spiral, circles, moons" in answer.json()["error"]
 
 
-def test_two_walks_at_a_time_and_one_that_is_left_makes_room(shown):
+def test_two_walks_run_at_a_time_and_an_abandoned_one_frees_its_place(shown):
     run, browser = shown.runs["spiral"], shown.browser
     long = {"sampler": "heun", "steps": 1000, "n": 2000}  # takes six seconds or more
     with browser.stream("GET", f"/api/runs/{run}/walk", params=long) as one:
@@ -320,7 +320,7 @@ def test_drawn_points_are_trained_on(studio, tmp_path):
     assert fn.load(tmp_path / "runs" / "drawing").config.train["drop_cond"] == 0.1  # as fromnoise train has it
 
 
-def test_one_trains_two_wait_and_the_next_is_turned_away(studio, tmp_path):
+def test_one_trains_two_wait_and_the_next_is_refused(studio, tmp_path):
     studio = studio()
     with studio.client() as browser:
         answers = [browser.post("/api/trainings", json={"data": "moons", "changes": LONG}) for _ in range(4)]
@@ -418,7 +418,7 @@ def test_a_training_that_fails_says_why(studio, tmp_path):
         assert list(studio.news(browser, diverged))[-1][0] == "failed"
 
 
-def test_a_component_of_the_users_own_is_trained_with(studio, tmp_path):
+def test_a_component_of_a_plugin_can_be_trained(studio, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\nimport numpy as np\n"
         "from fromnoise.schedule import TableSchedule, schedules\n\n"
@@ -432,7 +432,7 @@ def test_a_component_of_the_users_own_is_trained_with(studio, tmp_path):
     with studio.client() as browser:
         components = browser.get("/api/form").json()["schema"]["components"]["schedule"]
         assert components["mine"]["description"] == "A table of my own."
-        assert "odd" not in components  # an array is nothing that a form can ask for
+        assert "odd" not in components  # a form cannot hold an array
         run = start(browser, **QUICK, schedule="mine", predict="v")
         assert list(studio.news(browser, run))[-1] == ("done", {"step": 300})
         why_not = browser.get(f"/api/runs/{run}").json()["why_not"]
@@ -450,7 +450,7 @@ def test_a_slow_listener_misses_old_news_and_not_the_end():
     assert listener._news[-1][0] == "done"
 
 
-def test_a_worker_whose_studio_is_gone_saves_and_stops(tmp_path):
+def test_a_worker_without_its_studio_saves_and_stops(tmp_path):
     job = {"data": "spiral", "changes": LONG}
     asked = {"out": str(tmp_path / "run"), "job": job}
     (tmp_path / "job.json").write_text(json.dumps(asked))
@@ -497,7 +497,7 @@ def test_ctrl_c_saves_the_training_and_says_how_to_go_on(studio, tmp_path):
         assert "stopped after step" in again.communicate(timeout=60)[1]
 
 
-def test_a_drawing_goes_on_by_the_command_that_is_named(studio, tmp_path):
+def test_a_drawing_is_continued_by_the_printed_command(studio, tmp_path):
     studio = studio()
     settings = {key: value for key, value in {**QUICK, "train.steps": 40_000}.items() if key != "data.n"}
     with studio.client() as browser:
@@ -523,7 +523,7 @@ def refused(result, *words):
         assert word in line
 
 
-def test_a_taken_port_is_named_with_who_took_it(run_cli, tmp_path, monkeypatch):
+def test_a_taken_port_is_reported_with_the_process_that_holds_it(run_cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -536,7 +536,7 @@ def test_a_taken_port_is_named_with_who_took_it(run_cli, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_the_command_refuses(run_cli, tmp_path, monkeypatch):
+def test_the_command_refuses_wrong_input(run_cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refused(run_cli("studio", "nowhere", "--no-open"), "no run at nowhere")
     refused(run_cli("studio", "--host", "0.0.0.0"), "anyone who reaches this machine", "not encrypted", "--yes")
@@ -552,14 +552,14 @@ def test_what_the_command_refuses(run_cli, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_is_there_for_this_machine_alone(shown):
+def test_only_this_machine_can_reach_it(shown):
     own = [name for name in address._own_names() if re.fullmatch(r"[\d.]+", name)]
     for name in own:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((name, shown.port), timeout=5)
 
 
-def test_with_yes_others_may_come(studio, trained):
+def test_with_yes_other_machines_can_reach_it(studio, trained):
     studio = studio(trained, "--host", "0.0.0.0", "--yes")
     assert any("not encrypted" in line for line in studio.said)
     with studio.client() as browser:
@@ -567,7 +567,7 @@ def test_with_yes_others_may_come(studio, trained):
         assert browser.get("/api/runs", headers={"host": "evil.example", "origin": ""}).status_code == 403
 
 
-def test_the_names_it_answers_to():
+def test_the_host_names_that_are_accepted():
     assert address.hosts("127.0.0.1", 80) == ["127.0.0.1", "localhost", "[::1]"]
     assert address.hosts("localhost", 8417)[0] == "localhost:8417"
     assert address.hosts("::1", 8417) == ["[::1]:8417", "127.0.0.1:8417", "localhost:8417"]
