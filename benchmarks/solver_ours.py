@@ -9,21 +9,21 @@ from solver_rule import Ended, Rule
 from torch import Tensor
 
 import fromnoise as fn
-from fromnoise.arrays import Cond, Time
-from fromnoise.denoiser import DenoiserLike, spread
-from fromnoise.guidance import Wrapped
+from fromnoise.arrays import Time
+from fromnoise.cond import Words
+from fromnoise.denoiser import DenoiserLike, Wrapper, spread
 from fromnoise.samplers import Sampler, walk
 from fromnoise.schedule import Schedule
 
 
-class _Asked(Wrapped):
+class _Asked(Wrapper):
     """The problem's exact denoiser on a path, every evaluation counted by the problem."""
 
     def __init__(self, problem: Problem, schedule: Schedule) -> None:
         super().__init__(problem.law.denoiser(schedule))
         self._problem = problem
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
         self._problem.calls += 1
         return self.base(x_t, t, cond)
 

@@ -92,5 +92,5 @@ def test_shapes_and_labels_must_fit():
         fn.Denoiser(fn.nn.MLP(3), fn.EDM(), "edm").measure(fn.data.spiral(10))
     with pytest.raises(LabelError, match="knows 2 labels and the data have 3"):
         fn.Denoiser(fn.nn.MLP(2, classes=2), fn.EDM(), "edm").measure(fn.data.shapes(30))
-    with pytest.raises(InputError, match="label names"):
+    with pytest.raises(LabelError, match="the network knows 2 labels and the data have 1"):
         fn.Denoiser(fn.nn.MLP(2, classes=2), fn.EDM(), "edm", label_names=["a"])

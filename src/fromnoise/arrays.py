@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from fromnoise.errors import InputError
@@ -21,9 +21,6 @@ Time: TypeAlias = float | Float[Tensor, ""] | Float[Tensor, "B"]
 
 Scale: TypeAlias = float | Float[Tensor, ""] | Float[Tensor, "B"]
 """A signal or noise scale at a time: a float where the time was one, a tensor of the time's shape otherwise."""
-
-Cond: TypeAlias = Int[Tensor, ""] | Int[Tensor, "B"] | Float[Tensor, "D"] | Float[Tensor, "B D"] | None
-"""A condition: labels (`[]` or `[B]`, integer), vectors (`[D]` or `[B, D]`, floating), or None for no condition."""
 
 
 def expand_to(level: float | Shaped[Tensor, ...], x: Tensor) -> float | Tensor:

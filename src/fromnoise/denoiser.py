@@ -12,41 +12,65 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from fromnoise.arrays import Batch, Cond, Scale, Time, expand_to
+from fromnoise.arrays import Batch, Scale, Time, expand_to
+from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
 from fromnoise.data.dataset import Dataset, Scaling, ScalingKind, rms_about_mean
 from fromnoise.deprecated import Renamed
-from fromnoise.errors import InputError, LabelError
-from fromnoise.nn.network import Network
+from fromnoise.errors import InputError
+from fromnoise.nn.network import Network, conditioners_of
 from fromnoise.process import Prediction, prediction, predictions
 from fromnoise.schedule import Schedule
 
 
 @runtime_checkable
 class DenoiserLike(Protocol):
-    """What a sampler may ask of a denoiser.
+    """What a sampler may ask of a denoiser."""
 
-    Attributes:
-        schedule: the path its x_t lie on.
-        shape: the shape S of one sample.
-        sigma_data: one coordinate's standard deviation about the mean, in the denoiser's units.
-        scaling: from the denoiser's units to the data's.
-        label_names: the labels it knows, in the order of their numbers.
-        device: where it computes.
-    """
+    @property
+    def schedule(self) -> Schedule:
+        """The path its x_t lie on."""
+        ...
 
-    schedule: Schedule
-    shape: tuple[int, ...]
-    sigma_data: float
-    scaling: Scaling
-    label_names: tuple[str, ...]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape S of one sample."""
+        ...
+
+    @property
+    def sigma_data(self) -> float:
+        """One coordinate's standard deviation about the mean, in the denoiser's units."""
+        ...
+
+    @property
+    def scaling(self) -> Scaling:
+        """From the denoiser's units to the data's."""
+        ...
+
+    @property
+    def conditioners(self) -> tuple[Conditioner, ...]:
+        """What turns a user's words into conditions; empty where the denoiser takes none."""
+        ...
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels it knows, in the order of their numbers."""
+        ...
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
         ...
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
-        """Return x0_hat `[B, *S]` for x_t `[B, *S]` at time t, `[]` or `[B]`."""
+    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
+        """Return x0_hat `[B, *S]` for x_t `[B, *S]` at time t, `[]` or `[B]`, under a condition of one row or of B."""
+        ...
+
+    def read(self, words: Words, n: int) -> Cond | None:
+        """Return the condition of n samples that a user's words mean.
+
+        Raises:
+            LabelError: if the denoiser does not know them.
+        """
         ...
 
     def on(self, schedule: Schedule) -> DenoiserLike:
@@ -73,12 +97,13 @@ class Denoiser(nn.Module):
     """A network on a schedule, with the meaning of its output.
 
     Args:
-        network: answers `network(x, c_noise, cond)`.
+        network: answers `network(x, c_noise, cond)`, cond being a `Cond` or None.
         schedule: the path it is trained on.
         predict: what its output means: "eps", "x0", "v", "flow", "score", "edm", or a prediction of your own.
         sigma_data: one coordinate's standard deviation in the denoiser's units, for predictions that depend on it.
         scaling: between the data's units and the denoiser's.
         label_names: names for the network's classes; their numbers where none are given.
+        conditioners: for what the network takes, where it is not labels by name or plain vectors.
 
     Raises:
         InputError: if the output cannot give x0 at t = 1, where this schedule leaves no signal.
@@ -93,6 +118,7 @@ class Denoiser(nn.Module):
         sigma_data: float = 1.0,
         scaling: Scaling | None = None,
         label_names: Sequence[str] = (),
+        conditioners: Sequence[Conditioner] = (),
     ) -> None:
         super().__init__()
         self.network = network
@@ -101,11 +127,10 @@ class Denoiser(nn.Module):
         self.rescale(scaling or Scaling(), sigma_data)
         self._may_measure = scaling is None
         self.shape: tuple[int, ...] = tuple(network.shape)  # pyright: ignore[reportArgumentType] every network has one
-        classes, self.cond_dim = int(getattr(network, "classes", 0)), int(getattr(network, "cond_dim", 0))
         self.learned_variance = bool(getattr(network, "learned_variance", False))
-        self.label_names = tuple(label_names) or tuple(str(k) for k in range(classes))
-        if len(self.label_names) != classes:
-            raise InputError(f"{len(self.label_names)} label names were given for a network of {classes} classes")
+        self.conditioners = conditioners_of(network)
+        if label_names or conditioners:
+            self._know([*([Labels(names=tuple(label_names))] if label_names else []), *conditioners])
         if self.prediction.needs_signal and schedule.alpha(1.0) == 0:
             name = predictions.settings(self.predict)["name"]
             raise InputError(
@@ -125,14 +150,38 @@ class Denoiser(nn.Module):
         """
         if data.shape != self.shape:
             raise InputError(f"the data's samples have shape {list(data.shape)}, the network's {list(self.shape)}")
-        classes = len(self.label_names)
-        if classes and data.classes != classes:
-            raise LabelError(f"the network knows {classes} labels and the data have {data.classes}")
-        if classes:
-            self.label_names = data.label_names
+        self._know(data.conditioners)
         if self._may_measure:
             scaling = Scaling.of(data.x, kind)
             self.rescale(scaling, rms_about_mean(scaling.into(data.x)))
+
+    def _know(self, given: Sequence[Conditioner]) -> None:
+        """Take conditioners for what the network takes; of what it does not take it need not know.
+
+        Raises:
+            LabelError: if the network takes something else.
+        """
+        by_value = {one.value: one for one in given}
+        for own in self.conditioners:
+            own.check_fits(by_value.get(own.value))
+        self.conditioners = tuple(by_value[own.value] for own in self.conditioners)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels it knows, in the order of their numbers."""
+        return label_names_of(self.conditioners)
+
+    def read(self, words: Words, n: int) -> Cond | None:
+        """Return the condition of n samples that a user's words mean.
+
+        Args:
+            words: labels by name or number, condition vectors, or a mapping by name: one for all samples or one each.
+            n: the number of samples.
+
+        Raises:
+            LabelError: if the denoiser does not know them.
+        """
+        return read_cond(self.conditioners, words, n, self.device)
 
     def rescale(self, scaling: Scaling, sigma_data: float) -> None:
         """Take these as the data's scaling and standard deviation, and fit the prediction to them."""
@@ -150,7 +199,7 @@ class Denoiser(nn.Module):
         """Return what the network is given as the time, shaped like t: a table's index, or the clamped log SNR."""
         return self.schedule.c_noise(t)
 
-    def prediction_of(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
+    def prediction_of(self, x_t: Batch, t: Time, cond: Words = None) -> Batch:
         """Return the network's prediction `[B, *S]`, in x_t's precision: its output without the variance's half."""
         out = self.network_output(self.precondition(x_t, self.schedule.scales(t)), self.c_noise(t), cond)
         return out[:, : self.shape[0]] if self.learned_variance else out
@@ -159,8 +208,9 @@ class Denoiser(nn.Module):
         """Return the network's input c_in x_t; `scales` are alpha and sigma."""
         return expand_to(self.prediction.input_scale(*scales), x_t) * x_t if self._rescales else x_t
 
-    def network_output(self, x: Batch, c_noise: Any, cond: Cond = None) -> Tensor:
+    def network_output(self, x: Batch, c_noise: Any, cond: Words = None) -> Tensor:
         """Return the network's whole output for its own input x and `c_noise`, in x's precision."""
+        cond = cond if cond is None or isinstance(cond, Cond) else self.read(cond, len(x))
         dtype = x.dtype
         if dtype == torch.float64:  # the arithmetic around the network may be finer than the network's own
             x = x.to(next(self.network.parameters()).dtype)
@@ -170,11 +220,11 @@ class Denoiser(nn.Module):
             c_noise = torch.full((), c_noise, dtype=x.dtype, device=x.device)
         return self.network(x, c_noise, cond).to(dtype)
 
-    def forward(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
+    def forward(self, x_t: Batch, t: Time, cond: Words = None) -> Batch:
         """Return x0_hat `[B, *S]`."""
         return self.prediction.x0_hat(self.prediction_of(x_t, t, cond), x_t, *self.schedule.scales(t))
 
-    def predicted(self, x_t: Batch, t: Time, cond: Cond = None) -> Predicted:
+    def predicted(self, x_t: Batch, t: Time, cond: Words = None) -> Predicted:
         """Return x0_hat and the fraction that sets a step's variance.
 
         Raises:
@@ -214,7 +264,7 @@ class Denoiser(nn.Module):
 _NO_VARIANCE = 'this model has no learned variance: train one (--recipe improved), or take variance "small" or "large"'
 
 
-def predicted(denoiser: DenoiserLike, x_t: Tensor, t: Time, cond: Cond = None) -> Predicted:
+def predicted(denoiser: DenoiserLike, x_t: Tensor, t: Time, cond: Words = None) -> Predicted:
     """Return x0_hat and the fraction that sets a step's variance, of a denoiser that knows it.
 
     Raises:
@@ -229,16 +279,72 @@ def predicted(denoiser: DenoiserLike, x_t: Tensor, t: Time, cond: Cond = None) -
     return ask(x_t, t, cond)
 
 
-class OnPath:
-    """A denoiser that knows the noise level, on another schedule's path."""
+class Wrapper:
+    """A denoiser around another. Everything that it does not answer itself is the other's, asked anew each time."""
+
+    def __init__(self, base: DenoiserLike) -> None:
+        self.base = base
+
+    @property
+    def schedule(self) -> Schedule:
+        """The path its x_t lie on."""
+        return self.base.schedule
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape S of one sample."""
+        return self.base.shape
+
+    @property
+    def sigma_data(self) -> float:
+        """One coordinate's standard deviation about the mean."""
+        return self.base.sigma_data
+
+    @property
+    def scaling(self) -> Scaling:
+        """From the denoiser's units to the data's."""
+        return self.base.scaling
+
+    @property
+    def conditioners(self) -> tuple[Conditioner, ...]:
+        """What turns a user's words into conditions."""
+        return self.base.conditioners
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels it knows, in the order of their numbers."""
+        return label_names_of(self.conditioners)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.base.device
+
+    def read(self, words: Words, n: int) -> Cond | None:
+        """Return the condition of n samples that a user's words mean."""
+        return self.base.read(words, n)
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
+        """Return x0_hat `[B, *S]`."""
+        return self.base(x_t, t, cond)
+
+    def on(self, schedule: Schedule) -> DenoiserLike:
+        """Return the same denoiser on another path."""
+        raise NotImplementedError
+
+
+class OnPath(Wrapper):
+    """A denoiser that depends on the noise level alone, on another schedule's path."""
 
     def __init__(self, base: DenoiserLike, schedule: Schedule) -> None:
-        self.base = base
-        self.schedule = schedule
-        self.shape, self.sigma_data = base.shape, base.sigma_data
-        self.scaling, self.label_names, self.device = base.scaling, base.label_names, base.device
+        super().__init__(base)
+        self._path = schedule
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
+    @property
+    def schedule(self) -> Schedule:
+        return self._path
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
         """Return x0_hat for x_t on this path: rescale x_t onto the base's path at the same noise level."""
         own = self.base.schedule.time_of_level(self.schedule.noise_level(t))
         alpha, sigma = self.schedule.scales(t)

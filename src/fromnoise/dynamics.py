@@ -27,7 +27,8 @@ import torch
 from scipy.integrate import DOP853
 from torch import Tensor
 
-from fromnoise.arrays import Batch, Cond, Time, expand_to, finest
+from fromnoise.arrays import Batch, Time, expand_to, finest
+from fromnoise.cond import Words
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError, NotConverged
@@ -59,7 +60,7 @@ def coefficients(schedule: Schedule, t: float | Tensor) -> Coefficients:
     return Coefficients(drift, growth - 2 * drift * sigma.detach().square())
 
 
-def score(denoiser: DenoiserLike, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
+def score(denoiser: DenoiserLike, x_t: Batch, t: Time, cond: Words = None) -> Batch:
     """Return grad log p_t(x_t) as the denoiser implies it, (alpha x0_hat - x_t)/sigma^2, `[B, *S]` (Tweedie)."""
     alpha, sigma = (expand_to(scale, x_t) for scale in denoiser.schedule.scales(t))
     return (alpha * denoiser(x_t, t, cond) - x_t) / sigma**2
@@ -90,7 +91,7 @@ class ReverseSDE:
     denoiser: DenoiserLike
     eta: float = 1.0
 
-    def drift(self, x_t: Batch, t: Time, cond: Cond = None) -> Batch:
+    def drift(self, x_t: Batch, t: Time, cond: Words = None) -> Batch:
         """Return the factor of dt, `[B, *S]`."""
         f, g2 = (expand_to(c, x_t) for c in coefficients(self.denoiser.schedule, t))
         return f * x_t - (1 + self.eta**2) / 2 * g2 * score(self.denoiser, x_t, t, cond)
@@ -132,13 +133,13 @@ class ProbabilityFlow:
     lowest: float = 1e-5
     most: int = 20_000
 
-    def encode(self, x0: Batch, cond: Cond = None) -> Tensor:
+    def encode(self, x0: Batch, cond: Words = None) -> Tensor:
         """Return the noise that the flow turns into x0, `[B, *S]`."""
         start, end = self._ends()
         y = self._solve(math.tanh(-start) * _fine(x0), (start, end), lambda y, tau: self._velocity(y, tau, cond))[0]
         return y * math.cosh(end)
 
-    def decode(self, noise: Batch, cond: Cond = None) -> Tensor:
+    def decode(self, noise: Batch, cond: Words = None) -> Tensor:
         """Return what the flow turns standard normal noise into, `[B, *S]`."""
         start, end = self._ends()
         y = self._solve(_fine(noise) / math.cosh(end), (end, start), lambda y, tau: self._velocity(y, tau, cond))[0]
@@ -147,7 +148,7 @@ class ProbabilityFlow:
     def density(
         self,
         x0: Batch,
-        cond: Cond = None,
+        cond: Words = None,
         *,
         trace: Trace = "exact",
         prior: Callable[[Tensor], Tensor] | None = None,
@@ -200,7 +201,7 @@ class ProbabilityFlow:
         level = self.lowest * (self.denoiser.sigma_data or 1.0)
         return _tau(level), _tau(highest)
 
-    def _velocity(self, y: Tensor, tau: float, cond: Cond) -> Tensor:
+    def _velocity(self, y: Tensor, tau: float, cond: Words) -> Tensor:
         """Return dy/dtau = cos(theta) y - D."""
         schedule = self.denoiser.schedule
         cos, sin = -math.tanh(tau), 1 / math.cosh(tau)

@@ -22,25 +22,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fromnoise.arrays import Cond, Time, expand_to
-from fromnoise.data.dataset import Scaling, find_label
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.arrays import Time, expand_to
+from fromnoise.cond import Cond, Words
+from fromnoise.data.dataset import Scaling
+from fromnoise.denoiser import DenoiserLike, Wrapper
+from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError
 from fromnoise.schedule import Schedule
 
-
-class Wrapped:
-    """A denoiser around another, with the same path, units and labels."""
-
-    def __init__(self, base: DenoiserLike) -> None:
-        self.base = base
-        self.schedule: Schedule = base.schedule
-        self.shape, self.sigma_data = base.shape, base.sigma_data
-        self.scaling: Scaling = base.scaling
-        self.label_names, self.device = base.label_names, base.device
+__getattr__ = renamed(__name__, {"Wrapped": "fromnoise.denoiser:Wrapper"})
 
 
-class Guided(Wrapped):
+class Guided(Wrapper):
     """Classifier-free guidance: uncond + scale (cond - uncond). Source: Ho & Salimans 2022, eq. 6, with scale = 1 + w.
 
     Scale 1 is the conditional model bit for bit and 0 the unconditional one, at one evaluation; any other scale asks
@@ -49,7 +42,7 @@ class Guided(Wrapped):
     Args:
         denoiser: conditional, and trained without the condition at times (`drop_cond`), or exact.
         scale: how far to go; 1 is no guidance.
-        negative: a label to move away from, in place of no condition.
+        negative: a condition to move away from, in place of none: a label, or what else the denoiser reads.
         interval: the noise levels sigma/alpha within which to guide; outside it the model is plain conditional.
             Source: Kynkaanniemi et al. 2024, eq. 5.
         rescale: how much of the answer's standard deviation over a sample is put back to the conditional answer's,
@@ -65,21 +58,21 @@ class Guided(Wrapped):
         denoiser: DenoiserLike,
         scale: float,
         *,
-        negative: str | int | None = None,
+        negative: Words = None,
         interval: tuple[float, float] = (0.0, math.inf),
         rescale: float = 0.0,
     ) -> None:
         super().__init__(denoiser)
-        if not denoiser.label_names and not getattr(denoiser, "cond_dim", 0):
+        if not denoiser.conditioners:
             raise InputError("guidance needs a conditional model, and this one was trained without labels")
         self.scale = _finite("scale", scale)
         self.interval = _interval(interval)
         if not 0 <= rescale <= 1:
             raise InputError(f"rescale must lie in [0, 1], not {rescale!r}")
         self.rescale = rescale
-        self.negative = None if negative is None else find_label(negative, denoiser.label_names)
+        self.negative = denoiser.read(negative, 1)
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
         """Return x0_hat `[B, *S]`, moved from the unconditional answer past the conditional one."""
         scale = self._scale_at(t)
         if cond is None or _all(scale, 1.0):
@@ -87,7 +80,10 @@ class Guided(Wrapped):
         if _all(scale, 0.0) and self.negative is None:
             return self.base(x_t, t, None)
         rows = len(x_t)
-        both = torch.cat([_each(cond, rows), self._other(cond, rows)])
+        cond = self.read(cond, rows)
+        assert cond is not None
+        other = cond.null() if self.negative is None else self.negative.to(x_t.device)
+        both = Cond.cat([cond.expand(rows), other.expand(rows)])
         twice = torch.cat([t, t]) if isinstance(t, Tensor) and t.dim() else t
         with_cond, without = self.base(torch.cat([x_t, x_t]), twice, both).chunk(2)
         guided = without + expand_to(scale, x_t) * (with_cond - without)
@@ -107,24 +103,17 @@ class Guided(Wrapped):
             return torch.where((level >= low) & (level <= high), self.scale, 1.0)
         return self.scale if low <= level <= high else 1.0
 
-    def _other(self, cond: Tensor, rows: int) -> Tensor:
-        """Return what stands against the condition: the negative label or the null one, or vectors of NaN."""
-        if cond.is_floating_point():
-            return torch.full((rows, cond.shape[-1]), math.nan, dtype=cond.dtype, device=cond.device)
-        label = len(self.label_names) if self.negative is None else self.negative
-        return torch.full((rows,), label, dtype=cond.dtype, device=cond.device)
-
     def on(self, schedule: Schedule) -> DenoiserLike:
         """Return the same guidance on another path."""
         if schedule == self.schedule:
             return self
         return Guided(
             self.base.on(schedule), self.scale, interval=self.interval, rescale=self.rescale,
-            negative=None if self.negative is None else self.label_names[self.negative],
+            negative=self.negative,
         )  # fmt: skip
 
 
-class AutoGuided(Wrapped):
+class AutoGuided(Wrapper):
     """Autoguidance: weak + scale (strong - weak), condition or none. Source: Karras et al. 2024, eq. 3.
 
     Args:
@@ -148,14 +137,14 @@ class AutoGuided(Wrapped):
         super().__init__(denoiser)
         if weak.shape != denoiser.shape:
             raise InputError(f"the weak model's samples have shape {list(weak.shape)}, not {list(denoiser.shape)}")
-        if weak.label_names != denoiser.label_names:
+        if weak.conditioners != denoiser.conditioners:
             raise InputError("the weak model knows other labels than the good one")
         self.weak = weak.on(denoiser.schedule)
         self.scale, self.interval = _finite("scale", scale), _interval(interval)
         if not _same_scaling(weak.scaling, denoiser.scaling):
             raise InputError("the weak model was trained on data scaled otherwise: train both on the same data")
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
         """Return x0_hat `[B, *S]`, moved from the weak answer past the good one."""
         good = self.base(x_t, t, cond)
         low, high = self.interval
@@ -176,7 +165,7 @@ class AutoGuided(Wrapped):
         return AutoGuided(self.base.on(schedule), self.weak, self.scale, interval=self.interval)
 
 
-class Inpainted(Wrapped):
+class Inpainted(Wrapper):
     """Complete samples of which a part is known: x0_hat with the known part put in.
 
     The known coordinates of x_t then walk exactly as a noisy known value does, and the rest is denoised in their sight:
@@ -208,7 +197,7 @@ class Inpainted(Wrapped):
         self._known_in_units = known
         self.known = denoiser.scaling.into(torch.where(self.mask, known, 0.0))
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
         """Return x0_hat `[B, *S]`, the known part as it is known."""
         return torch.where(self.mask, self.known.to(x_t), self.base(x_t, t, cond))
 
@@ -234,12 +223,6 @@ def _interval(interval: tuple[float, float]) -> tuple[float, float]:
 
 def _all(scale: float | Tensor, value: float) -> bool:
     return not isinstance(scale, Tensor) and scale == value
-
-
-def _each(cond: Tensor, rows: int) -> Tensor:
-    """Return a condition for each row."""
-    one = cond.dim() == (1 if cond.is_floating_point() else 0)
-    return cond.expand(rows, *cond.shape) if one else cond
 
 
 def _same_scaling(a: Scaling, b: Scaling) -> bool:

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from fromnoise import process
-from fromnoise.arrays import Cond, finest
+from fromnoise.arrays import finest
+from fromnoise.cond import Cond, Words
 from fromnoise.data.dataset import Dataset
 from fromnoise.denoiser import DenoiserLike, predicted
 from fromnoise.dynamics import ProbabilityFlow, Trace
@@ -101,7 +102,7 @@ def elbo(
 
     Args:
         denoiser: the model whose sampling chain is used.
-        data: in their own units; labels are used as conditions if the denoiser knows labels.
+        data: in their own units; their conditions go in as far as the denoiser knows them.
         steps: the number of steps of the chain; when not given, a table's T, or 1,000 for a continuous schedule.
         grid: the chain's times, from 1 to 0, instead of `steps`.
         variance: the variance of the chain's steps, as for `DDPM`.
@@ -121,12 +122,13 @@ def elbo(
     schedule, d = denoiser.schedule, math.prod(data.shape)
     times = tuple(grid or _chain(schedule, steps, denoiser.sigma_data or 1.0))
     x = denoiser.scaling.into(data.x.double()).to(denoiser.device, finest(denoiser.device))
-    labels = data.labels.to(x.device) if data.labels is not None and denoiser.label_names else None
+    conds = data.cond_for(denoiser.conditioners)
+    conds = None if conds is None else conds.to(x.device)
     terms, variances, simple = [], [], []
     for i, (t, s) in enumerate(pairwise(times)):
         generator = stream(seed, "elbo", i, x.device)
         rows = torch.randint(len(x), (draws,), generator=generator, device=x.device)
-        x0, cond = x[rows], None if labels is None else labels[rows]
+        x0, cond = x[rows], None if conds is None else conds.rows(rows)
         square, fraction, eps = _error(denoiser, x0, t, cond, variance, generator=generator)
         costs = _last(schedule, t, square) if s == 0 else _cost(schedule, t, s, square, fraction)
         mean, error = _controlled(costs, eps.square().sum(1) - d)
@@ -157,7 +159,7 @@ def _chain(schedule: Schedule, steps: int | None, sigma_data: float) -> list[flo
 
 @torch.no_grad()
 def _error(
-    denoiser: DenoiserLike, x0: Tensor, t: float, cond: Cond, variance: Variance, *, generator: torch.Generator
+    denoiser: DenoiserLike, x0: Tensor, t: float, cond: Cond | None, variance: Variance, *, generator: torch.Generator
 ) -> tuple[Tensor, float | Tensor, Tensor]:
     """Return (x0 - x0_hat)^2 at one draw of x_t each, the fraction that sets the variance, and the noise, `[B, D]`."""
     alpha, sigma = denoiser.schedule.scales(t)
@@ -201,7 +203,7 @@ def _units(denoiser: DenoiserLike, d: int) -> float:
 def log_likelihood(
     denoiser: DenoiserLike,
     x: Tensor,
-    cond: Cond = None,
+    cond: Words = None,
     *,
     trace: Trace = "exact",
     tolerance: float = 1e-6,

@@ -7,6 +7,7 @@ import torch
 
 import fromnoise as fn
 from fromnoise import process
+from fromnoise.errors import LabelError
 from fromnoise.exact import mixture_of_data
 from fromnoise.rng import stream
 
@@ -76,8 +77,23 @@ def test_labels_condition_the_law():
         alone = fn.FiniteSet(x[labels == k]).denoiser(fn.CosineBeta())(x_t, 0.4)
         torch.testing.assert_close(denoiser(x_t, 0.4, torch.tensor(k)), alone)
         torch.testing.assert_close(denoiser(x_t, 0.4, torch.full((9,), k)), alone)
-    null = torch.full((9,), 3)
+    null = denoiser.read("1", 9).expand(9).null()
     torch.testing.assert_close(denoiser(x_t, 0.4, null), denoiser(x_t, 0.4))
+
+
+def test_condition_vectors_condition_the_law():
+    x, vectors = torch.randn(30, 2).double(), torch.tensor([[0.0, 1.0], [0.5, 2.0], [-3.0, 1.0]])[torch.arange(30) % 3]
+    data = fn.Dataset(x, name="told").conditioned(vectors)
+    denoiser = fn.FiniteSet(data).denoiser(fn.CosineBeta())
+    x_t = torch.randn(9, 2).double()
+    each = vectors[:9]
+    together = denoiser(x_t, 0.4, each)
+    for k in range(3):
+        alone = fn.FiniteSet(x[k::3]).denoiser(fn.CosineBeta())(x_t, 0.4)
+        torch.testing.assert_close(denoiser(x_t, 0.4, vectors[k]), alone)
+        torch.testing.assert_close(together[k::3], alone[k::3])
+    with pytest.raises(LabelError, match="no part of this exact law has"):
+        denoiser(x_t, 0.4, torch.tensor([7.0, 7.0]))
 
 
 def test_one_time_for_all_rows_equals_one_each():

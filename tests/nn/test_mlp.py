@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 import fromnoise as fn
-from fromnoise.errors import ConfigError
+from fromnoise.cond import Cond
+from fromnoise.errors import ConfigError, LabelError
 from fromnoise.nn import SinusoidalEmbedding, networks
 
 
@@ -51,29 +52,38 @@ def test_the_times_part_is_computed_once_for_all_rows():
     assert shapes == [(1, 64), (100, 64)]
 
 
+def label(*numbers, given=None):
+    return Cond({"label": torch.tensor(numbers)}, {} if given is None else {"label": torch.tensor(given)})
+
+
 def test_no_condition_is_the_null_row():
     net = fn.nn.MLP(2, 32, classes=3)
     x, t = torch.randn(4, 2), torch.tensor(1.0)
-    torch.testing.assert_close(net(x, t), net(x, t, torch.full((4,), 3)))
-    assert not torch.allclose(net(x, t), net(x, t, torch.tensor(0)))
-    torch.testing.assert_close(net(x, t, torch.tensor(1)), net(x, t, torch.full((4,), 1)))
+    torch.testing.assert_close(net(x, t), net(x, t, label(0, 1, 2, 0).null()))
+    torch.testing.assert_close(net(x, t), net(x, t, label(1).null()))
+    assert not torch.allclose(net(x, t), net(x, t, label(0)))
+    torch.testing.assert_close(net(x, t, label(1)), net(x, t, label(1, 1, 1, 1)))
+    mixed = net(x, t, label(1, 1, 2, 2, given=[True, False, True, False]))
+    torch.testing.assert_close(mixed[1::2], net(x, t)[1::2])
+    torch.testing.assert_close(mixed[0], net(x, t, label(1))[0])
 
 
 def test_a_label_out_of_range_is_never_the_null_row():
     net = fn.nn.MLP(2, 32, classes=3)
-    for bad in (-1, 4):
-        with pytest.raises(IndexError):
-            net(torch.randn(1, 2), torch.tensor(1.0), torch.tensor([bad]))
+    denoiser = fn.Denoiser(net, fn.EDM())
+    for bad in (-1, 3, 4):
+        with pytest.raises(LabelError, match="out of range"):
+            denoiser(torch.randn(1, 2), 0.5, torch.tensor([bad]))
 
 
-def test_a_row_of_nan_is_no_condition_vector():
-    net = fn.nn.MLP(2, 32, cond_dim=3)
+@pytest.mark.parametrize("classes", [0, 3])
+def test_a_row_without_a_vector_is_as_without_condition(classes):
+    net = fn.nn.MLP(2, 32, cond_dim=3, classes=classes)
     x, t = torch.randn(2, 2), torch.tensor(1.0)
-    cond = torch.randn(2, 3)
-    cond[1] = torch.nan
-    out = net(x, t, cond)
+    vectors = torch.randn(2, 3)
+    out = net(x, t, Cond({"vector": vectors}, {"vector": torch.tensor([True, False])}))
     torch.testing.assert_close(out[1], net(x, t)[1])
-    torch.testing.assert_close(out[0], net(x, t, cond[0])[0])
+    torch.testing.assert_close(out[0], net(x, t, Cond({"vector": vectors[:1]}))[0])
     assert not torch.allclose(out[0], net(x, t)[0])
 
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.guidance import Wrapped
+from fromnoise.denoiser import Wrapper
 from fromnoise.samplers import walk
 from fromnoise.samplers.multistep import _weights
 
 SPIRAL = fn.GaussianMixture(fn.data.spiral(200, seed=0).x.double(), 0.05)
 
 
-class Watched(Wrapped):
+class Watched(Wrapper):
     """Keeps the noise levels at which it is evaluated."""
 
     def __init__(self, base):
@@ -28,7 +28,7 @@ class Watched(Wrapped):
         return Watched(self.base.on(schedule))
 
 
-class Flawed(Wrapped):
+class Flawed(Wrapper):
     """An exact denoiser whose noise prediction is off by a smooth error of a given size, as a network's is."""
 
     def __init__(self, base, size):

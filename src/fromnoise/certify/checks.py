@@ -27,12 +27,12 @@ import torch
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from fromnoise.arrays import Cond, Time
+from fromnoise.arrays import Time
 from fromnoise.certify.contender import Contender, draws
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.cond import Words
+from fromnoise.denoiser import DenoiserLike, Wrapper
 from fromnoise.errors import InputError
 from fromnoise.exact import FiniteSet, GaussianMixture
-from fromnoise.guidance import Wrapped
 from fromnoise.samplers import walk
 from fromnoise.schedule import EDM, VP, CosineBeta, LinearBeta, RectifiedFlow, Schedule, Trig
 
@@ -62,12 +62,12 @@ class Check:
     asked: str
 
 
-class _Counted(Wrapped):
+class _Counted(Wrapper):
     """A denoiser that counts its evaluations."""
 
     calls = 0
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
         self.calls += 1
         return self.base(x_t, t, cond)
 

@@ -65,7 +65,7 @@ def _of_run(path: Path) -> dict[str, Any]:
         "run": str(path),
         "data": c.data,
         "samples": len(run.data),
-        "labels": c.label_names or "none",
+        "labels": list(run.denoiser.label_names) or "none",
         "schedule": c.schedule,
         "predict": c.predict["name"],
         "network": c.network,

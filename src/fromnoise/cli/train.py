@@ -110,7 +110,7 @@ def _data_and_plan(name: str, recipe: str, changes: dict[str, Any], plans: type[
         raise UnknownName("data set", name, names())
     plan = plans.from_recipe(recipe, changes)
     points = make({"name": name, **plan.data})
-    return points, plan.for_labels() if points.classes else plan
+    return points, plan.for_data(points)
 
 
 def watch(denoiser: Any, data: Dataset, plan: Plan, out: Path, resume: bool) -> tuple[Run, Event]:

@@ -1,6 +1,7 @@
 """Data sets: points with a known distribution, and what every data set has in common."""
 
-from fromnoise.data.dataset import Dataset, Distribution, Scaling, find_label, rms_about_mean, sobol, sobol_noise
+from fromnoise.cond import find_label
+from fromnoise.data.dataset import Dataset, Distribution, Scaling, rms_about_mean, sobol, sobol_noise
 from fromnoise.data.points import (
     checkerboard,
     circles,

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fromnoise.cond import Cond, Conditioner, Labels, conditions_of, find_label, label_names_of
 from fromnoise.deprecated import Renamed
-from fromnoise.errors import InputError, LabelError, UnknownName
+from fromnoise.errors import InputError, LabelError
 from fromnoise.rng import stream
 
 ScalingKind = Literal["isotropic", "columns", "none"]
@@ -68,13 +69,15 @@ def rms_about_mean(x: Tensor) -> float:
 class Dataset:
     """Samples with what is known of them.
 
-    Attributes:
+    Args:
         x: `[N, *S]`, float32, in the data's own units.
         labels: `[N]` int64 in 0..classes-1, or None.
         label_names: one name for each class.
         name: for titles and messages.
         config: how to make it again (`fromnoise.data.make`), or None where only the samples are known.
         distribution: what they were drawn from, or None.
+        cond: the condition of each sample, of N rows; made from `labels` where these are given.
+        conditioners: what turns a user's words into such conditions.
     """
 
     x: Tensor
@@ -83,6 +86,8 @@ class Dataset:
     name: str = "data"
     config: dict[str, Any] | None = None
     distribution: Distribution | None = None
+    cond: Cond | None = None
+    conditioners: tuple[Conditioner, ...] = ()
 
     law, fresh, even = Renamed("distribution"), Renamed("draw"), Renamed("draw_stratified")
 
@@ -98,6 +103,14 @@ class Dataset:
             low, high = int(self.labels.min()), int(self.labels.max())
             if low < 0 or high >= len(self.label_names):
                 raise LabelError(f"labels must lie in 0..{len(self.label_names) - 1}, not {low}..{high}")
+            names = Labels(names=tuple(self.label_names))
+            object.__setattr__(self, "cond", Cond({names.value: self.labels}))
+            object.__setattr__(self, "conditioners", (names,))
+        elif self.cond is not None:
+            if len(self.cond) != len(self.x):
+                raise InputError(f"{len(self.cond)} conditions were given for {len(self.x)} samples: give one for each")
+            object.__setattr__(self, "labels", self.cond.values.get("label"))
+            object.__setattr__(self, "label_names", label_names_of(self.conditioners))
 
     @classmethod
     def of(cls, data: Dataset | Tensor | np.ndarray | Sequence[Any], name: str = "data") -> Dataset:
@@ -105,6 +118,27 @@ class Dataset:
         if isinstance(data, Dataset):
             return data
         return cls(torch.as_tensor(np.asarray(data), dtype=torch.float32), name=name)
+
+    def conditioned(self, words: Any) -> Dataset:
+        """Return the same samples with a condition each.
+
+        Args:
+            words: N labels, names or whole numbers, or vectors `[N, D]`.
+
+        Raises:
+            LabelError: if they cannot be read.
+        """
+        cond, conditioner = conditions_of(words)
+        return Dataset(self.x, name=self.name, cond=cond, conditioners=(conditioner,))
+
+    def take(self, rows: Tensor) -> Dataset:
+        """Return the samples of these rows `[n]`, with their conditions."""
+        cond = None if self.cond is None else self.cond.rows(rows)
+        return Dataset(self.x[rows], name=self.name, cond=cond, conditioners=self.conditioners)
+
+    def cond_for(self, known: Sequence[Conditioner]) -> Cond | None:
+        """Return the samples' conditions as far as these conditioners know them; None where they know none."""
+        return None if self.cond is None else self.cond.only([one.value for one in known])
 
     def __len__(self) -> int:
         return len(self.x)
@@ -144,7 +178,7 @@ class Dataset:
         if self.distribution is None:
             raise InputError(f"the distribution of {self.name!r} is not known, only its {len(self)} samples")
         x, labels = self.distribution.draw(n, seed)
-        return replace(self, x=x, labels=labels if self.classes else None, config=None)
+        return replace(self, x=x, labels=labels if self.classes else None, cond=None, conditioners=(), config=None)
 
     def draw_stratified(self, n: int, seed: int = 0) -> Dataset:
         """Draw n stratified samples, which cover the true distribution evenly: the truth with little sampling noise.
@@ -155,27 +189,7 @@ class Dataset:
         if self.distribution is None:
             raise InputError(f"the distribution of {self.name!r} is not known, only its {len(self)} samples")
         x, labels = self.distribution.draw_stratified(n, seed)
-        return replace(self, x=x, labels=labels if self.classes else None, config=None)
-
-
-def find_label(name: str | int, label_names: Sequence[str]) -> int:
-    """Return the number of a label given by name or by number (also as text).
-
-    Raises:
-        LabelError: if there are no labels, or none like that.
-    """
-    if not label_names:
-        raise LabelError(f"label {name!r} was asked for, but there are no labels here")
-    if isinstance(name, str) and name in label_names:
-        return list(label_names).index(name)
-    try:
-        number = int(name)
-    except ValueError:
-        raise LabelError(str(UnknownName("label", name, label_names))) from None
-    if not 0 <= number < len(label_names):
-        names = ", ".join(f"{i} {n}" for i, n in enumerate(label_names))
-        raise LabelError(f"label {number} is out of range: known: {names}")
-    return number
+        return replace(self, x=x, labels=labels if self.classes else None, cond=None, conditioners=(), config=None)
 
 
 Points = Callable[[Tensor], Tensor]

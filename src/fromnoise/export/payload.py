@@ -101,8 +101,8 @@ def network_payload(run: Run) -> tuple[Tree | None, str]:
     size = sum(p.numel() for p in network.parameters())
     if not isinstance(network, MLP):
         return None, f"the page runs perceptrons, and this is a network {config.network['name']!r}"
-    if network.cond_dim:
-        return None, "the page knows labels, and this network is told condition vectors"
+    if any(one.value != "label" for one in run.denoiser.conditioners):
+        return None, "the page knows labels, and this network takes other conditions"
     if size > LARGEST:
         return None, f"{size:,} parameters are more than the {LARGEST:,} that a page runs"
     if config.schedule["name"] not in _SCHEDULES or not _known(config.predict):

@@ -7,9 +7,12 @@ So the work that depends on time and label alone is done once a step, not once a
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
+
+from fromnoise.cond import Cond
 
 
 class SinusoidalEmbedding(nn.Module):
@@ -65,11 +68,10 @@ class FourierFeatures(nn.Module):
 
 
 class Condition(nn.Module):
-    """A condition as a vector: a row of a table for a label, a linear map for a condition vector, or nothing.
+    """table[label] + V vector: the embedding of a label and of a condition vector, as far as they are given.
 
-    The absence of a condition has a row of its own, the last of the table ("the null row"), so that one network works
-    with and without conditions. cond = None selects it for every row, label `classes` for one row of a batch of labels,
-    and a vector that contains a NaN for one row of a batch of vectors.
+    A row of which nothing is given has the last row of the table ("the null row"), which is learned like the others:
+    so one network works with and without conditions.
 
     Args:
         width: E, the length of the embedding.
@@ -79,20 +81,20 @@ class Condition(nn.Module):
 
     def __init__(self, width: int, classes: int = 0, dim: int = 0) -> None:
         super().__init__()
-        self.classes = classes
         self.table = nn.Embedding(classes + 1, width)
         nn.init.normal_(self.table.weight, std=0.02)
         self.vector = nn.Linear(dim, width, bias=False) if dim else None
 
-    def forward(self, cond: Tensor | None) -> Tensor:
-        """Embed labels `[]`, `[B]` or vectors `[D]`, `[B, D]` as `[1, E]` or `[B, E]`."""
+    def forward(self, cond: Cond | None) -> Tensor:
+        """Embed a condition of one row as `[1, E]`, of B rows as `[B, E]`."""
         null = self.table.weight[-1:]
-        if cond is None:
+        known = {"label": self.table, "vector": self.vector}
+        given = [name for name, embed in known.items() if cond is not None and embed and name in cond.values]
+        if cond is None or not given:
             return null
-        if not cond.is_floating_point():
-            return self.table(cond.reshape(-1))
-        if self.vector is None:
-            raise TypeError("this network takes labels (whole numbers), not condition vectors")
-        rows = cond.reshape(-1, cond.shape[-1])
-        absent = rows.isnan().any(dim=1, keepdim=True)
-        return torch.where(absent, null, self.vector(rows.nan_to_num(0.0)))
+        parts = [(known[name](cond.values[name]), cond.mask(name)) for name in given]
+        row = reduce(torch.add, [part if mask is None else part * mask[:, None] for part, mask in parts])
+        masks = [mask for _, mask in parts if mask is not None]
+        if len(masks) < len(parts):
+            return row
+        return torch.where(torch.stack(torch.broadcast_tensors(*masks)).any(0)[:, None], row, null)

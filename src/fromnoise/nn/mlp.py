@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fromnoise.cond import Cond
 from fromnoise.nn.embed import Condition, FourierFeatures, SinusoidalEmbedding
 from fromnoise.nn.network import Network, networks
 
@@ -104,7 +105,7 @@ class MLP(Network):
         """Apply the activation, in place where no gradient needs the values before it."""
         return self._act(h) if h.requires_grad else self._act_in_place(h)
 
-    def forward(self, x: Tensor, c_noise: float | Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:
         features = x if self.features is None else self.features(x)
         emb = self.embed(c_noise, like=x)  # [1, E] or [B, E]
         vector = None if self.condition is None else self.condition(cond)  # [1, H] or [B, H]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from fromnoise.cond import Cond, Conditioner, Labels, Vector
 from fromnoise.registry import Registry
 
 networks: Registry[Network] = Registry("network")
@@ -26,12 +27,18 @@ class Network(nn.Module):
     cond_dim: int = 0
     learned_variance: bool = False
 
-    def forward(self, x: Tensor, c_noise: float | Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:
         """Return the output for x, of x's shape `[B, *S]`; `[B, 2 S_1, ...]` with a learned variance.
 
         Args:
             x: `[B, *S]`, scaled to about unit variance by the denoiser.
             c_noise: what the network is told of the time, a float or `[]` when all rows share it, else `[B]`.
-            cond: labels `[]` or `[B]`, vectors `[D]` or `[B, D]`, or None.
+            cond: of one row, which all samples share, or of B rows; None for no condition.
         """
         raise NotImplementedError
+
+
+def conditioners_of(network: nn.Module) -> tuple[Conditioner, ...]:
+    """Return the conditioners of what a network takes: numbered labels and vectors as they are."""
+    classes, dim = int(getattr(network, "classes", 0)), int(getattr(network, "cond_dim", 0))
+    return ((Labels.numbered(classes),) if classes else ()) + ((Vector(dim=dim),) if dim else ())

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fromnoise.cond import Cond
 from fromnoise.data.dataset import Dataset, sobol_noise
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.exact import mixture_of_data
@@ -78,7 +79,7 @@ class Assessor:
         self.run, self.n, self.seed = run, n, seed
         self.data = Dataset(run.data.x, name=run.data.name, distribution=run.data.distribution)
         self.exact = exact_beside(run, run.data) if exact else None
-        self.low_noise = run.data.distribution is not None and run.denoiser.label_names == ()
+        self.low_noise = run.data.distribution is not None and not run.denoiser.conditioners
         self.floor = wasserstein_floor(self.data, n, seed=seed) if self.low_noise else None
 
     def __call__(
@@ -100,11 +101,11 @@ class Assessor:
         model, exact = self.run.denoiser, self.exact
         path = schedule or model.schedule
         start = sobol_noise(self.n, model.shape, self.seed) if self.low_noise else None
-        labels = self._labels()
+        cond = self._cond()
 
         def draw(denoiser: DenoiserLike) -> Tensor:
             return sample(
-                denoiser.on(path), self.n, sampler=sampler, steps=steps, cond=labels, seed=self.seed, start=start,
+                denoiser.on(path), self.n, sampler=sampler, steps=steps, cond=cond, seed=self.seed, start=start,
                 progress=progress,
             )  # fmt: skip
 
@@ -116,12 +117,14 @@ class Assessor:
         name = f"{samplers.settings(sampler)['name']} {steps}"
         return Result(name, steps, distance, floor, ratio, beside, seconds, x)
 
-    def _labels(self) -> Tensor | None:
-        """Return n labels in the data's own proportions, or None for a run without labels."""
-        if self.run.data.labels is None or not self.run.denoiser.label_names:
+    def _cond(self) -> Cond | None:
+        """Return n conditions in the data's own proportions, or None for a run without conditions."""
+        data = self.run.data
+        cond = data.cond_for(self.run.denoiser.conditioners)
+        if cond is None:
             return None
-        labels = self.run.data.labels
-        return labels.sort().values[(torch.arange(self.n) * len(labels)) // self.n]
+        order = torch.arange(len(data)) if data.labels is None else data.labels.argsort(stable=True)
+        return cond.rows(order[(torch.arange(self.n) * len(data)) // self.n])
 
     def _measure(self, x: Tensor) -> tuple[float, float, float]:
         """Return (distance, floor, ratio)."""

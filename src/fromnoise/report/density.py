@@ -70,17 +70,16 @@ def likelihood_of(
     Raises:
         NotConverged: if the ODE cannot be solved.
     """
-    known = run.denoiser.label_names
     data, judged = judged_of(run, n, seed)
     mixture = mixture_of_data(run.data)
     density = not mixture.is_finite_set
-    cond = data.labels if known else None
+    cond = data.cond_for(run.denoiser.conditioners)
     true = -mixture.log_prob(data.x.double(), cond) if density else None
     truth = float(true.mean()) if true is not None else None
     bound = elbo(run.denoiser, data, seed=seed, progress=progress)
     exact_bound = elbo(exact_beside(run, run.data), data, seed=seed, progress=progress) if density else None
     few = slice(0, 256)
-    flow = -log_likelihood(run.denoiser, data.x[few], None if cond is None else cond[few])
+    flow = -log_likelihood(run.denoiser, data.x[few], None if cond is None else cond.rows(few))
     excess = flow if true is None else flow - true[few].to(flow)  # on the same points, so with a small variance
     error = float(excess.std() / math.sqrt(len(flow)))
     return Likelihood(bound, exact_bound, float(excess.mean()) + (truth or 0.0), error, truth, judged)
@@ -95,7 +94,4 @@ def judged_of(run: Run, n: int, seed: int) -> tuple[Dataset, str]:
 
 
 def _some(data: Dataset, n: int) -> Dataset:
-    rows = torch.linspace(0, len(data) - 1, min(n, len(data))).long()
-    return Dataset(
-        data.x[rows], labels=None if data.labels is None else data.labels[rows], label_names=data.label_names
-    )
+    return data.take(torch.linspace(0, len(data) - 1, min(n, len(data))).long())

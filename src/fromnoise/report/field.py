@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fromnoise.arrays import Cond
-from fromnoise.data.dataset import find_label
+from fromnoise.cond import Cond
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.errors import InputError
 from fromnoise.report.assess import exact_beside
@@ -61,7 +60,7 @@ def score_fields(
     denoiser, data = run.denoiser, run.data
     if denoiser.shape != (2,):
         raise InputError(f"a score field is drawn for points in the plane, not for samples of {list(denoiser.shape)}")
-    cond = None if label is None else torch.tensor(find_label(label, denoiser.label_names), device=denoiser.device)
+    cond = denoiser.read(label, 1)
     own = data.x if label is None else data.only(label).x
     exact = exact_beside(run, data)
     z = denoiser.scaling.into(own[torch.randperm(len(own), generator=stream(seed, "field"))[:4000]])
@@ -84,7 +83,7 @@ def score_fields(
 
 
 @torch.no_grad()
-def _both(denoiser: DenoiserLike, exact: DenoiserLike, x: Tensor, t: float, cond: Cond) -> tuple[Tensor, Tensor]:
+def _both(denoiser: DenoiserLike, exact: DenoiserLike, x: Tensor, t: float, cond: Cond | None) -> tuple[Tensor, Tensor]:
     """Return v times both scores at x `[n, 2]`, positions x_t/alpha."""
     alpha, sigma = (float(scale) for scale in denoiser.schedule.scales(t))
     learned, true = ((each((alpha * x).to(each.device), t, cond).cpu() - x) for each in (denoiser, exact))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fromnoise.data.dataset import find_label
+from fromnoise.cond import find_label
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.errors import InputError
 from fromnoise.exact import GaussianMixture, mixture_of_data

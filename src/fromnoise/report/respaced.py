@@ -77,5 +77,5 @@ def respaced(
     mixture = mixture_of_data(run.data)
     truth = None
     if not mixture.is_finite_set:
-        truth = -float(mixture.log_prob(data.x.double(), data.labels if denoiser.label_names else None).mean())
+        truth = -float(mixture.log_prob(data.x.double(), data.cond_for(denoiser.conditioners)).mean())
     return Respaced(tuple(lengths), nats, errors, truth, judged)

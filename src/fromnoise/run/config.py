@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
+from fromnoise.cond import conditioners
 from fromnoise.data.dataset import Dataset, Scaling
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import FormatTooNew
@@ -47,7 +48,7 @@ class RunConfig(BaseModel):
     Attributes:
         format_version: of the folder.
         data: how to make the data again: a built-in's name, n and seed; or the name and sum of stored samples.
-        label_names: of the classes.
+        conditioners: what turns a user's words into conditions, a component's settings each.
         scaling: how the data are scaled: isotropic, columns or none.
         measured: what scaling and sigma_data came out as.
         schedule: a component's settings.
@@ -60,7 +61,7 @@ class RunConfig(BaseModel):
 
     format_version: int = FORMAT_VERSION
     data: dict[str, Any]
-    label_names: list[str] = Field(default_factory=list)
+    conditioners: list[Settings] = Field(default_factory=list)
     scaling: str = "isotropic"
     measured: Measured
     schedule: Settings
@@ -81,7 +82,7 @@ class RunConfig(BaseModel):
             self.predict,
             sigma_data=self.measured.sigma_data,
             scaling=self.measured.scaling(),
-            label_names=self.label_names,
+            conditioners=[conditioners.build(one) for one in self.conditioners],
         )
 
 
@@ -99,7 +100,7 @@ def describe(denoiser: Denoiser, data: Dataset, scaling: str, train: Mapping[str
     s = denoiser.scaling
     return RunConfig(
         data=data.config or {"name": data.name, "n": len(data), "sha256": _sum_of_tensor(data.x)},
-        label_names=list(denoiser.label_names),
+        conditioners=[_plain(conditioners.settings(one)) for one in denoiser.conditioners],
         scaling=scaling,
         measured=Measured(
             mean=s.mean.flatten().tolist() if s.mean.dim() else s.mean.item(),
@@ -112,6 +113,11 @@ def describe(denoiser: Denoiser, data: Dataset, scaling: str, train: Mapping[str
         predict=predictions.settings(denoiser.predict),
         train=dict(train),
     )
+
+
+def _plain(settings: Settings) -> Settings:
+    """Return settings as a TOML file gives them back, with lists for tuples."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
 
 def _sum_of_tensor(x: Tensor) -> str:

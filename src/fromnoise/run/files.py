@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fromnoise.cond import Cond, Conditioner
 from fromnoise.data.dataset import Dataset
 from fromnoise.errors import CheckpointDamaged, RunError
 
@@ -81,21 +82,25 @@ def _header_names(path: Path) -> list[str]:
 
 
 def save_data(path: Path, data: Dataset) -> None:
-    """Store samples and labels."""
+    """Store samples and their conditions."""
     tensors = {"x": data.x.contiguous().cpu()}
-    if data.labels is not None:
-        tensors["labels"] = data.labels.contiguous().cpu()
+    for name, values in ({} if data.cond is None else data.cond.values).items():
+        tensors[f"cond.{name}"] = values.contiguous().cpu()
     save_file(tensors, path, metadata={"name": data.name})
     flush(path)
 
 
-def load_data(path: Path, label_names: list[str]) -> Dataset:
-    """Read stored samples and labels."""
+def load_data(path: Path, known: Sequence[Conditioner]) -> Dataset:
+    """Read stored samples and their conditions, as far as the run knows them."""
     try:
         with safe_open(path, "pt") as file:
             name = (file.metadata() or {}).get("name", "data")
         tensors = load_file(path)
-        return Dataset(tensors["x"], tensors.get("labels"), tuple(label_names) if "labels" in tensors else (), name)
+        values = {key.removeprefix("cond."): value for key, value in tensors.items() if key.startswith("cond.")}
+        if "labels" in tensors:  # format 1
+            values["label"] = tensors["labels"]
+        cond = Cond(values).only([one.value for one in known])
+        return Dataset(tensors["x"], name=name, cond=cond, conditioners=tuple(known) if cond is not None else ())
     except (OSError, KeyError, SafetensorError) as error:
         raise CheckpointDamaged(f"{path} cannot be read: {error}") from None
 

@@ -35,6 +35,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fromnoise.card import card, frames
+from fromnoise.cond import conditioners
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.points import make
 from fromnoise.denoiser import Denoiser
@@ -149,7 +150,9 @@ class RunFolder:
     def data(self) -> Dataset:
         """Return the data the run was trained on."""
         stored = self.path / "data.safetensors"
-        return load_data(stored, self.config.label_names) if stored.exists() else make(self.config.data)
+        if not stored.exists():
+            return make(self.config.data)
+        return load_data(stored, [conditioners.build(one) for one in self.config.conditioners])
 
     # -- metrics -------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What runs of earlier formats were called then, said in today's words.
 
-Format 2 is today's. Format 1 had a prediction by its name alone, and other names for a few settings.
+Format 2 is today's. Format 1 had a prediction by its name alone, labels as the one kind of condition, and other names
+for a few settings.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ def _from_1(raw: Tree) -> Tree:
     raw = {**raw, "format_version": 2}
     if isinstance(raw.get("predict"), str):
         raw["predict"] = predictions.complete(raw["predict"])
+    if "label_names" in raw:
+        names = raw.pop("label_names")
+        raw["conditioners"] = [{"name": "labels", "names": names}] if names else []
     if isinstance(raw.get("train"), dict):
         raw["train"] = {key: _renamed(key, value) for key, value in raw["train"].items()}
     return raw

@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fromnoise import process
-from fromnoise.arrays import Cond, weighted
+from fromnoise.arrays import weighted
+from fromnoise.cond import Cond
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.samplers.sampler import Noise, Sampler, samplers
 
@@ -34,7 +35,7 @@ class DDIM(Sampler):
         return None if self.eta else 1
 
     def step(
-        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond | None, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:
         x0_hat = denoiser(x_t, t, cond)
         if s == 0:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from fromnoise import process
-from fromnoise.arrays import Cond, weighted
+from fromnoise.arrays import weighted
+from fromnoise.cond import Cond
 from fromnoise.denoiser import DenoiserLike, predicted
 from fromnoise.samplers.sampler import Noise, Sampler, samplers
 
@@ -35,7 +36,7 @@ class DDPM(Sampler):
     default_steps = 1000
 
     def step(
-        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond | None, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:
         x0_hat, fraction = self._evaluate(denoiser, x_t, t, cond)
         if s == 0:  # the posterior at s = 0 is x0 itself
@@ -46,7 +47,9 @@ class DDPM(Sampler):
             std = large if fraction is None else std * (large / std) ** fraction
         return weighted(on_x_t, x_t, on_x0, x0_hat) + std * noise(), None
 
-    def _evaluate(self, denoiser: DenoiserLike, x_t: Tensor, t: float, cond: Cond) -> tuple[Tensor, Tensor | None]:
+    def _evaluate(
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, cond: Cond | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Return x0_hat and the fraction that sets a learned variance, None for a fixed one."""
         if self.variance != "learned":
             return denoiser(x_t, t, cond), None

@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from fromnoise.arrays import Cond
+from fromnoise.cond import Cond
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.samplers.heun import euler
 from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers
@@ -95,7 +95,7 @@ class DPMSolver(_Spaced):
         t: float,
         s: float,
         *,
-        cond: Cond,
+        cond: Cond | None,
         noise: Noise,
         state: SolverState | None,
     ) -> tuple[Tensor, Any]:
@@ -141,7 +141,7 @@ class DPMSolverSinglestep(_Spaced):
         return self.order * (steps - 1) + 1
 
     def step(
-        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond | None, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:
         schedule = denoiser.schedule
         lam, at_t = half_log_snr(schedule, t), denoiser(x_t, t, cond)
@@ -182,7 +182,7 @@ class UniPC(_Spaced):
         return self.order + 1
 
     def step(
-        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise,
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond | None, noise: Noise,
         state: tuple[SolverState, Tensor, float, int] | None,
     ) -> tuple[Tensor, Any]:  # fmt: skip
         schedule = denoiser.schedule

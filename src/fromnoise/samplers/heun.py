@@ -20,7 +20,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fromnoise import process
-from fromnoise.arrays import Cond, weighted
+from fromnoise.arrays import weighted
+from fromnoise.cond import Cond
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers
 from fromnoise.schedule import Schedule, Spacing
@@ -67,7 +68,7 @@ class Euler(Churned):
         return None if self.churn else 1
 
     def step(
-        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond | None, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:
         x_t, t = self.raised(denoiser.schedule, x_t, t, noise)
         return euler(denoiser.schedule, x_t, denoiser(x_t, t, cond), t, s), None
@@ -89,7 +90,7 @@ class Heun(Churned):
         return 2 * steps - 1
 
     def step(
-        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond | None, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:
         schedule = denoiser.schedule
         x_t, t = self.raised(schedule, x_t, t, noise)

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import Tensor
 
-from fromnoise.arrays import Cond
+from fromnoise.cond import Cond
 from fromnoise.denoiser import DenoiserLike, spread
 from fromnoise.errors import whole_number
 from fromnoise.samplers.ddpm import DDPM
@@ -31,7 +31,7 @@ from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers
 from fromnoise.schedule import Schedule, Spacing
 
 
-def langevin(denoiser: DenoiserLike, x_t: Tensor, t: float, r: float, *, cond: Cond, noise: Noise) -> Tensor:
+def langevin(denoiser: DenoiserLike, x_t: Tensor, t: float, r: float, *, cond: Cond | None, noise: Noise) -> Tensor:
     """Return x_t after one Langevin step of size r v^2 at its noise level v."""
     alpha, sigma = denoiser.schedule.scales(t)
     return combined(1 - r / 2, x_t, [alpha * r / 2, sigma * math.sqrt(r)], [denoiser(x_t, t, cond), noise()])
@@ -71,7 +71,7 @@ class Langevin(Sampler):
         return [1.0, *(float(schedule.time_of_level(level)) for level in levels), 0.0]
 
     def step(
-        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond | None, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:
         for _ in range(self.corrections if s > 0 else self.corrections - 1):
             x_t = langevin(denoiser, x_t, t, self.size, cond=cond, noise=noise)
@@ -106,7 +106,7 @@ class PredictorCorrector(Sampler):
         return steps + self.corrections * (steps - 1)
 
     def step(
-        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond | None, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:
         x_s, _ = DDPM().step(denoiser, x_t, t, s, cond=cond, noise=noise, state=None)
         if s == 0:

@@ -16,17 +16,17 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from fromnoise.arrays import Cond, Time
+from fromnoise.arrays import Time
 from fromnoise.card import card, frames
-from fromnoise.data.dataset import Scaling, find_label
-from fromnoise.denoiser import DenoiserLike, Predicted, predicted, spread
-from fromnoise.errors import InputError, LabelError, whole_number
+from fromnoise.cond import Cond, Words
+from fromnoise.data.dataset import Scaling
+from fromnoise.denoiser import DenoiserLike, Predicted, Wrapper, predicted, spread
+from fromnoise.errors import InputError, whole_number
 from fromnoise.memory import keep_freed_memory
 from fromnoise.rng import check_seed, stream
 from fromnoise.samplers.multistep import Multistep
 from fromnoise.samplers.sampler import Noise, Sampler, samplers
 
-Label = str | int
 Precision = Literal["float32", "bf16"]
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all, over all chunks."""
@@ -41,22 +41,21 @@ class Walked(NamedTuple):
     x0_hat: Tensor
 
 
-class _Recorder:
-    """A denoiser that keeps the first x0_hat of a step until `take` returns it."""
+class _Recorder(Wrapper):
+    """A denoiser that keeps the first answer since it was last asked for it."""
 
     def __init__(self, base: DenoiserLike, precision: Precision) -> None:
-        self._base, self._bf16 = base, precision == "bf16"
-        self.schedule, self.shape, self.sigma_data = base.schedule, base.shape, base.sigma_data
-        self.scaling, self.label_names, self.device = base.scaling, base.label_names, base.device
+        super().__init__(base)
+        self._bf16 = precision == "bf16"
         self._first: Tensor | None = None
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
         with self._precision(x_t):
-            return self._kept(self._base(x_t, t, cond))
+            return self._kept(self.base(x_t, t, cond))
 
-    def predicted(self, x_t: Tensor, t: Time, cond: Cond = None) -> Predicted:
+    def predicted(self, x_t: Tensor, t: Time, cond: Words = None) -> Predicted:
         with self._precision(x_t):
-            answer = predicted(self._base, x_t, t, cond)
+            answer = predicted(self.base, x_t, t, cond)
         self._kept(answer.x0_hat)
         return answer
 
@@ -73,7 +72,7 @@ class _Recorder:
         return otherwise if first is None else first
 
     def on(self, schedule: Any) -> DenoiserLike:
-        return self._base.on(schedule)
+        return self.base.on(schedule)
 
 
 def walk(
@@ -82,7 +81,7 @@ def walk(
     times: Sequence[float],
     x: Tensor,
     *,
-    cond: Cond = None,
+    cond: Cond | None = None,
     noise: Noise | None = None,
     precision: Precision = "float32",
 ) -> Iterator[Walked]:
@@ -123,7 +122,7 @@ def sample_chunks(
     *,
     sampler: Sampler | str | None = None,
     steps: int | None = None,
-    cond: Label | Sequence[Label] | Tensor | None = None,
+    cond: Words = None,
     seed: int = 0,
     start: Tensor | None = None,
     grid: Sequence[float] | None = None,
@@ -135,7 +134,7 @@ def sample_chunks(
     keep_freed_memory()
     rule = _rule(sampler)
     times = _times(denoiser, rule, steps, grid)
-    conds = _Conditions(cond, n, denoiser)
+    conds = denoiser.read(cond, n)
     plan = list(_plan(denoiser, n, seed, start))
     in_all = len(plan) * (len(times) - 1)
 
@@ -145,7 +144,7 @@ def sample_chunks(
         if start is not None:
             x = _padded(start[first : first + rows].to(x), rows)
         x = denoiser.schedule.sigma(1.0) * x
-        way = walk(denoiser, rule, times, x, cond=conds.rows(first, rows), noise=noise, precision=precision)
+        way = walk(denoiser, rule, times, x, cond=_cond_of(conds, first, rows), noise=noise, precision=precision)
         for done, step in enumerate(way, chunk * (len(times) - 1) + 1):
             x = step.x_s
             if progress is not None:
@@ -162,7 +161,7 @@ def sample(
     *,
     sampler: Sampler | str | None = None,
     steps: int | None = None,
-    cond: Label | Sequence[Label] | Tensor | None = None,
+    cond: Words = None,
     seed: int = 0,
     start: Tensor | None = None,
     grid: Sequence[float] | None = None,
@@ -180,7 +179,7 @@ def sample(
         sampler: the rule, an object or a registered name; `Multistep()` when not given.
         steps: the number of steps, which take `sampler.evaluations(steps)` evaluations; the sampler's default number
             when not given.
-        cond: a label by name or number, one for each sample, or condition vectors `[D]` or `[n, D]`.
+        cond: a label by name or number, a condition vector `[D]`, a mapping of these, or one for each sample.
         seed: the seed of every random number.
         start: standard normal noise `[n, *S]` to start from instead of drawing it.
         grid: the times to step through, from 1 to 0, instead of the sampler's own grid.
@@ -251,7 +250,7 @@ def trajectory_steps(
     *,
     sampler: Sampler | str | None = None,
     steps: int | None = None,
-    cond: Label | Sequence[Label] | Tensor | None = None,
+    cond: Words = None,
     seed: int = 0,
     grid: Sequence[float] | None = None,
     dtype: torch.dtype = torch.float32,
@@ -262,13 +261,13 @@ def trajectory_steps(
     """
     rule = _rule(sampler)
     times = _times(denoiser, rule, steps, grid)
-    conds = _Conditions(cond, n, denoiser)
+    conds = denoiser.read(cond, n)
     starts: list[Tensor] = []
     ways: list[Iterator[Walked]] = []
     for chunk, first, rows in _plan(denoiser, n, seed, None):
         x, noise = _begin(denoiser, rows, chunk, seed, dtype)
         starts.append(denoiser.schedule.sigma(1.0) * x)
-        ways.append(walk(denoiser, rule, times, starts[-1], cond=conds.rows(first, rows), noise=noise))
+        ways.append(walk(denoiser, rule, times, starts[-1], cond=_cond_of(conds, first, rows), noise=noise))
     scaling: Scaling = denoiser.scaling
 
     def at(t: float, x: Sequence[Tensor], x0_hat: Tensor | None) -> TrajectoryStep:
@@ -289,7 +288,7 @@ def trajectory(
     *,
     sampler: Sampler | str | None = None,
     steps: int | None = None,
-    cond: Label | Sequence[Label] | Tensor | None = None,
+    cond: Words = None,
     seed: int = 0,
     grid: Sequence[float] | None = None,
     dtype: torch.dtype = torch.float32,
@@ -343,35 +342,10 @@ def _begin(denoiser: DenoiserLike, rows: int, chunk: int, seed: int, dtype: torc
     return noise(), noise
 
 
+def _cond_of(cond: Cond | None, first: int, rows: int) -> Cond | None:
+    """Return the condition of samples first..first + rows - 1, the last one repeated as padding."""
+    return None if cond is None else cond.rows(torch.arange(first, first + rows).clamp(max=max(len(cond) - 1, 0)))
+
+
 def _padded(rows: Tensor, count: int) -> Tensor:
     return torch.cat([rows, rows[-1:].expand(count - len(rows), *rows.shape[1:])]) if len(rows) < count else rows
-
-
-class _Conditions:
-    """The condition of each sample: None, one for all, or one each."""
-
-    def __init__(self, cond: Label | Sequence[Label] | Tensor | None, n: int, denoiser: DenoiserLike) -> None:
-        names, device = denoiser.label_names, denoiser.device
-        self._for_all: Cond = None
-        self._one_each: Tensor | None = None
-        if cond is None:
-            return
-        if isinstance(cond, Tensor) and cond.is_floating_point():
-            cond = cond.to(device)
-            self._for_all, self._one_each = (cond, None) if cond.dim() == 1 else (None, cond)
-        elif isinstance(cond, (str, int)) or (isinstance(cond, Tensor) and cond.dim() == 0):
-            self._for_all = torch.tensor(find_label(_plain(cond), names), device=device)
-        else:
-            self._one_each = torch.tensor([find_label(_plain(label), names) for label in cond], device=device)
-        if self._one_each is not None and len(self._one_each) != n:
-            raise LabelError(
-                f"{len(self._one_each)} conditions were given for {n} samples: give one for all, or one each"
-            )
-
-    def rows(self, first: int, rows: int) -> Cond:
-        """Return the condition of samples first..first + rows - 1, the last one repeated as padding."""
-        return self._for_all if self._one_each is None else _padded(self._one_each[first : first + rows], rows)
-
-
-def _plain(label: Any) -> Label:
-    return int(label.item()) if isinstance(label, Tensor) else label

@@ -55,7 +55,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from fromnoise.arrays import Cond
+from fromnoise.cond import Cond
 from fromnoise.denoiser import DenoiserLike, spread
 from fromnoise.errors import whole_number
 from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers
@@ -109,7 +109,7 @@ class Multistep(Sampler):
         t: float,
         s: float,
         *,
-        cond: Cond,
+        cond: Cond | None,
         noise: Noise,
         state: MultistepState | None,
     ) -> tuple[Tensor, Any]:
@@ -124,7 +124,7 @@ class Multistep(Sampler):
         return _advance(schedule, x_c, t, s, values=values, levels=levels, c=c), MultistepState(x_c, t, values, levels)
 
 
-def _first(denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, cond: Cond) -> tuple[Tensor, MultistepState]:
+def _first(denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, cond: Cond | None) -> tuple[Tensor, MultistepState]:
     """Return x_s and the state after the first step: D at the level b only, Q held constant (see the module's head)."""
     schedule, std = denoiser.schedule, denoiser.sigma_data
     v_t, v_s = float(schedule.noise_level(t)), float(schedule.noise_level(s))

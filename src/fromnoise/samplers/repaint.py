@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fromnoise import process
-from fromnoise.arrays import Cond
+from fromnoise.cond import Cond
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.samplers.sampler import Noise, Sampler, samplers
 from fromnoise.schedule import Spacing
@@ -38,7 +38,7 @@ class RePaint(Sampler):
         return self.times * (steps - 1) + 1
 
     def step(
-        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond | None, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:
         schedule = denoiser.schedule
         if s == 0:

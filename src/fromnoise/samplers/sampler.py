@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fromnoise.arrays import Cond
+from fromnoise.cond import Cond
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.registry import Registry
 from fromnoise.schedule import Schedule, Spacing
@@ -45,7 +45,7 @@ class Sampler:
         return schedule.grid(steps, self.spacing)
 
     def step(
-        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond, noise: Noise, state: Any
+        self, denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, *, cond: Cond | None, noise: Noise, state: Any
     ) -> tuple[Tensor, Any]:
         """Return x_s and the state for the next step.
 

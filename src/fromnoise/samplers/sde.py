@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import Tensor
 
-from fromnoise.arrays import Cond
+from fromnoise.cond import Cond
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.samplers.dpm_solver import SolverState, half_log_snr
 from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers
@@ -52,7 +52,7 @@ class SDE(Sampler):
         t: float,
         s: float,
         *,
-        cond: Cond,
+        cond: Cond | None,
         noise: Noise,
         state: SolverState | None,
     ) -> tuple[Tensor, Any]:

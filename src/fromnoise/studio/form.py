@@ -35,7 +35,7 @@ _KINDS: dict[str, Registry[Any]] = {
 """The settings that name a component, each with the registry of its names."""
 
 
-_FROM_DATA = ("dim", "classes")
+_FROM_DATA = ("dim", "classes", "cond_dim")
 """The settings of a network that follow from the data."""
 
 _DATA = {

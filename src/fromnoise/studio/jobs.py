@@ -141,7 +141,7 @@ class Job(BaseModel):
         """Return denoiser, data and settings of the training, made exactly as `fromnoise train` makes them."""
         plan = self.plan()
         points = self.points(plan)
-        plan = plan.for_labels() if points.classes else plan
+        plan = plan.for_data(points)
         return plan.denoiser(points), points, plan
 
     def check(self) -> Plan:
@@ -154,7 +154,7 @@ class Job(BaseModel):
         """
         plan = self.plan()
         points = self.points(plan, at_most=1000)
-        plan = plan.for_labels() if points.classes else plan
+        plan = plan.for_data(points)
         for key, value in plan.network.items():
             if isinstance(value, int) and value > LONGEST:
                 raise InputError(f"network.{key}: the studio builds up to {LONGEST:,}, not {value:,}")

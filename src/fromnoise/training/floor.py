@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from fromnoise import process
-from fromnoise.arrays import Cond
 from fromnoise.data.dataset import Dataset, Scaling
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed
@@ -83,7 +82,7 @@ def loss_floor(
         weighting: the loss's, a name or settings.
         times: how times are drawn, a name or settings.
         loss: what is minimized, a name or settings.
-        drop_cond: for labelled data, the probability of training without the label.
+        drop_cond: for conditional data, the probability of training without the condition.
         sigma_data: the data's standard deviation, measured when not given; "edm" uses it.
         draws: how many triples; 32,768 when not given, fewer for large sets.
         seed: of the draws.
@@ -113,10 +112,9 @@ def loss_floor(
     scale = (goal.gain(scales).square().reciprocal() * (1 if weight is None else weight)).to(x0)
     alpha, sigma = (of_t.to(x0) for of_t in scales)
     x_t = alpha[:, None] * x0 + sigma[:, None] * eps
-    cond: Cond = None
-    if law.labels is not None:
-        dropped = torch.rand(draws, generator=generator, device=k.device) < drop_cond
-        cond = torch.where(dropped, len(law.label_names), law.labels[k])
+    cond = None if law.cond is None else law.cond.rows(k)
+    if cond is not None and drop_cond:
+        cond = cond.drop(drop_cond, generator)
     shaped = x_t.reshape(draws, *law.shape)
     if isinstance(kind, Sliced):
         off = x_t / alpha[:, None] - law.posterior_mean(shaped, alpha, sigma, cond).flatten(1)
@@ -155,7 +153,9 @@ def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Flo
     """
     if not denoiser.prediction.is_linear or not _known(losses.build(train.get("loss", "denoising")), denoiser.schedule):
         return None
-    known = data if denoiser.label_names else Dataset(data.x, name=data.name, distribution=data.distribution)
+    known = data
+    if not denoiser.conditioners:
+        known = Dataset(data.x, name=data.name, distribution=data.distribution)
     return loss_floor(
         mixture_of_data(known, denoiser.scaling),
         denoiser.schedule,

@@ -14,7 +14,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fromnoise.cond import Cond
 from fromnoise.data.dataset import Dataset, ScalingKind
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed
@@ -96,7 +97,8 @@ class _Trainer:
         )
         self.parameters = list(self.network.parameters())
         self.x = denoiser.scaling.into(data.x).to(self.device)
-        self.labels = None if data.labels is None or not denoiser.label_names else data.labels.to(self.device)
+        cond = data.cond_for(denoiser.conditioners)
+        self.cond = None if cond is None else cond.to(self.device)
         self.streams = Streams(config.seed, "train", self.device)
         self.times = Streams(config.seed, "times")
         self.losses: list[Tensor] = []
@@ -133,11 +135,19 @@ class _Trainer:
         eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=self.device)
         noised = self.goal.noised(x0, t, eps)
         x = denoiser.precondition(noised.x_t, noised.scales)
-        cond = None if self.labels is None else self._dropped(self.labels.index_select(0, rows), generator)
+        cond = None if self.cond is None else self.cond.rows(rows)
+        if cond is not None and self.config.drop_cond:
+            cond = cond.drop(self.config.drop_cond, generator)
         weight = None if noised.weight is None else noised.weight.to(x)
         whole = Prepared(x, torch.as_tensor(denoiser.c_noise(t)).to(x), cond, noised.target, weight)
         whole = whole._replace(**{need: self._more(need, rows, noised, generator) for need in self.loss.needs})
-        return [Prepared(*batch) for batch in zip(*(interleave(part, self.round) for part in whole), strict=True)]
+        return [Prepared(*batch) for batch in zip(*(self._dealt(part) for part in whole), strict=True)]
+
+    def _dealt(self, part: Any) -> Sequence[Any]:
+        """Split a part of the round's rows into the batches of its steps."""
+        if isinstance(part, Cond):
+            return [part.rows(slice(k, None, self.round)) for k in range(self.round)]
+        return interleave(part, self.round)
 
     def _more(self, need: str, rows: Tensor, noised: Noised, generator: torch.Generator) -> Tensor:
         """Return a part of the batches that only some losses need."""
@@ -147,14 +157,7 @@ class _Trainer:
             return noised.t
         return torch.randint(0, 2, noised.x_t.shape, generator=generator, device=self.device).to(noised.x_t) * 2 - 1
 
-    def _dropped(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Put the null label in the place of some."""
-        if not self.config.drop_cond:
-            return labels
-        drop = torch.rand(labels.shape, generator=generator, device=self.device) < self.config.drop_cond
-        return labels.masked_fill(drop, len(self.denoiser.label_names))
-
-    def _network_output(self, x: Tensor, c_noise: Tensor, cond: Tensor | None) -> Tensor:
+    def _network_output(self, x: Tensor, c_noise: Tensor, cond: Cond | None) -> Tensor:
         bf16 = self.config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
             return self.denoiser.network_output(x, c_noise, cond)
@@ -265,8 +268,8 @@ def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
     Raises:
         InputError: saying why they do not fit.
     """
-    if config.drop_cond and not denoiser.label_names:
-        raise ConfigError("train: drop_cond needs a network with classes, and this one has none")
+    if config.drop_cond and not denoiser.conditioners:
+        raise ConfigError("train: drop_cond needs a network with classes or cond_dim, and this one has neither")
     losses.build(config.loss).check(denoiser)
     objective(denoiser, config.weighting, config.times)
 

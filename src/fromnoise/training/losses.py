@@ -24,6 +24,7 @@ from torch import Tensor
 
 from fromnoise import process
 from fromnoise.arrays import Scale, expand_to
+from fromnoise.cond import Cond
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError
 from fromnoise.process import Eps, Score
@@ -32,7 +33,7 @@ from fromnoise.schedule import TableSchedule
 
 losses: Registry[Loss] = Registry("loss")
 
-NetworkOutput = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+NetworkOutput = Callable[[Tensor, Tensor, Cond | None], Tensor]
 
 
 class Prepared(NamedTuple):
@@ -41,7 +42,7 @@ class Prepared(NamedTuple):
     Attributes:
         x: the network's input, `[B, *S]`.
         c_noise: what it is told of the time, `[B]`.
-        cond: labels, or None.
+        cond: the condition of each row, or None.
         target: what it should network_output, `[B, *S]`.
         weight: of each row's squared error, or None for 1.
         t: times, `[B]` float64 on the CPU.
@@ -51,7 +52,7 @@ class Prepared(NamedTuple):
 
     x: Tensor
     c_noise: Tensor
-    cond: Tensor | None
+    cond: Cond | None
     target: Tensor
     weight: Tensor | None
     t: Tensor | None = None

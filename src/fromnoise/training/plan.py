@@ -76,9 +76,9 @@ class Plan(BaseModel):
         except ValidationError as error:
             raise explain(error, "the configuration") from None
 
-    def for_labels(self) -> Plan:
-        """Return the plan with labels left out now and then, for guidance, unless it says how often itself."""
-        if "drop_cond" in self.train.model_fields_set:
+    def for_data(self, data: Dataset) -> Plan:
+        """Return the plan with conditions left out now and then, for guidance, unless it says how often itself."""
+        if not data.conditioners or "drop_cond" in self.train.model_fields_set:
             return self
         return self.model_copy(update={"train": self.train.model_copy(update={"drop_cond": 0.1})})
 
@@ -90,9 +90,9 @@ class Plan(BaseModel):
         return Denoiser(network, schedules.build(self.schedule), self.predict)
 
     def _sizes(self, data: Dataset) -> Settings:
-        """Return the sizes that follow from the data: dim for points and tables, classes for labelled data."""
+        """Return the sizes that follow from the data: dim for points and tables, and those of their conditions."""
         wanted = networks.schema(self.network["name"]).model_fields
-        known: dict[str, Any] = {"classes": data.classes}
+        known: Settings = {key: size for one in data.conditioners for key, size in one.sizes().items()}
         if len(data.shape) == 1:
             known["dim"] = data.shape[0]
         elif "dim" in wanted:
@@ -119,6 +119,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
 def train(
     data: Dataset | torch.Tensor | Any,
     *,
+    cond: Any = None,
     recipe: str = "points",
     schedule: Schedule | str | None = None,
     predict: str | Prediction | None = None,
@@ -138,6 +139,7 @@ def train(
 
     Args:
         data: a data set, or an array `[N, *S]`.
+        cond: the condition of each sample: N labels, names or whole numbers, or vectors `[N, D]`.
         recipe: where the other settings come from.
         schedule: the path, an object or a name.
         predict: what the network predicts, an object or a name: eps, x0, v, flow, score or edm.
@@ -154,7 +156,9 @@ def train(
     Raises:
         InputError: if a setting cannot be used; otherwise as `fit`.
     """
-    data = Dataset.of(data)
+    dataset = Dataset.of(data)
+    if cond is not None:
+        dataset = dataset.conditioned(cond)
     settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
     changes: Tree = {"train": {k: v for k, v in settings.items() if v is not None}}
     if scaling is not None:
@@ -166,10 +170,10 @@ def train(
     if isinstance(network, str):
         changes["network"] = network
     plan = Plan.from_recipe(recipe, changes)
-    denoiser = plan.denoiser(data, None if isinstance(network, str) else network).to(usable_device(device))
-    plan = plan.for_labels() if denoiser.label_names else plan
+    denoiser = plan.denoiser(dataset, None if isinstance(network, str) else network).to(usable_device(device))
+    plan = plan.for_data(dataset) if denoiser.conditioners else plan
     run = None
-    for event in fit(denoiser, data, plan.train, out=out, resume=resume, scaling=plan.scaling):
+    for event in fit(denoiser, dataset, plan.train, out=out, resume=resume, scaling=plan.scaling):
         run = event.run
     assert run is not None  # the last event carries it
     return run

@@ -1,16 +1,4 @@
-"""Exact answers: for a finite set or a mixture of Gaussians the best possible denoiser is known.
-
-A mixture p(x0) = sum_k w_k N(m_k, S_k) stays a mixture under noise, with means alpha m_k and covariances
-C_k = alpha^2 S_k + sigma^2 I (`GaussianMixture.noised`). So, with the responsibilities r_k(x_t) of its components,
-
-    log p_t(x_t) = log sum_k w_k N(x_t; alpha m_k, C_k)
-    score        = sum_k r_k C_k^{-1} (alpha m_k - x_t)
-    E[x0 | x_t]  = sum_k r_k (m_k + alpha S_k C_k^{-1} (x_t - alpha m_k))
-
-A finite set is the mixture with S_k = 0. Rows are taken in blocks, so that 100,000 points need no matrix of
-100,000 x 100,000. Small dimensions are computed by differences, which stay exact when sigma is small; large ones by a
-matrix product in float64.
-"""
+"""Mixtures of Gaussians under noise; see the head of the package."""
 
 from __future__ import annotations
 
@@ -23,10 +11,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from fromnoise.arrays import Cond, Scale, Time
-from fromnoise.data.dataset import Dataset, Distribution, Scaling, find_label
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.arrays import Scale
+from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
+from fromnoise.data.dataset import Dataset, Scaling
 from fromnoise.errors import InputError, LabelError
+from fromnoise.exact.denoiser import ExactDenoiser
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
 
@@ -47,6 +36,8 @@ class GaussianMixture:
         weights: `[K]`, in any unit; equal when not given.
         labels: `[K]` in 0..classes-1, or None.
         label_names: one for each class.
+        cond: the condition of each component, of K rows, where it is not a label; with `conditioners`.
+        conditioners: what turns a user's words into such conditions.
         note: what this law stands for, for captions.
 
     Raises:
@@ -62,6 +53,8 @@ class GaussianMixture:
         weights: Tensor | None = None,
         labels: Tensor | None = None,
         label_names: Sequence[str] = (),
+        cond: Cond | None = None,
+        conditioners: Sequence[Conditioner] = (),
         note: str = "the mixture",
     ) -> None:
         if means.dim() < 2 or len(means) == 0:
@@ -85,14 +78,30 @@ class GaussianMixture:
             self.axes = values.clamp(min=0), vectors
         weights = means.new_ones(k) if weights is None else weights.to(means)
         self.log_weights = (weights / weights.sum()).log()
-        self.labels = labels
-        self.label_names = tuple(label_names)
+        if labels is not None:
+            names = Labels(names=tuple(label_names)) if label_names else Labels.numbered(int(labels.max()) + 1)
+            cond, conditioners = Cond({names.value: labels}), (names,)
+        self.cond, self.conditioners = cond, tuple(conditioners)
         self.note = note
         self._others: dict[torch.dtype, GaussianMixture] = {}
 
+    @property
+    def labels(self) -> Tensor | None:
+        """The label of each component, `[K]`; None without labels."""
+        return None if self.cond is None else self.cond.values.get("label")
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels, in the order of their numbers."""
+        return label_names_of(self.conditioners)
+
+    def read(self, words: Words, n: int) -> Cond | None:
+        """Return the condition of n samples that a user's words mean; LabelError if the law does not know them."""
+        return read_cond(self.conditioners, words, n, self.flat.device)
+
     # -- the law itself ------------------------------------------------------------------------------------------
 
-    def log_prob(self, x: Tensor, cond: Cond = None) -> Tensor:
+    def log_prob(self, x: Tensor, cond: Words = None) -> Tensor:
         """Return log p(x | cond) in nats, `[B]`.
 
         Raises:
@@ -102,13 +111,13 @@ class GaussianMixture:
         law, cond = self._given(cond, x)
         return law._by_rows(x, 1.0, 0.0, cond, lambda rows, a, s, c: law._log_joint(rows, a, s, c).logsumexp(1))
 
-    def score(self, x: Tensor, cond: Cond = None) -> Tensor:
+    def score(self, x: Tensor, cond: Words = None) -> Tensor:
         """Return grad log p(x | cond), `[B, *S]`. Raises as `log_prob` does."""
         self._needs_density()
         law, cond = self._given(cond, x)
 
-        def score_rows(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
-            r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
+        def score_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
+            r = law._log_joint(rows, alpha, sigma, cond).softmax(1)
             if law.variances is not None:
                 r = r / law.variances
                 return r @ law.flat - r.sum(1, keepdim=True) * rows
@@ -118,9 +127,9 @@ class GaussianMixture:
 
         return law._by_rows(x, 1.0, 0.0, cond, score_rows).reshape(x.shape)
 
-    def sample(self, n: int, seed: int = 0, cond: str | int | None = None) -> Tensor:
-        """Draw n samples `[n, *S]`, of one label if `cond` names it."""
-        law = self if cond is None else self.only(find_label(cond, self.label_names))
+    def sample(self, n: int, seed: int = 0, cond: Words = None) -> Tensor:
+        """Draw n samples `[n, *S]`, under one condition if one is given."""
+        law = self if cond is None else self._under(self.read(cond, 1))
         generator = stream(seed, "law", device=law.flat.device)
         k = torch.multinomial(law.log_weights.exp(), n, replacement=True, generator=generator)
         noise = torch.randn((n, law.flat.shape[1]), generator=generator, dtype=law.flat.dtype, device=k.device)
@@ -146,15 +155,54 @@ class GaussianMixture:
 
     def only(self, label: int) -> GaussianMixture:
         """Return the law of one label, by its number."""
-        keep = self._own_labels() == label
+        self._own_labels()
+        return self._under(self.read(label, 1))
+
+    def _under(self, cond: Cond | None) -> GaussianMixture:
+        """Return the law under one condition, which all rows share."""
+        if cond is None:
+            return self
+        keep = self._allowed(cond)[0]
+        if bool(keep.all()):
+            return self
         law = copy.copy(self)
         law.means, law.flat = self.means[keep], self.flat[keep]
         law.log_weights = self.log_weights[keep].log_softmax(0)
         law.variances = None if self.variances is None else self.variances[keep]
         law.axes = None if self.axes is None else (self.axes[0][keep], self.axes[1][keep])
-        law.labels, law.label_names = None, ()
+        law.cond, law.conditioners = None, ()
+        law.__dict__.pop("_codes", None)
         law._others = {}
         return law
+
+    # -- conditions ----------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _codes(self) -> dict[str, tuple[dict[bytes, int], Tensor]]:
+        """For each name of the condition a number for each of its values, and the numbers of the components `[K]`."""
+        assert self.cond is not None
+        found: dict[str, tuple[dict[bytes, int], Tensor]] = {}
+        for name, values in self.cond.values.items():
+            numbers: dict[bytes, int] = {}
+            own = [numbers.setdefault(row, len(numbers)) for row in _as_bytes(values)]
+            found[name] = numbers, torch.tensor(own, device=self.flat.device)
+        return found
+
+    def _allowed(self, cond: Cond) -> Tensor:
+        """Return which components have each row's condition, bool `[b, K]`: those whose given values are equal.
+
+        Raises:
+            LabelError: if none has.
+        """
+        allowed = torch.ones(len(cond), len(self.flat), dtype=torch.bool, device=self.flat.device)
+        for name, wanted in cond.values.items():
+            numbers, own = self._codes[name]
+            codes = torch.tensor([numbers.get(row, -1) for row in _as_bytes(wanted)], device=own.device)
+            same, given = codes[:, None] == own, cond.mask(name)
+            allowed &= same if given is None else same | ~given[:, None]
+        if not bool(allowed.any(1).all()):
+            raise LabelError("a condition was given that no part of this exact law has")
+        return allowed
 
     # -- under noise ---------------------------------------------------------------------------------------------
 
@@ -162,7 +210,7 @@ class GaussianMixture:
         """Return the law of x_t, t in [0, 1]."""
         alpha, sigma = (float(scale) for scale in schedule.scales(float(t)))
         weights = self.log_weights.exp()
-        common: dict[str, Any] = {"weights": weights, "labels": self.labels, "label_names": self.label_names}
+        common: dict[str, Any] = {"weights": weights, "cond": self.cond, "conditioners": self.conditioners}
         if self.variances is not None:
             return GaussianMixture(alpha * self.means, (alpha**2 * self.variances + sigma**2).sqrt(), **common)
         values, vectors = self._eigen()
@@ -178,12 +226,12 @@ class GaussianMixture:
         """
         return ExactDenoiser(self, schedule, scaling)
 
-    def posterior_mean(self, x_t: Tensor, alpha: Scale, sigma: Scale, cond: Cond = None) -> Tensor:
+    def posterior_mean(self, x_t: Tensor, alpha: Scale, sigma: Scale, cond: Words = None) -> Tensor:
         """Return E[x0 | x_t, cond], `[B, *S]`; alpha and sigma are floats, `[]` or `[B]`."""
         law, cond = self._given(cond, x_t)
 
-        def mean_rows(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
-            r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
+        def mean_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
+            r = law._log_joint(rows, alpha, sigma, cond).softmax(1)
             if law.variances is not None:
                 if law.is_finite_set:
                     return r @ law.flat
@@ -195,13 +243,13 @@ class GaussianMixture:
 
         return law._by_rows(x_t, alpha, sigma, cond, mean_rows).reshape(x_t.shape)
 
-    def posterior_variance(self, x_t: Tensor, alpha: Scale, sigma: Scale, cond: Cond = None) -> Tensor:
+    def posterior_variance(self, x_t: Tensor, alpha: Scale, sigma: Scale, cond: Words = None) -> Tensor:
         """Return Var(x0 | x_t) of each coordinate, `[B, *S]` float64. Round components only."""
         law, cond = self._given(cond, x_t)
         m, variances = law.flat.double(), law._round_variances().double()
 
-        def variance_rows(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
-            r = law._log_joint(rows, alpha, sigma, labels).softmax(1)
+        def variance_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
+            r = law._log_joint(rows, alpha, sigma, cond).softmax(1)
             shrink, gain = law._shrink_and_gain(alpha, sigma)  # component k's posterior mean: shrink m_k + gain x
             mean = (r * shrink) @ m + (r * gain).sum(1, keepdim=True) * rows
             second = (r * shrink**2) @ m.square() + (r * gain**2).sum(1, keepdim=True) * rows.square()
@@ -219,8 +267,8 @@ class GaussianMixture:
         law, _ = self._given(None, x_t)
         member = torch.nn.functional.one_hot(self._own_labels(), len(self.label_names)).to(law.flat)
 
-        def probability_rows(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
-            return law._log_joint(rows, alpha, sigma, labels).softmax(1) @ member
+        def probability_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
+            return law._log_joint(rows, alpha, sigma, cond).softmax(1) @ member
 
         return law._by_rows(x_t, alpha, sigma, None, probability_rows)
 
@@ -231,8 +279,8 @@ class GaussianMixture:
         """
         variances = self._round_variances()
 
-        def draw_rows(rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
-            r = self._log_joint(rows, alpha, sigma, labels).softmax(1)
+        def draw_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
+            r = self._log_joint(rows, alpha, sigma, cond).softmax(1)
             k = torch.multinomial(r, 1, generator=generator)
             shrink, gain = (v.expand(len(rows), -1).gather(1, k) for v in self._shrink_and_gain(alpha, sigma))
             noise = torch.randn(rows.shape, generator=generator, dtype=rows.dtype, device=rows.device)
@@ -242,8 +290,8 @@ class GaussianMixture:
 
     # -- rows and components -------------------------------------------------------------------------------------
 
-    def _log_joint(self, rows: Tensor, alpha: Column, sigma: Column, labels: Cond) -> Tensor:
-        """Return log(w_k N(x; alpha m_k, C_k)), rows `[b, D]` -> `[b, K]`; components of other labels at -inf."""
+    def _log_joint(self, rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
+        """Return log(w_k N(x; alpha m_k, C_k)), rows `[b, D]` -> `[b, K]`; components of other conditions at -inf."""
         if self.variances is not None:
             total = alpha**2 * self.variances + sigma**2  # [K] or [b, K]
             total = total.clamp(min=torch.finfo(rows.dtype).tiny * 1e6)
@@ -252,12 +300,11 @@ class GaussianMixture:
         else:
             off, total, _ = self._along_axes(rows, alpha, sigma)
             logs = self.log_weights - 0.5 * (off.square() / total + torch.log(2 * math.pi * total)).sum(2)
-        if labels is None:
+        if cond is None:
             return logs
-        wanted = labels.reshape(-1, 1)
-        other = (wanted != self._own_labels()) & (wanted < len(self.label_names))  # the null label excludes none
-        share = torch.where(other, -math.inf, self.log_weights).logsumexp(1, keepdim=True)
-        return logs.masked_fill(other, -math.inf) - share
+        allowed = self._allowed(cond)
+        weight = torch.where(allowed, self.log_weights, -math.inf).logsumexp(1, keepdim=True)
+        return logs.masked_fill(~allowed, -math.inf) - weight
 
     def _square_distances(self, rows: Tensor, alpha: Column) -> Tensor:
         """Return |x - alpha m_k|^2, rows `[b, D]` -> `[b, K]`."""
@@ -284,8 +331,10 @@ class GaussianMixture:
         off = torch.einsum("kde,bkd->bke", vectors, rows[:, None] - a * self.flat)
         return off, a**2 * values + s**2, a
 
-    def _by_rows(self, x: Tensor, alpha: Scale, sigma: Scale, cond: Cond, compute: Callable[..., Tensor]) -> Tensor:
-        """Put together compute(rows, alpha, sigma, labels) over blocks of rows, scales as floats or `[b, 1]`."""
+    def _by_rows(
+        self, x: Tensor, alpha: Scale, sigma: Scale, cond: Cond | None, compute: Callable[..., Tensor]
+    ) -> Tensor:
+        """Put together compute(rows, alpha, sigma, cond) over blocks of rows, scales as floats or `[b, 1]`."""
         rows = x.flatten(1)
         rows = rows.to(torch.promote_types(rows.dtype, self.flat.dtype))
         per_pair = 1 if self.axes is None else rows.shape[1]
@@ -294,22 +343,16 @@ class GaussianMixture:
         for start in range(0, len(rows), block):
             part = slice(start, start + block)
             a, s = (_column(v, part, rows) for v in (alpha, sigma))
-            answers.append(compute(rows[part], a, s, None if cond is None else cond[part]))
+            answers.append(compute(rows[part], a, s, None if cond is None else cond.rows(part)))
         return torch.cat(answers).to(torch.promote_types(x.dtype, torch.float32))
 
-    def _given(self, cond: Cond, x: Tensor) -> tuple[GaussianMixture, Cond]:
-        """Return the law under a label that all rows share, or the law and the rows' labels; as precise as x is."""
+    def _given(self, words: Words, x: Tensor) -> tuple[GaussianMixture, Cond | None]:
+        """Return the law under a condition that all rows share, or the law and the rows' own; as precise as x is."""
         dtype = torch.promote_types(x.dtype, self.flat.dtype)
         if dtype != self.flat.dtype:
-            return self._in(dtype)._given(cond, x)
-        if cond is None:
-            return self, None
-        if cond.is_floating_point():
-            raise InputError("an exact law is conditional on labels, not on condition vectors")
-        own = self._own_labels()
-        if cond.dim() == 1:
-            return self, cond.to(own.device)
-        return (self.only(int(cond)), None) if int(cond) < len(self.label_names) else (self, None)
+            return self._in(dtype)._given(words, x)
+        cond = self.read(words, len(x))
+        return (self._under(cond), None) if cond is None or len(cond) == 1 else (self, cond)
 
     def _in(self, dtype: torch.dtype) -> GaussianMixture:
         """Return this law in another precision."""
@@ -346,6 +389,12 @@ class GaussianMixture:
         return self.variances is not None and not bool(self.variances.any())
 
 
+def _as_bytes(values: Tensor) -> list[bytes]:
+    """Return each row `[n, ...]` as bytes, equal where the rows are."""
+    rows = (values + torch.zeros((), dtype=values.dtype, device=values.device)).cpu().contiguous()  # -0.0 becomes 0.0
+    return [row.tobytes() for row in rows.numpy()]
+
+
 def _column(level: Scale, part: slice, rows: Tensor) -> Column:
     if not isinstance(level, Tensor):
         return level
@@ -370,80 +419,10 @@ class FiniteSet(GaussianMixture):
         label_names: Sequence[str] = (),
         note: str | None = None,
     ) -> None:
+        cond, conditioners = None, ()
         if isinstance(x, Dataset):
-            x, labels, label_names = x.x, x.labels, x.label_names
-        if labels is not None and not label_names:
-            label_names = [str(k) for k in range(int(labels.max()) + 1)]
+            x, cond, conditioners = x.x, x.cond, x.conditioners
         note = note or f"all {len(x):,} samples"
-        super().__init__(x, 0.0, labels=labels, label_names=label_names, note=note)
-
-
-class ExactDenoiser:
-    """E[x0 | x_t, cond] of a known law on a schedule, with the noised law's score and density."""
-
-    def __init__(self, law: GaussianMixture, schedule: Schedule, scaling: Scaling | None = None) -> None:
-        self.law = law
-        self.schedule = schedule
-        self.shape = law.shape
-        covariance = law.mean_and_covariance()[1]
-        self.sigma_data = float(covariance.diagonal().mean().sqrt())
-        self.scaling = scaling or Scaling()
-        self.label_names = law.label_names
-        self.device = law.flat.device
-
-    def __call__(self, x_t: Tensor, t: Time, cond: Cond = None) -> Tensor:
-        """Return x0_hat `[B, *S]`."""
-        alpha, sigma = self.schedule.scales(t)
-        if not isinstance(sigma, Tensor) and sigma == 0:
-            return x_t / alpha
-        return self.law.posterior_mean(x_t, alpha, sigma, cond)
-
-    def log_prob(self, x_t: Tensor, t: float, cond: Cond = None) -> Tensor:
-        """Return log p_t(x_t | cond) in nats, `[B]`."""
-        return self.law.noised(self.schedule, t).log_prob(x_t, cond)
-
-    def score(self, x_t: Tensor, t: float, cond: Cond = None) -> Tensor:
-        """Return grad log p_t(x_t | cond), `[B, *S]`."""
-        return self.law.noised(self.schedule, t).score(x_t, cond)
-
-    def on(self, schedule: Schedule) -> DenoiserLike:
-        """Return the exact denoiser of the same law on another path."""
-        return self if schedule == self.schedule else ExactDenoiser(self.law, schedule, self.scaling)
-
-
-def mixture_of_data(
-    data: Dataset, scaling: Scaling | None = None, *, at_most: int = 10_000, seed: int = 0
-) -> GaussianMixture:
-    """Return the exact law behind a data set, in the units of `scaling`.
-
-    Up to `at_most` samples it is the finite set of them all. Above, it is the true distribution where that is a curve
-    with Gaussian jitter (1,024 Gaussians along each curve), else the finite set of a subsample. `note` says which.
-    """
-    scaling = scaling or Scaling()
-    if len(data) <= at_most:
-        return FiniteSet(scaling.into(data.x), data.labels, data.label_names)
-    true = _true_law(data, scaling)
-    if true is not None:
-        return true
-    rows = torch.randperm(len(data), generator=stream(seed, "subsample"))[:at_most]
-    labels = None if data.labels is None else data.labels[rows]
-    note = f"{at_most:,} of {len(data):,} samples"
-    return FiniteSet(scaling.into(data.x[rows]), labels, data.label_names, note)
-
-
-def _true_law(data: Dataset, scaling: Scaling, count: int = 1024) -> GaussianMixture | None:
-    known = data.distribution
-    parts: tuple[Distribution, ...] = () if known is None else known.parts or (known,)
-    if not parts or any(part.centres is None for part in parts) or scaling.std.dim() > 0:
-        return None
-    u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    means = torch.cat([part.centres(u) for part in parts if part.centres is not None])
-    std = torch.cat([torch.full((count,), part.jitter, dtype=torch.float64) for part in parts])
-    labels = torch.arange(len(parts)).repeat_interleave(count) if data.classes else None
-    return GaussianMixture(
-        scaling.into(means).float(),
-        (std / scaling.std.double()).float(),
-        labels=labels,
-        label_names=data.label_names,
-        note="the true distribution",
-    )
+        super().__init__(
+            x, 0.0, labels=labels, label_names=label_names, cond=cond, conditioners=conditioners, note=note
+        )

@@ -1,0 +1,67 @@
+"""The exact denoiser of a mixture on a schedule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fromnoise.arrays import Time
+from fromnoise.cond import Cond, Conditioner, Words
+from fromnoise.data.dataset import Scaling
+from fromnoise.denoiser import DenoiserLike
+from fromnoise.schedule import Schedule
+
+if TYPE_CHECKING:
+    from fromnoise.exact.mixture import GaussianMixture
+
+
+class ExactDenoiser:
+    """E[x0 | x_t, cond] of a known law on a schedule, with the noised law's score and density."""
+
+    def __init__(self, law: GaussianMixture, schedule: Schedule, scaling: Scaling | None = None) -> None:
+        self.law = law
+        self.schedule = schedule
+        self.shape = law.shape
+        covariance = law.mean_and_covariance()[1]
+        self.sigma_data = float(covariance.diagonal().mean().sqrt())
+        self.scaling = scaling or Scaling()
+
+    @property
+    def conditioners(self) -> tuple[Conditioner, ...]:
+        """What turns a user's words into conditions."""
+        return self.law.conditioners
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels it knows, in the order of their numbers."""
+        return self.law.label_names
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.law.flat.device
+
+    def read(self, words: Words, n: int) -> Cond | None:
+        """Return the condition of n samples that a user's words mean."""
+        return self.law.read(words, n)
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
+        """Return x0_hat `[B, *S]`."""
+        alpha, sigma = self.schedule.scales(t)
+        if not isinstance(sigma, Tensor) and sigma == 0:
+            return x_t / alpha
+        return self.law.posterior_mean(x_t, alpha, sigma, cond)
+
+    def log_prob(self, x_t: Tensor, t: float, cond: Words = None) -> Tensor:
+        """Return log p_t(x_t | cond) in nats, `[B]`."""
+        return self.law.noised(self.schedule, t).log_prob(x_t, cond)
+
+    def score(self, x_t: Tensor, t: float, cond: Words = None) -> Tensor:
+        """Return grad log p_t(x_t | cond), `[B, *S]`."""
+        return self.law.noised(self.schedule, t).score(x_t, cond)
+
+    def on(self, schedule: Schedule) -> DenoiserLike:
+        """Return the exact denoiser of the same law on another path."""
+        return self if schedule == self.schedule else ExactDenoiser(self.law, schedule, self.scaling)
