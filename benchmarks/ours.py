@@ -32,7 +32,7 @@ def training(points: fn.Dataset, batch: int, window: int) -> Iterator[object]:
     plan = Plan.from_recipe("article", {"train": {"batch_size": batch, "log_every": window, "steps": 10**9}})
     denoiser = plan.denoiser(points)
     assert sum(p.numel() for p in denoiser.parameters()) == PARAMETERS
-    return fn.fit(denoiser, points, plan.train, scaling=plan.scaling)
+    return fn.fit(denoiser, points, plan.train, codec=plan.codec)
 
 
 def denoiser_of(plain: Plain) -> fn.Denoiser:

@@ -151,4 +151,4 @@ def test_condition_vectors_are_trained_and_sampled_with(tmp_path):
     assert torch.equal(few, fn.sample(run.denoiser, 40, cond=each, steps=5)[:25])
     guided = fn.sample(fn.Guided(run.denoiser, 1.5), 200, cond={"vector": [5.0]}, steps=10).mean(0)
     assert float(guided[0]) > 3
-    assert torch.equal(again.data.cond.values["vector"], run.data.cond.values["vector"])
+    assert torch.equal(again.source.cond.values["vector"], run.source.cond.values["vector"])

@@ -77,13 +77,13 @@ def test_a_trained_noise_level_model_gives_the_same_samples_on_every_path(traine
 
 
 def test_measuring_takes_scaling_and_sigma_from_the_data():
-    data = fn.Dataset.of(torch.randn(500, 2) * torch.tensor([3.0, 1.0]) + 5)
+    data = fn.data.open(torch.randn(500, 2) * torch.tensor([3.0, 1.0]) + 5)
     denoiser = fn.Denoiser(fn.nn.MLP(2), fn.EDM(), "edm")
     denoiser.measure(data)
-    z = denoiser.scaling.into(data.x)
+    z = denoiser.codec.into(data.x)
     assert float(z.mean()) == pytest.approx(0, abs=1e-5)
     assert float(z.square().mean()) == pytest.approx(1, abs=1e-3)
-    torch.testing.assert_close(denoiser.scaling.out(z), data.x, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(denoiser.codec.out(z), data.x, rtol=1e-5, atol=1e-5)
     assert denoiser.prediction.sigma_data == pytest.approx(denoiser.sigma_data)
 
 

@@ -150,6 +150,11 @@ def test_only_what_means_a_tables_own_steps_asks_whether_a_schedule_is_one():
     assert {place for place in asking if not place.startswith("schedule/")} <= own_steps
 
 
+def test_whether_samples_are_points_is_asked_of_their_codec_alone():
+    assert places_of(r"len\([\w.]*shape\) == 1") == set()
+    assert places_of(r"predict == ") <= {"export/payload.py"}
+
+
 def test_a_conditions_kind_is_asked_by_conditioners_and_networks_alone():
     asking = places_of(r"cond\w*\.(is_floating_point|dtype|dim)\(?|cond\.isnan|cond_dim")
     assert asking <= {"cond.py", "nn/embed.py", "nn/mlp.py", "nn/network.py", "studio/form.py", "training/loop.py"}

@@ -49,8 +49,8 @@ def test_on_a_gaussian_the_bound_is_the_closed_form():
 
 def test_units_are_the_datas_own():
     wide = fn.Dataset(100 * X.float())
-    scaling = fn.data.Scaling.of(wide.x)
-    law = fn.GaussianMixture(scaling.into(100 * MIXTURE.means).double(), float(100 * 0.2 / scaling.std))
+    scaling = fn.data.Affine().fitted(wide.x)
+    law = fn.GaussianMixture(scaling.exactly_into(100 * MIXTURE.means).double(), float(100 * 0.2 / scaling.std))
     bound = fn.elbo(law.denoiser(fn.RectifiedFlow(), scaling), wide, variance="large")
     assert bound.nats == pytest.approx(NLL + 2 * math.log(100), abs=4 * bound.error + 0.1)
     exact = fn.log_likelihood(law.denoiser(fn.RectifiedFlow(), scaling), wide.x[:8], tolerance=1e-8)

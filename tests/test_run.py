@@ -28,7 +28,7 @@ def test_a_loaded_run_samples_like_the_one_in_memory(tmp_path):
     again = fn.load(tmp_path / "r")
     assert torch.equal(fn.sample(run.denoiser, 50, cond="moons"), fn.sample(again.denoiser, 50, cond="moons"))
     assert again.config == run.config
-    assert torch.equal(again.data.x, data.x)
+    assert torch.equal(again.source.x, data.x)
     assert again.denoiser.label_names == ("spiral", "circles", "moons")
     assert again.step == 20
 
@@ -37,7 +37,7 @@ def test_data_without_a_name_are_stored(tmp_path):
     x = torch.randn(100, 3)
     fn.train(x, steps=3, out=tmp_path / "r")
     again = fn.load(tmp_path / "r")
-    assert torch.equal(again.data.x, x)
+    assert torch.equal(again.source.x, x)
 
 
 def test_last_and_averaged_weights_can_be_loaded(trained):

@@ -5,6 +5,7 @@ from . import nn as nn
 from . import plot as plot
 from . import process as process
 from . import register as register
+from .arrays import equal as equal
 from .data import Dataset as Dataset
 from .denoiser import Denoiser as Denoiser
 from .denoiser import DenoiserLike as DenoiserLike

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Shaped
@@ -71,3 +71,10 @@ def weighted(a: Scale, x: Batch, b: Scale, y: Batch) -> Batch:
 def rows_dot(a: Tensor, b: Tensor) -> Tensor:
     """Sum a * b over everything but the batch: `[B, *S]` -> `[B]`."""
     return torch.einsum("bi,bi->b", a.flatten(1), b.flatten(1))
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Return whether two sets of samples are the same, value for value and in type."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu())
+    return type(a) is type(b) and bool(a == b)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from fromnoise.arrays import Batch, Scale, Time, expand_to
 from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
-from fromnoise.data.dataset import Dataset, Scaling, ScalingKind, rms_about_mean
+from fromnoise.data.codec import Affine, Codec, rms_about_mean
+from fromnoise.data.dataset import Dataset
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
 from fromnoise.nn.network import Network, conditioners_of
@@ -42,8 +43,8 @@ class DenoiserLike(Protocol):
         ...
 
     @property
-    def scaling(self) -> Scaling:
-        """From the denoiser's units to the data's."""
+    def codec(self) -> Codec:
+        """Between the data's units and the denoiser's."""
         ...
 
     @property
@@ -101,7 +102,7 @@ class Denoiser(nn.Module):
         schedule: the path it is trained on.
         predict: what its output means: "eps", "x0", "v", "flow", "score", "edm", or a prediction of your own.
         sigma_data: one coordinate's standard deviation in the denoiser's units, for predictions that depend on it.
-        scaling: between the data's units and the denoiser's.
+        codec: between the data's units and the denoiser's.
         label_names: names for the network's classes; their numbers where none are given.
         conditioners: for what the network takes, where it is not labels by name or plain vectors.
 
@@ -116,7 +117,7 @@ class Denoiser(nn.Module):
         predict: str | Mapping[str, Any] | Prediction = "eps",
         *,
         sigma_data: float = 1.0,
-        scaling: Scaling | None = None,
+        codec: Codec | None = None,
         label_names: Sequence[str] = (),
         conditioners: Sequence[Conditioner] = (),
     ) -> None:
@@ -124,8 +125,8 @@ class Denoiser(nn.Module):
         self.network = network
         self.schedule = schedule
         self.predict = prediction(predict)
-        self.rescale(scaling or Scaling(), sigma_data)
-        self._may_measure = scaling is None
+        self.rescale(codec or Affine(), sigma_data)
+        self._may_measure = codec is None
         self.shape: tuple[int, ...] = tuple(network.shape)  # pyright: ignore[reportArgumentType] every network has one
         self.learned_variance = bool(getattr(network, "learned_variance", False))
         self.conditioners = conditioners_of(network)
@@ -138,22 +139,26 @@ class Denoiser(nn.Module):
                 'predict "v", "x0", "flow" or "edm" instead'
             )
 
-    told, raw = Renamed("c_noise"), Renamed("prediction_of")
+    told, raw, scaling = Renamed("c_noise"), Renamed("prediction_of"), Renamed("codec")
     say, scale_in, halves = Renamed("network_output"), Renamed("precondition"), Renamed("split_variance")
 
-    def measure(self, data: Dataset, kind: ScalingKind = "isotropic") -> None:
-        """Take scaling, sigma_data and label names from the data, unless a scaling was given at construction.
+    def measure(self, data: Dataset, codec: Codec | None = None) -> None:
+        """Take codec, sigma_data and conditioners from the data, unless a codec was given at construction.
+
+        Args:
+            data: what will be trained on.
+            codec: fitted to the data; `Affine()` when not given.
 
         Raises:
             InputError: if the data's shape is not the network's.
-            LabelError: if the network knows another number of labels than the data have.
+            LabelError: if the network takes other conditions than the data have.
         """
         if data.shape != self.shape:
             raise InputError(f"the data's samples have shape {list(data.shape)}, the network's {list(self.shape)}")
         self._know(data.conditioners)
         if self._may_measure:
-            scaling = Scaling.of(data.x, kind)
-            self.rescale(scaling, rms_about_mean(scaling.into(data.x)))
+            fitted = (codec or Affine()).fitted(data.x)
+            self.rescale(fitted, rms_about_mean(fitted.into(data.x)))
 
     def _know(self, given: Sequence[Conditioner]) -> None:
         """Take conditioners for what the network takes; of what it does not take it need not know.
@@ -183,10 +188,10 @@ class Denoiser(nn.Module):
         """
         return read_cond(self.conditioners, words, n, self.device)
 
-    def rescale(self, scaling: Scaling, sigma_data: float) -> None:
-        """Take these as the data's scaling and standard deviation, and fit the prediction to them."""
-        self.scaling, self.sigma_data, self._may_measure = scaling, sigma_data, False
-        self.prediction: Prediction = self.predict.fitted(sigma_data, scaling)
+    def rescale(self, codec: Codec, sigma_data: float) -> None:
+        """Take these as the data's codec and standard deviation, and fit the prediction to them."""
+        self.codec, self.sigma_data, self._may_measure = codec, sigma_data, False
+        self.prediction: Prediction = self.predict.fitted(sigma_data, codec)
         scales = [self.schedule.scales(t) for t in (0.0, 0.5, 1.0)]
         self._rescales = any(self.prediction.input_scale(*scale) != 1 for scale in scales)
 
@@ -300,10 +305,12 @@ class Wrapper:
         """One coordinate's standard deviation about the mean."""
         return self.base.sigma_data
 
+    scaling = Renamed("codec")
+
     @property
-    def scaling(self) -> Scaling:
-        """From the denoiser's units to the data's."""
-        return self.base.scaling
+    def codec(self) -> Codec:
+        """Between the data's units and the denoiser's."""
+        return self.base.codec
 
     @property
     def conditioners(self) -> tuple[Conditioner, ...]:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fromnoise.arrays import Time, expand_to
 from fromnoise.cond import Cond, Words
-from fromnoise.data.dataset import Scaling
+from fromnoise.data.codec import Affine
 from fromnoise.denoiser import DenoiserLike, Wrapper
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError
@@ -141,7 +141,7 @@ class AutoGuided(Wrapper):
             raise InputError("the weak model knows other labels than the good one")
         self.weak = weak.on(denoiser.schedule)
         self.scale, self.interval = _finite("scale", scale), _interval(interval)
-        if not _same_scaling(weak.scaling, denoiser.scaling):
+        if not (isinstance(weak.codec, Affine) and weak.codec.equals(denoiser.codec)):
             raise InputError("the weak model was trained on data scaled otherwise: train both on the same data")
 
     def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
@@ -184,18 +184,20 @@ class Inpainted(Wrapper):
 
     def __init__(self, denoiser: DenoiserLike, known: Any, mask: Any) -> None:
         super().__init__(denoiser)
-        self.mask = torch.as_tensor(mask, dtype=torch.bool, device=denoiser.device)
-        known = torch.as_tensor(known, dtype=torch.float32, device=denoiser.device)
-        if tuple(self.mask.shape) != denoiser.shape or tuple(known.shape[known.dim() - len(denoiser.shape) :]) != (
+        mask = torch.as_tensor(mask, dtype=torch.bool, device=denoiser.device)
+        known = torch.as_tensor(known, device=denoiser.device)
+        known = known if known.is_floating_point() else known.double()
+        if tuple(mask.shape) != denoiser.shape or tuple(known.shape[known.dim() - len(denoiser.shape) :]) != (
             denoiser.shape
         ):
             raise InputError(f"known and mask must have the samples' shape {list(denoiser.shape)}")
+        self.mask = denoiser.codec.mask(mask)
         if self.mask.all() or not self.mask.any():
             raise InputError("the mask must leave a part to complete and keep a part")
         if not torch.isfinite(known[..., self.mask]).all():
             raise InputError("a known value is NaN or infinite")
         self._known_in_units = known
-        self.known = denoiser.scaling.into(torch.where(self.mask, known, 0.0))
+        self.known = denoiser.codec.into(torch.where(self.mask, known, 0.0))
 
     def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
         """Return x0_hat `[B, *S]`, the known part as it is known."""
@@ -223,10 +225,3 @@ def _interval(interval: tuple[float, float]) -> tuple[float, float]:
 
 def _all(scale: float | Tensor, value: float) -> bool:
     return not isinstance(scale, Tensor) and scale == value
-
-
-def _same_scaling(a: Scaling, b: Scaling) -> bool:
-    return all(
-        torch.allclose(u.cpu().double(), v.cpu().double(), rtol=1e-6, atol=1e-9)
-        for u, v in ((a.mean, b.mean), (a.std, b.std))
-    )

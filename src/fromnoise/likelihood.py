@@ -29,7 +29,9 @@ from torch import Tensor
 from fromnoise import process
 from fromnoise.arrays import finest
 from fromnoise.cond import Cond, Words
+from fromnoise.data.codec import Affine
 from fromnoise.data.dataset import Dataset
+from fromnoise.data.source import open as open_data
 from fromnoise.denoiser import DenoiserLike, predicted
 from fromnoise.dynamics import ProbabilityFlow, Trace
 from fromnoise.errors import InputError, whole_number
@@ -113,7 +115,7 @@ def elbo(
     Raises:
         InputError: if the data's shape is not the denoiser's, or a setting cannot be used.
     """
-    data = Dataset.of(data)
+    data = open_data(data)
     if data.shape != denoiser.shape:
         raise InputError(f"the data's samples have shape {list(data.shape)}, the denoiser's {list(denoiser.shape)}")
     if variance not in get_args(Variance):
@@ -121,7 +123,7 @@ def elbo(
     draws = whole_number("draws", draws, least=2)
     schedule, d = denoiser.schedule, math.prod(data.shape)
     times = tuple(grid or _chain(schedule, steps, denoiser.sigma_data or 1.0))
-    x = denoiser.scaling.into(data.x.double()).to(denoiser.device, finest(denoiser.device))
+    x = _affine(denoiser).exactly_into(data.x.double()).to(denoiser.device, finest(denoiser.device))
     conds = data.cond_for(denoiser.conditioners)
     conds = None if conds is None else conds.to(x.device)
     terms, variances, simple = [], [], []
@@ -197,7 +199,14 @@ def _last(schedule: Schedule, t: float, square: Tensor) -> Tensor:
 
 def _units(denoiser: DenoiserLike, d: int) -> float:
     """Return the sum of log std over a sample's coordinates."""
-    return float(denoiser.scaling.std.double().log().expand(denoiser.shape).sum()) if d else 0.0
+    return float(_affine(denoiser).std.double().log().expand(denoiser.shape).sum()) if d else 0.0
+
+
+def _affine(denoiser: DenoiserLike) -> Affine:
+    """Return the denoiser's codec, if densities can be carried through it."""
+    if not isinstance(denoiser.codec, Affine):
+        raise InputError("a density in the data's units needs an affine codec, and this one is not")
+    return denoiser.codec
 
 
 def log_likelihood(
@@ -224,6 +233,6 @@ def log_likelihood(
     """
     if tuple(x.shape[1:]) != denoiser.shape:
         raise InputError(f"x has samples of shape {list(x.shape[1:])}, the denoiser {list(denoiser.shape)}")
-    z = denoiser.scaling.into(x.to(denoiser.device))
+    z = _affine(denoiser).exactly_into(x.to(denoiser.device))
     found = ProbabilityFlow(denoiser, tolerance).density(z, cond, trace=trace, seed=seed)
     return found.log_prob - _units(denoiser, z[0].numel())

@@ -91,7 +91,7 @@ def test_what_was_drawn_trains_on_the_server(served, tmp_path):
     page.get_by_role("button", name="Stop and save").click()
     page.locator(".watch .status", has_text="saved").wait_for(timeout=60_000)
     run = fn.load(tmp_path / "runs" / "drawing")
-    assert run.data.x.shape == (1500, 2)
+    assert run.source.x.shape == (1500, 2)
 
 
 def test_wrong_settings_are_answered_in_one_line(served):

@@ -167,7 +167,7 @@ def _config(denoiser, data):
 
 def test_more_than_two_columns_agree(hook):
     x = torch.randn(400, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 3.0, 0.2, 1.0, 8.0]) + 2
-    run = fn.train(x, steps=50, scaling="columns")
+    run = fn.train(x, steps=50, codec=fn.data.Affine("columns"))
     ours = drawn(hook, run_payload("tested", run), {"name": "ddim"}, 20)
     assert float((ours - expected(run, {"name": "ddim"}, 20)).abs().max()) < 1e-4 * 8
 
@@ -179,10 +179,10 @@ def test_the_exact_denoiser_agrees(hook, shapes_run):
     for backend in BACKENDS:
         hook.evaluate("([run, backend]) => window.fromnoise.load('tested', run, backend)", [payload, backend])
         for t in (0.2, 0.5, 0.8):
-            denoiser = mixture_of_data(run.data, run.denoiser.scaling).denoiser(
-                run.denoiser.schedule, run.denoiser.scaling
+            denoiser = mixture_of_data(run.source, run.denoiser.codec).denoiser(
+                run.denoiser.schedule, run.denoiser.codec
             )
-            x_t = x * float(run.denoiser.schedule.sigma(t)) + run.data.x[:1]
+            x_t = x * float(run.denoiser.schedule.sigma(t)) + run.source.x[:1]
             for label in (None, 1):
                 cond = None if label is None else torch.tensor(label)
                 place = {"x": x_t.flatten().tolist(), "t": t, "path": payload["schedule"], "label": label}

@@ -70,7 +70,7 @@ def test_the_slider_dissolves_the_points_as_alpha_says(open_page, spiral_page, s
     page = open_page(spiral_page).page
     if schedule != "edm":
         page.select_option("#forward select", schedule)
-    scaling = spiral_run.denoiser.scaling
+    scaling = spiral_run.denoiser.codec
     path = {"linear": fn.LinearBeta(), "cosine": fn.CosineBeta(), "edm": fn.EDM()}[schedule]
     clean = None
     for k in (0, 250, 600, 1000):
@@ -150,7 +150,7 @@ def test_scrubbing_goes_back_to_noise_and_overlays_draw(open_page, spiral_page):
 
 def test_labels_and_guidance_move_samples_to_the_class(open_page, shapes_page, shapes_run):
     page = open_page(shapes_page).page
-    law = fn.FiniteSet(shapes_run.data)
+    law = fn.FiniteSet(shapes_run.source)
     accuracy = {}
     for scale in ("0", "1", "3"):
         page.get_by_label("Label").first.select_option("moons")

@@ -139,7 +139,7 @@ def test_the_article_recipe_has_the_settings_of_the_article(run_cli, tmp_path):
     )
     assert code == 0
     run = fn.load(tmp_path / "r")
-    assert len(run.data) == 300
+    assert len(run.source) == 300
     assert run.denoiser.schedule == fn.LinearBeta(T=1000, beta_start=1e-4, beta_end=0.02)
     assert sum(p.numel() for p in run.denoiser.network.parameters()) == 83_458
     c = run.config
@@ -149,7 +149,7 @@ def test_the_article_recipe_has_the_settings_of_the_article(run_cli, tmp_path):
         64,
         {"name": "uniform"},
     )
-    assert torch.equal(run.denoiser.scaling.out(run.data.x), run.data.x)
+    assert torch.equal(run.denoiser.codec.out(run.source.x), run.source.x)
 
 
 def test_settings_of_flags_override_pairs_and_pairs_the_file(run_cli, tmp_path):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.data import names, sobol_noise
-from fromnoise.data.dataset import Scaling, find_label
+from fromnoise.cond import find_label
+from fromnoise.data import Affine, names, sobol_noise
 from fromnoise.errors import ConfigError, InputError, LabelError, UnknownName
 from fromnoise.metrics import sliced_wasserstein2
 
@@ -83,7 +83,7 @@ def test_labelled_puts_sets_together():
     with pytest.raises(InputError, match="at least one"):
         fn.data.labelled()
     with pytest.raises(InputError, match="one shape"):
-        fn.data.labelled(a=fn.data.moons(5), b=fn.Dataset.of(torch.zeros(3, 4)))
+        fn.data.labelled(a=fn.data.moons(5), b=fn.data.open(torch.zeros(3, 4)))
 
 
 @pytest.mark.parametrize("label", ["-1", -1, 3, "3"])
@@ -117,18 +117,18 @@ def test_wrong_requests_are_refused():
 )
 def test_arrays_that_are_no_data_are_refused(x, words):
     with pytest.raises(InputError, match=words):
-        fn.Dataset.of(torch.tensor(x))
+        fn.data.open(torch.tensor(x))
 
 
 def test_a_set_without_a_law_has_no_fresh_draws():
     with pytest.raises(InputError, match="not known"):
-        fn.Dataset.of(torch.zeros(3, 2)).draw(5)
+        fn.data.open(torch.zeros(3, 2)).draw(5)
 
 
 @pytest.mark.parametrize("kind", ["isotropic", "columns", "none"])
 def test_scaling_goes_in_and_out(kind):
     x = torch.randn(500, 3) * torch.tensor([1.0, 5.0, 0.0]) + 7
-    scaling = Scaling.of(x, kind)
+    scaling = Affine(kind).fitted(x)
     z = scaling.into(x)
     torch.testing.assert_close(scaling.out(z), x, rtol=1e-5, atol=1e-4)
     if kind == "isotropic":

@@ -31,7 +31,7 @@ def test_the_payload_holds_data_law_and_floor(trained_shapes):
     assert data["labels"] == ["spiral", "circles", "moons"]
     assert data["truth"].keys() == {"", "spiral", "circles", "moons"}
     shown = floats(data["points"]["x"])
-    rows = {tuple(row) for row in run.data.x.tolist()}
+    rows = {tuple(row) for row in run.source.x.tolist()}
     assert len(shown) == 2000
     assert all(tuple(row) in rows for row in shown.tolist())
     labels = torch.tensor(data["points"]["labels"]).bincount(minlength=3)
@@ -48,7 +48,7 @@ def test_the_floor_is_the_distance_of_fresh_draws(trained):
 
     run = fn.load(trained)
     truth = run_payload("spiral", run)["truth"][""]
-    fresh = [wasserstein2(run.data.draw(300, 100 + k).x, floats(truth["draws"])[k]) for k in range(3)]
+    fresh = [wasserstein2(run.source.draw(300, 100 + k).x, floats(truth["draws"])[k]) for k in range(3)]
     assert truth["floor"] == pytest.approx(sum(fresh) / 3, rel=0.35)
 
 
@@ -90,12 +90,8 @@ def test_what_a_page_cannot_run_is_said(tmp_path):
     found = run_payload("large", large)
     assert found["network"] is None
     assert f"{LARGEST:,}" in found["why_not"]
-    vectors = fn.Denoiser(fn.nn.MLP(2, hidden=8, cond_dim=3), fn.EDM(), "edm")
-    vectors.measure(points)
-    from fromnoise.run import describe
-
-    config = describe(vectors, points, "isotropic", fn.TrainConfig().model_dump(mode="json"))
-    assert "condition vectors" in run_payload("vectors", fn.Run(None, config, vectors, points, 0))["why_not"]
+    vectors = fn.train(points.x, cond=torch.randn(100, 3), steps=1)
+    assert "takes other conditions" in run_payload("vectors", vectors)["why_not"]
 
 
 def test_small_data_and_data_of_unknown_law(tmp_path):

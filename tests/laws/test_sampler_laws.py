@@ -39,7 +39,7 @@ class Counting:
 
     def __init__(self, base):
         self.base, self.calls = base, 0
-        for name in ("schedule", "shape", "sigma_data", "scaling", "label_names", "device"):
+        for name in ("schedule", "shape", "sigma_data", "codec", "conditioners", "label_names", "device", "read"):
             setattr(self, name, getattr(base, name))
 
     def __call__(self, x_t, t, cond=None):

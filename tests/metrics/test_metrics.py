@@ -73,7 +73,7 @@ def test_wrong_samples_stand_far_from_their_floor():
 
 
 def test_a_set_of_unknown_distribution_is_compared_with_its_halves():
-    data = fn.Dataset.of(fn.data.moons(1000).x)
+    data = fn.data.open(fn.data.moons(1000).x)
     found = fn.evaluate(fn.data.moons(700, seed=5).x, data, pairs=3)
     assert found.n == 500
     assert "the 1,000 samples" in found.against

@@ -54,8 +54,8 @@ def test_a_run_of_format_1_resumes(name, tmp_path):
     config = tmp_path / "run/config.toml"
     config.write_text(config.read_text().replace("\nsteps = 60\n", "\nsteps = 110\n"))
     folder = RunFolder(tmp_path / "run")
-    denoiser, train = folder.config.denoiser(), fn.TrainConfig(**folder.config.train)
-    *_, last = fn.fit(denoiser, folder.data(), train, out=folder.path, resume=True, scaling=folder.config.scaling)
+    denoiser, train = folder.denoiser(), fn.TrainConfig(**folder.config.train)
+    *_, last = fn.fit(denoiser, folder.data(), train, out=folder.path, resume=True, codec=folder.config.codec)
     assert (last.step, folder.steps()[0]) == (110, 110)
     assert math.isfinite(last.loss)
     assert [row["step"] for row in folder.metrics()] == [20, 40, 60, 80, 100, 110]

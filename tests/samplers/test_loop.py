@@ -55,7 +55,7 @@ def test_seeds_and_starts_matter(trained):
 
 def test_samples_are_in_the_datas_units():
     data = fn.data.spiral(2000)
-    shifted = fn.Dataset.of(data.x * 10 + 100)
+    shifted = fn.data.open(data.x * 10 + 100)
     run = fn.train(shifted, steps=200)
     x = fn.sample(run.denoiser, 500)
     torch.testing.assert_close(x.mean(0), shifted.x.mean(0), atol=3, rtol=0)

@@ -315,8 +315,8 @@ def test_drawn_points_are_trained_on(studio, tmp_path):
         assert found["labels"] == ["up", "down"]
         assert len(walked(browser, labelled, steps=3, n=4, label="up")) == 4
     run = fn.load(tmp_path / "runs" / "mein-kreis")
-    assert torch.equal(run.data.x, torch.tensor(points))
-    assert run.data.name == "Mein Kreis!"
+    assert torch.equal(run.source.x, torch.tensor(points))
+    assert run.source.name == "Mein Kreis!"
     assert fn.load(tmp_path / "runs" / "drawing").config.train["drop_cond"] == 0.1  # as fromnoise train has it
 
 

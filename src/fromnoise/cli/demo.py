@@ -85,7 +85,7 @@ def _animation(run: Any, out: Path) -> Path:
 
     way = trajectory(run.denoiser.on(schedules.build("vp")), 2000, sampler=Multistep(), steps=40, seed=1)
     sizes = [math.hypot(a, s) for a, s in zip(way.alphas, way.sigmas, strict=True)]
-    return plot.animate_trajectory(way.x, way.times, sizes, out / "trajectory.gif", title=run.data.name)
+    return plot.animate_trajectory(way.x, way.times, sizes, out / "trajectory.gif", title=run.source.name)
 
 
 def _picture(run: Any, results: list[Any], path: Path) -> None:
@@ -93,6 +93,6 @@ def _picture(run: Any, results: list[Any], path: Path) -> None:
     from fromnoise.cli.common import save_figure
 
     (path.parent / ".demo").touch()
-    panels = {"data": run.data.x[:1000], **{r.sampler: r.samples for r in results}}
+    panels = {"data": run.source.x[:1000], **{r.sampler: r.samples for r in results}}
     captions = ["", *(f"ratio to the floor {r.ratio:.2f}" for r in results)]
     save_figure(plot.side_by_side(panels, captions=captions), path)

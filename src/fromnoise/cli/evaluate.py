@@ -61,7 +61,7 @@ def evaluate(
     steps = rule.default_steps if steps is None else steps
     trained = load(run)
     trained.denoiser.to(check_device(device))
-    data = trained.data if label is None else trained.data.only(label)
+    data = trained.source if label is None else trained.source.only(label)
     data = Dataset(data.x, name=data.name, distribution=data.distribution)
     denoiser = put_on_path(trained, rule, schedule)
     if samples is not None:
@@ -110,7 +110,7 @@ def _training(run: Run) -> tuple[dict[str, Any], list[str]]:
     loss = run.folder.loss() if run.folder else None
     if loss is None:
         return {}, []
-    floor = floor_of(run.denoiser, run.data, run.config.train)
+    floor = floor_of(run.denoiser, run.source, run.config.train)
     if floor is None:
         return {"loss": loss}, [f"training loss {loss:.4f}, whose floor is not known"]
     progress = floor.progress(loss)

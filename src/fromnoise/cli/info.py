@@ -64,7 +64,7 @@ def _of_run(path: Path) -> dict[str, Any]:
     return {
         "run": str(path),
         "data": c.data,
-        "samples": len(run.data),
+        "samples": len(run.source),
         "labels": list(run.denoiser.label_names) or "none",
         "schedule": c.schedule,
         "predict": c.predict["name"],

@@ -118,7 +118,7 @@ def _samples(wish: _Wish, path: Path) -> None:
         cond=labels if cond is None else cond,
         seed=wish.seed,
     )
-    title = f"{run.data.name}: {wish.n:,} samples, {wish.steps} steps"
+    title = f"{run.source.name}: {wish.n:,} samples, {wish.steps} steps"
     save_figure(pictures.scatter(x, labels=labels, label_names=names if labels is not None else (), title=title), path)
 
 
@@ -130,7 +130,7 @@ def _trajectory(wish: _Wish, path: Path) -> None:
     sizes = [math.hypot(a, s) for a, s in zip(way.alphas, way.sigmas, strict=True)]
     with whole_file(path) as staging:
         made = staging.with_suffix(".gif")
-        pictures.animate_trajectory(way.x, way.times, sizes, made, title=wish.run.data.name)
+        pictures.animate_trajectory(way.x, way.times, sizes, made, title=wish.run.source.name)
         made.replace(staging)
 
 
@@ -145,7 +145,7 @@ def _guidance(wish: _Wish, path: Path) -> dict[str, Any]:
             run, wish.denoiser, label, wish.scales, sampler=wish.sampler, steps=wish.steps, n=wish.n, seed=wish.seed,
             progress=progress,
         )  # fmt: skip
-    panels = {f"{label}: data": run.data.only(label).x[: wish.n]}
+    panels = {f"{label}: data": run.source.only(label).x[: wish.n]}
     panels.update({f"scale {a.scale:g}": a.samples for a in found})
     captions = ["", *(f"accuracy {a.accuracy:.1%}, diversity {a.diversity:.2f}" for a in found)]
     save_figure(pictures.side_by_side(panels, captions=captions), path)
@@ -170,9 +170,10 @@ def _dissolve(wish: _Wish, path: Path) -> None:
     from fromnoise import plot as pictures
     from fromnoise.rng import stream
 
-    data, schedule = wish.run.data, wish.denoiser.schedule
+    data, schedule = wish.run.source, wish.denoiser.schedule
     x0 = data.x[: wish.n]
-    eps = wish.run.denoiser.scaling.std * torch.randn(x0.shape, generator=stream(wish.seed, "dissolve"))
+    codec, noise = wish.run.denoiser.codec, torch.randn(x0.shape, generator=stream(wish.seed, "dissolve"))
+    eps = codec.out(noise) - codec.out(torch.zeros_like(noise))
     levels = [math.tan(math.pi / 2 * i / 6) for i in range(6)]  # equal steps in atan(sigma/alpha), on any schedule
     times = [float(schedule.time_of_level(level)) for level in levels] + [1.0]
     alphas, sigmas = zip(*(schedule.scales(t) for t in times), strict=True)
@@ -184,7 +185,7 @@ def _elbo(wish: _Wish, path: Path) -> dict[str, Any]:
     from fromnoise.likelihood import elbo
 
     run = wish.run
-    data = run.data.draw(wish.n, seed=wish.seed + 1) if run.data.distribution is not None else run.data
+    data = run.source.draw(wish.n, seed=wish.seed + 1) if run.source.distribution is not None else run.source
     with bar("ELBO") as progress:
         bound = elbo(wish.denoiser, data, seed=wish.seed, progress=progress)
     levels = [float(wish.denoiser.schedule.log_snr(t)) for t in bound.times[:-1]]
@@ -234,7 +235,7 @@ def _loss(wish: _Wish, path: Path) -> None:
     rows = run.folder.metrics() if run.folder else []
     if not rows:
         raise InputError("this run has no metrics yet: train it first")
-    floor = floor_of(run.denoiser, run.data, run.config.train)
+    floor = floor_of(run.denoiser, run.source, run.config.train)
     known = {} if floor is None else {"floor": floor.value, "what": floor.note}
     save_figure(pictures.loss([r["step"] for r in rows], [r["loss"] for r in rows], **known), path)
 

@@ -117,7 +117,7 @@ def watch(denoiser: Any, data: Dataset, plan: Plan, out: Path, resume: bool) -> 
     """Train while showing loss, floor, progress, rate and time left; return the run and the last event."""
     from fromnoise.training import fit
 
-    events = fit(denoiser, data, plan.train, out=out, resume=resume, scaling=plan.scaling)
+    events = fit(denoiser, data, plan.train, out=out, resume=resume, codec=plan.codec)
     show = _show_bar if sys.stderr.isatty() else _show_lines
     last = show(events, plan.train.steps)
     assert last.run is not None  # the last event carries it
@@ -176,11 +176,11 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
     lines = [f"{run.folder.path}: {run.step:,} steps in {seconds:.1f} s"]
     if last.floor is not None and last.progress is not None:
         lines.append(f"loss {last.loss:.4f}, floor {_short(last.floor)}, {100 * last.progress:.1f}% of the way")
-    if report and len(run.denoiser.shape) == 1:
+    if report and run.denoiser.codec.form == "points":
         from fromnoise.report import Assessor, write_report
         from fromnoise.samplers import Multistep
 
-        assessor = Assessor(run, n=min(1000, max(20, len(run.data) // 2)))
+        assessor = Assessor(run, n=min(1000, max(20, len(run.source) // 2)))
         sampler = Multistep()
         found = assessor(sampler, sampler.default_steps)
         page = write_report(run, [found], loss=last.loss, floor=last.floor)

@@ -1,7 +1,8 @@
 """Data sets: points with a known distribution, and what every data set has in common."""
 
 from fromnoise.cond import find_label
-from fromnoise.data.dataset import Dataset, Distribution, Scaling, rms_about_mean, sobol, sobol_noise
+from fromnoise.data.codec import Affine, Codec, codecs, rms_about_mean
+from fromnoise.data.dataset import Dataset, Distribution, sobol, sobol_noise
 from fromnoise.data.points import (
     checkerboard,
     circles,
@@ -17,16 +18,19 @@ from fromnoise.data.points import (
     swiss_roll,
     two_spirals,
 )
+from fromnoise.data.source import open
 from fromnoise.deprecated import renamed
 
-__getattr__ = renamed(__name__, {"Law": "Distribution", "even_start": "sobol_noise"})
+__getattr__ = renamed(__name__, {"Law": "Distribution", "even_start": "sobol_noise", "Scaling": "Affine"})
 
 __all__ = [
+    "Affine",
+    "Codec",
     "Dataset",
     "Distribution",
-    "Scaling",
     "checkerboard",
     "circles",
+    "codecs",
     "dino",
     "eight_gaussians",
     "find_label",
@@ -34,6 +38,7 @@ __all__ = [
     "make",
     "moons",
     "names",
+    "open",
     "pinwheel",
     "rms_about_mean",
     "shapes",

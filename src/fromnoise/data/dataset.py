@@ -1,17 +1,12 @@
-"""What a data set is: samples, perhaps labels, perhaps the distribution they were drawn from; and its scaling.
-
-Networks are trained on data of mean 0 and variance 1. A `Scaling` takes data in, `x -> (x - mean)/std`, and samples
-out; it rides with the denoiser, so that samples come back in the data's own units. Points and images share one std, so
-that round stays round; a table's columns each have their own.
-"""
+"""What a data set is: samples, perhaps conditions, perhaps the distribution they were drawn from."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,57 +15,13 @@ from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError, LabelError
 from fromnoise.rng import stream
 
-ScalingKind = Literal["isotropic", "columns", "none"]
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """An affine map between the data's units and the network's: x = mean + std z.
-
-    `mean` and `std` have a sample's shape, or `[]`.
-    """
-
-    mean: Tensor = field(default_factory=lambda: torch.tensor(0.0))
-    std: Tensor = field(default_factory=lambda: torch.tensor(1.0))
-
-    def into(self, x: Tensor) -> Tensor:
-        """Return data in the network's units, `[B, *S]`."""
-        return (x - self.mean.to(x)) / self.std.to(x)
-
-    def out(self, z: Tensor) -> Tensor:
-        """Return samples in the data's units, `[B, *S]`."""
-        return self.mean.to(z) + self.std.to(z) * z
-
-    @classmethod
-    def of(cls, x: Tensor, kind: ScalingKind = "isotropic") -> Scaling:
-        """Measure the scaling of `x` `[N, *S]`.
-
-        Args:
-            x: the data.
-            kind: "isotropic", a mean for each coordinate and one std for all; "columns", a std for each coordinate
-                too, where one that never varies keeps its unit; "none", the identity.
-        """
-        if kind == "none":
-            return cls()
-        x = x.double()
-        std = x.std(0, correction=0)
-        if kind == "isotropic":
-            std = std.square().mean().sqrt()
-        std = torch.where(std > 1e-8 * (1 + x.abs().amax()), std, 1.0)
-        return cls(x.mean(0).float(), std.float())
-
-
-def rms_about_mean(x: Tensor) -> float:
-    """Return one coordinate's root mean square distance from the mean: the sigma_data of `[N, *S]`."""
-    return float((x.double() - x.double().mean(0)).square().mean().sqrt())
-
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Samples with what is known of them.
 
     Args:
-        x: `[N, *S]`, float32, in the data's own units.
+        x: `[N, *S]`, float32 or float64, in the data's own units.
         labels: `[N]` int64 in 0..classes-1, or None.
         label_names: one name for each class.
         name: for titles and messages.
@@ -112,13 +63,6 @@ class Dataset:
             object.__setattr__(self, "labels", self.cond.values.get("label"))
             object.__setattr__(self, "label_names", label_names_of(self.conditioners))
 
-    @classmethod
-    def of(cls, data: Dataset | Tensor | np.ndarray | Sequence[Any], name: str = "data") -> Dataset:
-        """Make a data set of an array `[N, *S]`; a data set is returned as it is."""
-        if isinstance(data, Dataset):
-            return data
-        return cls(torch.as_tensor(np.asarray(data), dtype=torch.float32), name=name)
-
     def conditioned(self, words: Any) -> Dataset:
         """Return the same samples with a condition each.
 
@@ -139,6 +83,14 @@ class Dataset:
     def cond_for(self, known: Sequence[Conditioner]) -> Cond | None:
         """Return the samples' conditions as far as these conditioners know them; None where they know none."""
         return None if self.cond is None else self.cond.only([one.value for one in known])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run keeps of the data: how to make them again, or their name, number and sum."""
+        x = self.x.contiguous().cpu()
+        return self.config or {
+            "name": self.name, "n": len(self), "sha256": hashlib.sha256(x.numpy().tobytes()).hexdigest()[:16]
+        }  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.x)

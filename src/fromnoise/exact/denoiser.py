@@ -9,8 +9,9 @@ from torch import Tensor
 
 from fromnoise.arrays import Time
 from fromnoise.cond import Cond, Conditioner, Words
-from fromnoise.data.dataset import Scaling
+from fromnoise.data.codec import Affine, Codec
 from fromnoise.denoiser import DenoiserLike
+from fromnoise.deprecated import Renamed
 from fromnoise.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
 class ExactDenoiser:
     """E[x0 | x_t, cond] of a known law on a schedule, with the noised law's score and density."""
 
-    def __init__(self, law: GaussianMixture, schedule: Schedule, scaling: Scaling | None = None) -> None:
+    def __init__(self, law: GaussianMixture, schedule: Schedule, codec: Codec | None = None) -> None:
         self.law = law
         self.schedule = schedule
         self.shape = law.shape
         covariance = law.mean_and_covariance()[1]
         self.sigma_data = float(covariance.diagonal().mean().sqrt())
-        self.scaling = scaling or Scaling()
+        self.codec = codec or Affine()
+
+    scaling = Renamed("codec")
 
     @property
     def conditioners(self) -> tuple[Conditioner, ...]:
@@ -64,4 +67,4 @@ class ExactDenoiser:
 
     def on(self, schedule: Schedule) -> DenoiserLike:
         """Return the exact denoiser of the same law on another path."""
-        return self if schedule == self.schedule else ExactDenoiser(self.law, schedule, self.scaling)
+        return self if schedule == self.schedule else ExactDenoiser(self.law, schedule, self.codec)

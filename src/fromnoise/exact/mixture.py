@@ -13,7 +13,8 @@ from torch import Tensor
 
 from fromnoise.arrays import Scale
 from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
-from fromnoise.data.dataset import Dataset, Scaling
+from fromnoise.data.codec import Codec
+from fromnoise.data.dataset import Dataset
 from fromnoise.errors import InputError, LabelError
 from fromnoise.exact.denoiser import ExactDenoiser
 from fromnoise.rng import stream
@@ -217,14 +218,14 @@ class GaussianMixture:
         covariances = torch.einsum("kde,ke,kfe->kdf", vectors, alpha**2 * values + sigma**2, vectors)
         return GaussianMixture(alpha * self.means, covariances=covariances, **common)
 
-    def denoiser(self, schedule: Schedule, scaling: Scaling | None = None) -> ExactDenoiser:
+    def denoiser(self, schedule: Schedule, codec: Codec | None = None) -> ExactDenoiser:
         """Return the exact denoiser E[x0 | x_t, cond] on a schedule.
 
         Args:
             schedule: the path.
-            scaling: from this law's units to the data's, if they differ.
+            codec: from this law's units to the data's, if they differ.
         """
-        return ExactDenoiser(self, schedule, scaling)
+        return ExactDenoiser(self, schedule, codec)
 
     def posterior_mean(self, x_t: Tensor, alpha: Scale, sigma: Scale, cond: Words = None) -> Tensor:
         """Return E[x0 | x_t, cond], `[B, *S]`; alpha and sigma are floats, `[]` or `[B]`."""

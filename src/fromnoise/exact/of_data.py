@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import torch
 
-from fromnoise.data.dataset import Dataset, Distribution, Scaling
+from fromnoise.data.codec import Affine, Codec
+from fromnoise.data.dataset import Dataset, Distribution
 from fromnoise.exact.mixture import GaussianMixture
 from fromnoise.rng import stream
 
 
 def mixture_of_data(
-    data: Dataset, scaling: Scaling | None = None, *, at_most: int = 10_000, seed: int = 0
+    data: Dataset, codec: Codec | None = None, *, at_most: int = 10_000, seed: int = 0
 ) -> GaussianMixture:
-    """Return the exact law behind a data set, in the units of `scaling`.
+    """Return the exact law behind a data set, in the units of `codec`.
 
     Up to `at_most` samples it is the finite set of them all. Above, it is the true distribution where that is a curve
     with Gaussian jitter (1,024 Gaussians along each curve), else the finite set of a subsample. `note` says which.
     """
-    scaling = scaling or Scaling()
+    codec = codec or Affine()
     if len(data) > at_most:
-        true = _true_law(data, scaling)
+        true = _true_law(data, codec)
         if true is not None:
             return true
     rows, note = slice(None), f"all {len(data):,} samples"
@@ -27,22 +28,22 @@ def mixture_of_data(
         rows = torch.randperm(len(data), generator=stream(seed, "subsample"))[:at_most]
         note = f"{at_most:,} of {len(data):,} samples"
     cond = None if data.cond is None else data.cond.rows(rows)
-    x = scaling.into(data.x[rows])
+    x = codec.into(codec.store(data.x[rows]))
     return GaussianMixture(x, 0.0, cond=cond, conditioners=data.conditioners, note=note)
 
 
-def _true_law(data: Dataset, scaling: Scaling, count: int = 1024) -> GaussianMixture | None:
+def _true_law(data: Dataset, codec: Codec, count: int = 1024) -> GaussianMixture | None:
     known = data.distribution
     parts: tuple[Distribution, ...] = () if known is None else known.parts or (known,)
-    if not parts or any(part.centres is None for part in parts) or scaling.std.dim() > 0:
+    if not parts or any(part.centres is None for part in parts) or not isinstance(codec, Affine) or codec.std.dim() > 0:
         return None
     u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     means = torch.cat([part.centres(u) for part in parts if part.centres is not None])
     std = torch.cat([torch.full((count,), part.jitter, dtype=torch.float64) for part in parts])
     labels = torch.arange(len(parts)).repeat_interleave(count) if data.classes else None
     return GaussianMixture(
-        scaling.into(means).float(),
-        (std / scaling.std.double()).float(),
+        codec.exactly_into(means).float(),
+        (std / codec.std.double()).float(),
         labels=labels,
         label_names=data.label_names,
         note="the true distribution",

@@ -58,7 +58,7 @@ def to_html(runs: Run | Sequence[Run]) -> str:
 
 def name_of(run: Run) -> str:
     """Return what a run is called: its folder, or its data where it was not kept."""
-    return run.folder.path.resolve().name if run.folder is not None else run.data.name
+    return run.folder.path.resolve().name if run.folder is not None else run.source.name
 
 
 def frame(document: str, height: int = 820) -> str:

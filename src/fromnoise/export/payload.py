@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from fromnoise import __version__, dynamics, guidance, process
+from fromnoise.data.codec import Affine
 from fromnoise.data.dataset import Dataset
+from fromnoise.errors import InputError
 from fromnoise.exact import ExactDenoiser, GaussianMixture, mixture_of_data
 from fromnoise.metrics import wasserstein2
 from fromnoise.metrics.evaluation import draws
@@ -63,10 +65,12 @@ def payload(runs: Sequence[tuple[str, Run]], *, live: Tree | None = None) -> Tre
 
 def run_payload(name: str, run: Run) -> Tree:
     """Return one run's part: what it is, its data and their exact law, its network if a page can run it."""
-    denoiser, data = run.denoiser, run.data
-    scaling = denoiser.scaling
+    denoiser, data = run.denoiser, run.source
+    codec = denoiser.codec
+    if not isinstance(codec, Affine):
+        raise InputError("the page shows samples whose codec is affine, and this run's is not")
     network, why_not = network_payload(run)
-    flat = len(data.shape) == 1
+    flat = codec.form == "points"
     return {
         "name": name,
         "data_name": data.name,
@@ -76,14 +80,14 @@ def run_payload(name: str, run: Run) -> Tree:
         "schedule": _schedule(run),
         "predict": run.config.predict["name"],
         "sigma_data": denoiser.sigma_data,
-        "scaling": {"mean": array(scaling.mean.reshape(-1)), "std": array(scaling.std.reshape(-1))},
+        "scaling": {"mean": array(codec.mean.reshape(-1)), "std": array(codec.std.reshape(-1))},
         "labels": list(denoiser.label_names),
         "parameters": sum(p.numel() for p in denoiser.network.parameters()),
         "network": network,
         "why_not": why_not,
         "samples": len(data),
         "points": points_payload(data) if flat else None,
-        "law": law_payload(mixture_of_data(data, scaling, at_most=_COMPONENTS)) if flat else None,
+        "law": law_payload(mixture_of_data(data, codec, at_most=_COMPONENTS)) if flat else None,
         "truth": truths(data, denoiser.label_names) if flat else {},
         "training": training(run),
     }
@@ -167,7 +171,7 @@ def training(run: Run) -> Tree:
 
     rows = run.folder.metrics() if run.folder is not None else []
     every = max(1, math.ceil(len(rows) / 200))
-    floor = floor_of(run.denoiser, run.data, run.config.train) if len(run.data.shape) == 1 else None
+    floor = floor_of(run.denoiser, run.source, run.config.train) if run.denoiser.codec.form == "points" else None
     return {
         "loss": run.folder.loss() if run.folder is not None else None,
         "steps": [row["step"] for row in rows[::every]],

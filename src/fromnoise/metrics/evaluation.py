@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.data.dataset import Dataset
+from fromnoise.data.source import open as open_data
 from fromnoise.errors import InputError
 from fromnoise.metrics.distances import (
     EXACT_UP_TO,
@@ -99,7 +100,7 @@ def evaluate(
     Raises:
         InputError: if shapes differ, there are fewer than 20 samples, or one is not finite.
     """
-    data = Dataset.of(against)
+    data = open_data(against)
     if tuple(samples.shape[1:]) != data.shape:
         raise InputError(f"the samples have shape {list(samples.shape[1:])}, the data {list(data.shape)}")
     if not torch.isfinite(samples).all():

@@ -55,7 +55,7 @@ class Result:
 
 def exact_beside(run: Run, data: Dataset) -> DenoiserLike:
     """Return the exact denoiser of the run's data, on its schedule and in its units."""
-    scaling = run.denoiser.scaling
+    scaling = run.denoiser.codec
     return mixture_of_data(data, scaling).denoiser(run.denoiser.schedule, scaling)
 
 
@@ -77,9 +77,9 @@ class Assessor:
 
     def __init__(self, run: Run, *, n: int = 2000, seed: int = 0, exact: bool = True) -> None:
         self.run, self.n, self.seed = run, n, seed
-        self.data = Dataset(run.data.x, name=run.data.name, distribution=run.data.distribution)
-        self.exact = exact_beside(run, run.data) if exact else None
-        self.low_noise = run.data.distribution is not None and not run.denoiser.conditioners
+        self.data = Dataset(run.source.x, name=run.source.name, distribution=run.source.distribution)
+        self.exact = exact_beside(run, run.source) if exact else None
+        self.low_noise = run.source.distribution is not None and not run.denoiser.conditioners
         self.floor = wasserstein_floor(self.data, n, seed=seed) if self.low_noise else None
 
     def __call__(
@@ -119,7 +119,7 @@ class Assessor:
 
     def _cond(self) -> Cond | None:
         """Return n conditions in the data's own proportions, or None for a run without conditions."""
-        data = self.run.data
+        data = self.run.source
         cond = data.cond_for(self.run.denoiser.conditioners)
         if cond is None:
             return None

@@ -71,13 +71,13 @@ def likelihood_of(
         NotConverged: if the ODE cannot be solved.
     """
     data, judged = judged_of(run, n, seed)
-    mixture = mixture_of_data(run.data)
+    mixture = mixture_of_data(run.source)
     density = not mixture.is_finite_set
     cond = data.cond_for(run.denoiser.conditioners)
     true = -mixture.log_prob(data.x.double(), cond) if density else None
     truth = float(true.mean()) if true is not None else None
     bound = elbo(run.denoiser, data, seed=seed, progress=progress)
-    exact_bound = elbo(exact_beside(run, run.data), data, seed=seed, progress=progress) if density else None
+    exact_bound = elbo(exact_beside(run, run.source), data, seed=seed, progress=progress) if density else None
     few = slice(0, 256)
     flow = -log_likelihood(run.denoiser, data.x[few], None if cond is None else cond.rows(few))
     excess = flow if true is None else flow - true[few].to(flow)  # on the same points, so with a small variance
@@ -87,9 +87,9 @@ def likelihood_of(
 
 def judged_of(run: Run, n: int, seed: int) -> tuple[Dataset, str]:
     """Return n samples to judge a likelihood by, fresh ones if they can be drawn, and a description of them."""
-    if run.data.distribution is not None:
-        return run.data.draw(n, seed=seed + 1), f"{n:,} fresh draws"
-    data = _some(run.data, n)
+    if run.source.distribution is not None:
+        return run.source.draw(n, seed=seed + 1), f"{n:,} fresh draws"
+    data = _some(run.source, n)
     return data, f"{len(data):,} of the training samples"
 
 

@@ -57,13 +57,13 @@ def score_fields(
         InputError: if the data are not two-dimensional, or a level is out of the schedule's range.
         LabelError: if the run does not know the label.
     """
-    denoiser, data = run.denoiser, run.data
+    denoiser, data = run.denoiser, run.source
     if denoiser.shape != (2,):
         raise InputError(f"a score field is drawn for points in the plane, not for samples of {list(denoiser.shape)}")
     cond = denoiser.read(label, 1)
     own = data.x if label is None else data.only(label).x
     exact = exact_beside(run, data)
-    z = denoiser.scaling.into(own[torch.randperm(len(own), generator=stream(seed, "field"))[:4000]])
+    z = denoiser.codec.into(own[torch.randperm(len(own), generator=stream(seed, "field"))[:4000]])
     eps = torch.randn(z.shape, generator=stream(seed, "field", 1))
     found = []
     for level in levels:

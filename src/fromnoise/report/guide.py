@@ -66,7 +66,7 @@ def at_scales(
     """
     if not denoiser.label_names:
         raise InputError("guidance needs a run with labels: train one on shapes, or on data with a label column")
-    number, data = find_label(label, denoiser.label_names), run.data
+    number, data = find_label(label, denoiser.label_names), run.source
     judge, own = mixture_of_data(data), data.x[data.labels == number] if data.labels is not None else data.x
     found = []
     for scale in scales:

@@ -92,12 +92,12 @@ def write_report(
     assert run.folder is not None
     metrics = run.folder.metrics()
     parts = [
-        f"<h1>{html.escape(run.data.name)}</h1>",
+        f"<h1>{html.escape(run.source.name)}</h1>",
         f'<p class="quiet">{html.escape(_one_line(run))}</p>',
         _numbers(loss, floor, results),
     ]
-    if len(run.denoiser.shape) == 1 and run.denoiser.shape[0] >= 2:
-        panels = {"data": run.data.x[:: max(1, len(run.data) // 2000)][:2000]}
+    if run.denoiser.codec.form == "points" and run.denoiser.shape[0] >= 2:
+        panels = {"data": run.source.x[:: max(1, len(run.source) // 2000)][:2000]}
         panels.update({r.sampler: r.samples for r in results[:4]})
         captions = ["", *(f"ratio to the floor {r.ratio:.2f}" for r in results[:4])]
         parts += ["<h2>Data and samples</h2>", image(plot.side_by_side(panels, captions=captions), "data, samples")]
@@ -112,7 +112,7 @@ def write_report(
         )  # fmt: skip
         parts += ["<h2>Loss against its floor</h2>", image(figure, "training loss and its floor"), _FLOOR]
     parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(to_toml(run.config))}</pre>"]
-    title = f"{run.data.name}: a fromnoise run"
+    title = f"{run.source.name}: a fromnoise run"
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
@@ -139,7 +139,7 @@ def _one_line(run: Run) -> str:
     c = run.config
     size = sum(p.numel() for p in run.denoiser.network.parameters())
     return (
-        f"{len(run.data):,} samples; {c.network['name']} of {size:,} parameters predicts {c.predict['name']} on the "
+        f"{len(run.source):,} samples; {c.network['name']} of {size:,} parameters predicts {c.predict['name']} on the "
         f"{c.schedule['name']} schedule; {run.step:,} steps of {c.train['batch_size']}"
     )
 

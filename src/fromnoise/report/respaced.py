@@ -74,7 +74,7 @@ def respaced(
             done += count
             if progress is not None:
                 progress(done, in_all)
-    mixture = mixture_of_data(run.data)
+    mixture = mixture_of_data(run.source)
     truth = None
     if not mixture.is_finite_set:
         truth = -float(mixture.log_prob(data.x.double(), data.cond_for(denoiser.conditioners)).mean())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import sys
@@ -13,10 +12,10 @@ from typing import Any
 import tomli_w
 import torch
 from pydantic import BaseModel, Field, model_validator
-from torch import Tensor
 
 from fromnoise.cond import conditioners
-from fromnoise.data.dataset import Dataset, Scaling
+from fromnoise.data.codec import Codec, codecs
+from fromnoise.data.dataset import Dataset
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import FormatTooNew
 from fromnoise.nn.network import networks
@@ -32,14 +31,8 @@ class Measured(BaseModel):
 
     model_config = STRICT
 
-    mean: list[float] | float = 0.0
-    std: list[float] | float = 1.0
     shape: list[int] = Field(default_factory=list)
     sigma_data: float = 1.0
-
-    def scaling(self) -> Scaling:
-        """Return the scaling."""
-        return Scaling(*(_shaped(value, self.shape) for value in (self.mean, self.std)))
 
 
 class RunConfig(BaseModel):
@@ -49,8 +42,8 @@ class RunConfig(BaseModel):
         format_version: of the folder.
         data: how to make the data again: a built-in's name, n and seed; or the name and sum of stored samples.
         conditioners: what turns a user's words into conditions, a component's settings each.
-        scaling: how the data are scaled: isotropic, columns or none.
-        measured: what scaling and sigma_data came out as.
+        codec: a component's settings; what it measured is in codec.safetensors.
+        measured: the shape of z and its standard deviation.
         schedule: a component's settings.
         network: a component's settings.
         predict: what the network's output means, a component's settings.
@@ -62,7 +55,7 @@ class RunConfig(BaseModel):
     format_version: int = FORMAT_VERSION
     data: dict[str, Any]
     conditioners: list[Settings] = Field(default_factory=list)
-    scaling: str = "isotropic"
+    codec: Settings
     measured: Measured
     schedule: Settings
     network: Settings
@@ -74,40 +67,33 @@ class RunConfig(BaseModel):
     def _as_toml_has_it(cls, raw: Any) -> Any:
         return _without_none(raw) if isinstance(raw, dict) else raw
 
-    def denoiser(self) -> Denoiser:
-        """Build the denoiser this describes, with fresh weights."""
+    def denoiser(self, codec: Codec) -> Denoiser:
+        """Build the denoiser this describes, with fresh weights.
+
+        Args:
+            codec: as it was measured.
+        """
         return Denoiser(
             networks.build(self.network),
             schedules.build(self.schedule),
             self.predict,
             sigma_data=self.measured.sigma_data,
-            scaling=self.measured.scaling(),
+            codec=codec,
             conditioners=[conditioners.build(one) for one in self.conditioners],
         )
 
 
-def _shaped(value: list[float] | float, shape: list[int]) -> Tensor:
-    tensor = torch.tensor(value, dtype=torch.float32)
-    return tensor.reshape(shape) if tensor.numel() > 1 else tensor
-
-
-def describe(denoiser: Denoiser, data: Dataset, scaling: str, train: Mapping[str, Any]) -> RunConfig:
+def describe(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> RunConfig:
     """Return the configuration of a training.
 
     Raises:
         ConfigError: if the network or the schedule is of a class that was never registered.
     """
-    s = denoiser.scaling
     return RunConfig(
-        data=data.config or {"name": data.name, "n": len(data), "sha256": _sum_of_tensor(data.x)},
+        data=data.identity,
         conditioners=[_plain(conditioners.settings(one)) for one in denoiser.conditioners],
-        scaling=scaling,
-        measured=Measured(
-            mean=s.mean.flatten().tolist() if s.mean.dim() else s.mean.item(),
-            std=s.std.flatten().tolist() if s.std.dim() else s.std.item(),
-            shape=list(denoiser.shape),
-            sigma_data=denoiser.sigma_data,
-        ),
+        codec=codecs.settings(denoiser.codec),
+        measured=Measured(shape=list(denoiser.shape), sigma_data=denoiser.sigma_data),
         schedule=schedules.settings(denoiser.schedule),
         network=networks.settings(denoiser.network),  # pyright: ignore[reportArgumentType] a user's own may be any module
         predict=predictions.settings(denoiser.predict),
@@ -118,10 +104,6 @@ def describe(denoiser: Denoiser, data: Dataset, scaling: str, train: Mapping[str
 def _plain(settings: Settings) -> Settings:
     """Return settings as a TOML file gives them back, with lists for tuples."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
-
-
-def _sum_of_tensor(x: Tensor) -> str:
-    return hashlib.sha256(x.contiguous().cpu().numpy().tobytes()).hexdigest()[:16]
 
 
 def check_version(version: Any, path: Path) -> None:

@@ -86,7 +86,12 @@ def save_data(path: Path, data: Dataset) -> None:
     tensors = {"x": data.x.contiguous().cpu()}
     for name, values in ({} if data.cond is None else data.cond.values).items():
         tensors[f"cond.{name}"] = values.contiguous().cpu()
-    save_file(tensors, path, metadata={"name": data.name})
+    save_tensors(path, tensors, {"name": data.name})
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Store tensors, down to the disk."""
+    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata=metadata)
     flush(path)
 
 

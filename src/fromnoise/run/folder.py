@@ -2,6 +2,7 @@
 
     runs/spiral/
       config.toml        the whole configuration, every default spelled out
+      codec.safetensors  what lies between the data's units and the denoiser's, as it was measured
       environment.json   versions and machine
       metrics.jsonl      a line every `log_every` steps
       data.safetensors   the samples, where the data cannot be made again by name
@@ -31,19 +32,32 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fromnoise.card import card, frames
 from fromnoise.cond import conditioners
+from fromnoise.data.codec import Codec, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.points import make
 from fromnoise.denoiser import Denoiser
+from fromnoise.deprecated import Renamed
 from fromnoise.errors import CheckpointDamaged, ConfigChanged, FormatTooNew, InputError, NoRun, RunError, RunExists
 from fromnoise.registry import explain
 from fromnoise.run.config import FORMAT_VERSION, RunConfig, check_version, environment, to_toml
-from fromnoise.run.files import Writing, file_sum, flush, load_data, read_tensors, save_data, write, write_json
-from fromnoise.run.upgrade import name_in, upgraded
+from fromnoise.run.files import (
+    Writing,
+    file_sum,
+    flush,
+    load_data,
+    read_tensors,
+    save_data,
+    save_tensors,
+    write,
+    write_json,
+)
+from fromnoise.run.upgrade import codec_tensors, name_in, upgraded
 from fromnoise.samplers import sample
 
 
@@ -78,11 +92,12 @@ class RunFolder:
         """Whether there is a run here."""
         return (self.path / "config.toml").exists()
 
-    def begin(self, config: RunConfig, data: Dataset, *, resume: bool, free: frozenset[str]) -> bool:
+    def begin(self, config: RunConfig, codec: Codec, data: Dataset, *, resume: bool, free: frozenset[str]) -> bool:
         """Make the folder for a new run, or check that the run in it is the same one.
 
         Args:
             config: of the training about to start.
+            codec: as it was measured.
             data: stored beside it where it cannot be made again by name.
             resume: go on with the run that is here, if there is one.
             free: the names of train settings that may differ.
@@ -106,6 +121,7 @@ class RunFolder:
             raise RunExists(f"{self.path} exists and is not a run: choose another --out")
         with Writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            save_tensors(self.path / "codec.safetensors", codec.tensors())
             if data.config is None:
                 save_data(self.path / "data.safetensors", data)
             write_json(self.path / "environment.json", environment())
@@ -135,17 +151,40 @@ class RunFolder:
             ConfigError: if it is not a valid configuration.
         """
         path = self.path / "config.toml"
-        try:
-            raw = tomllib.loads(path.read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            raise NoRun(f"no run at {self.path}: there is no {path}") from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise RunError(f"{path} cannot be read: {error}") from None
+        raw = self._raw
         check_version(raw.get("format_version", 0), path)
         try:
             return RunConfig(**upgraded(raw))
         except ValidationError as error:
             raise explain(error, str(path)) from None
+
+    @cached_property
+    def _raw(self) -> dict[str, Any]:
+        """What config.toml says, in the format it has."""
+        path = self.path / "config.toml"
+        try:
+            return tomllib.loads(path.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise NoRun(f"no run at {self.path}: there is no {path}") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise RunError(f"{path} cannot be read: {error}") from None
+
+    def codec(self) -> Codec:
+        """Return the codec as it was measured.
+
+        Raises:
+            CheckpointDamaged: if what was kept of it cannot be read.
+        """
+        path, shape = self.path / "codec.safetensors", tuple(self.config.measured.shape)
+        try:
+            tensors = codec_tensors(self._raw) or load_file(path)
+            return codecs.build(self.config.codec).with_tensors(tensors, shape)
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise CheckpointDamaged(f"{path} cannot be read: {error}") from None
+
+    def denoiser(self) -> Denoiser:
+        """Build the run's denoiser, with fresh weights."""
+        return self.config.denoiser(self.codec())
 
     def data(self) -> Dataset:
         """Return the data the run was trained on."""
@@ -307,25 +346,36 @@ class Run:
         folder: on disk, or None for a training that was not kept.
         config: everything that made it.
         denoiser: with the averaged weights, or the last ones where no average was kept.
-        data: what it was trained on.
+        opened: the data, where they are in memory.
         step: how many steps it was trained for.
     """
 
     folder: RunFolder | None
     config: RunConfig
     denoiser: Denoiser
-    data: Dataset
+    opened: Dataset | None
     step: int
+
+    data = Renamed("source")
+
+    @property
+    def source(self) -> Dataset:
+        """What it was trained on; read from the disk, or made again, when first asked for."""
+        if self.opened is None:
+            assert self.folder is not None
+            object.__setattr__(self, "opened", self.folder.data())
+        assert self.opened is not None
+        return self.opened
 
     def __repr__(self) -> str:
         where = self.folder.path if self.folder else "not kept"
-        return f"Run({where}, {self.data.name}, {self.step} steps)"
+        return f"Run({where}, {self.config.data.get('name', 'data')}, {self.step} steps)"
 
     def _repr_html_(self) -> str:
         """Return the run's card, for a notebook: what it is, and samples of it where they are points in the plane."""
         c, loss = self.config, self.folder.loss() if self.folder else None
         numbers = {
-            "data": f"{c.data['name']}, {len(self.data):,} samples",
+            "data": str(c.data.get("name", "data")),
             "model": f"{c.network['name']} predicts {c.predict['name']} on the {c.schedule['name']} schedule",
             "steps": f"{self.step:,} of {c.train['batch_size']} samples",
             "loss": "-" if loss is None else f"{loss:.4f}",
@@ -340,7 +390,7 @@ class Run:
 
 
 def load(path: str | Path, *, weights: str = "ema") -> Run:
-    """Load a run.
+    """Load a run, without the data it was trained on: `run.source` reads them when asked for.
 
     Args:
         path: its folder.
@@ -352,11 +402,11 @@ def load(path: str | Path, *, weights: str = "ema") -> Run:
     if weights not in ("ema", "model"):
         raise InputError(f'weights must be "ema" or "model", not {weights!r}')
     folder = RunFolder(path)
-    denoiser = folder.config.denoiser()
+    denoiser = folder.denoiser()
     checkpoint = folder.load(denoiser)
     denoiser.network.load_state_dict(getattr(checkpoint, weights))
     denoiser.eval().requires_grad_(False)
-    return Run(folder, folder.config, denoiser, folder.data(), checkpoint.step)
+    return Run(folder, folder.config, denoiser, None, checkpoint.step)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

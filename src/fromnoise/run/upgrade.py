@@ -1,12 +1,15 @@
 """What runs of earlier formats were called then, said in today's words.
 
 Format 2 is today's. Format 1 had a prediction by its name alone, labels as the one kind of condition, and other names
-for a few settings.
+for a few settings; what scales the data stood in config.toml.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from fromnoise.process import predictions
 
@@ -25,6 +28,10 @@ def _from_1(raw: Tree) -> Tree:
     if "label_names" in raw:
         names = raw.pop("label_names")
         raw["conditioners"] = [{"name": "labels", "names": names}] if names else []
+    raw["codec"] = {"name": "affine", "kind": raw.pop("scaling", "isotropic")}
+    measured = raw.get("measured")
+    if isinstance(measured, dict):
+        raw["measured"] = {key: value for key, value in measured.items() if key not in ("mean", "std")}
     if isinstance(raw.get("train"), dict):
         raw["train"] = {key: _renamed(key, value) for key, value in raw["train"].items()}
     return raw
@@ -37,6 +44,16 @@ def _renamed(key: str, value: Any) -> Any:
     if key == "loss" and isinstance(value, dict) and "share" in value:
         return {("vlb_weight" if name == "share" else name): setting for name, setting in value.items()}
     return value
+
+
+def codec_tensors(raw: Tree) -> dict[str, Tensor] | None:
+    """Return what the codec of a run of format 1 had measured, which its config.toml held; None for later formats."""
+    if raw.get("format_version") != 1:
+        return None
+    measured = raw["measured"]
+    shape = measured.get("shape", [])
+    found = {name: torch.tensor(measured.get(name, usual)) for name, usual in (("mean", 0.0), ("std", 1.0))}
+    return {name: value.reshape(shape) if value.numel() > 1 else value for name, value in found.items()}
 
 
 def name_in(format_version: int, name: str) -> str:

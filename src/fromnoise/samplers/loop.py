@@ -19,7 +19,7 @@ from torch import Tensor
 from fromnoise.arrays import Time
 from fromnoise.card import card, frames
 from fromnoise.cond import Cond, Words
-from fromnoise.data.dataset import Scaling
+from fromnoise.data.codec import Affine, Codec
 from fromnoise.denoiser import DenoiserLike, Predicted, Wrapper, predicted, spread
 from fromnoise.errors import InputError, whole_number
 from fromnoise.memory import keep_freed_memory
@@ -152,7 +152,7 @@ def sample_chunks(
         return x[: n - first]
 
     for chunk, first, rows in plan:
-        yield denoiser.scaling.out(finish(chunk, first, rows))
+        yield denoiser.codec.out(finish(chunk, first, rows))
 
 
 def sample(
@@ -268,18 +268,24 @@ def trajectory_steps(
         x, noise = _begin(denoiser, rows, chunk, seed, dtype)
         starts.append(denoiser.schedule.sigma(1.0) * x)
         ways.append(walk(denoiser, rule, times, starts[-1], cond=_cond_of(conds, first, rows), noise=noise))
-    scaling: Scaling = denoiser.scaling
+    codec = denoiser.codec
 
     def at(t: float, x: Sequence[Tensor], x0_hat: Tensor | None) -> TrajectoryStep:
         alpha, sigma = (float(scale) for scale in denoiser.schedule.scales(t))
         x_t = torch.cat(list(x))[:n]
-        # x_t = alpha x0 + sigma eps: only the signal has a mean in the data's units
-        return TrajectoryStep(t, alpha, sigma, alpha * scaling.mean.to(x_t) + scaling.std.to(x_t) * x_t, x0_hat)
+        return TrajectoryStep(t, alpha, sigma, _in_units(codec, x_t, alpha), x0_hat)
 
     yield at(times[0], starts, None)
     for walked in zip(*ways, strict=True):
         x0_hat = torch.cat([part.x0_hat for part in walked])[:n]
-        yield at(walked[0].s, [part.x_s for part in walked], scaling.out(x0_hat))
+        yield at(walked[0].s, [part.x_s for part in walked], codec.out(x0_hat))
+
+
+def _in_units(codec: Codec, x_t: Tensor, alpha: float) -> Tensor:
+    """Return x_t in the data's units: of x_t = alpha x0 + sigma eps only the signal has a mean there."""
+    if isinstance(codec, Affine):
+        return codec.out(x_t) - (1 - alpha) * codec.mean.to(x_t.device)
+    return codec.out(x_t / max(alpha, 1e-3))
 
 
 def trajectory(

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from fromnoise import recipes
-from fromnoise.data import names
+from fromnoise.data import codecs, names
 from fromnoise.nn import networks
 from fromnoise.process import predictions
 from fromnoise.registry import Registry
@@ -27,6 +27,7 @@ Tree = dict[str, Any]
 _KINDS: dict[str, Registry[Any]] = {
     "schedule": schedules,
     "predict": predictions,
+    "codec": codecs,
     "network": networks,
     "train.loss": losses,
     "train.weighting": weightings,
@@ -47,12 +48,10 @@ _DATA = {
 @cache
 def form() -> Tree:
     """Return the form: the data sets, the recipes' settings, the schemas, and the samplers' names."""
-    plan = _described(Plan.model_json_schema(), Plan)["properties"]
     return {
         "data": names(),
         "recipes": {name: _settings(Plan.from_recipe(name)) for name in recipes.names()},
         "schema": {
-            "scaling": plan["scaling"],
             "data": _DATA,
             "train": _described(TrainConfig.model_json_schema(), TrainConfig),
             "components": {key: _components(registry) for key, registry in _KINDS.items()},

@@ -193,7 +193,7 @@ def going_on(path: Path) -> tuple[Denoiser, Dataset, TrainConfig, RunConfig]:
         raise RunError(f"{path} has no checkpoint to go on from: train it anew")
     if steps[0] >= train.steps:
         raise RunError(f"{path} is trained to its end, step {train.steps}")
-    return config.denoiser(), folder.data(), train, config
+    return folder.denoiser(), folder.data(), train, config
 
 
 def often(train: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:

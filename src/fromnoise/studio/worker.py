@@ -34,8 +34,7 @@ def events(place: Path) -> Iterator[Event]:
     """Return the events of the training in a job file, or of the rest of the training in a run's folder."""
     if place.is_dir():
         denoiser, points, train, config = going_on(place)
-        scaling: Any = config.scaling
-        return fit(denoiser, points, train, out=place, resume=True, scaling=scaling)
+        return fit(denoiser, points, train, out=place, resume=True, codec=config.codec)
     asked = json.loads(place.read_text(encoding="utf-8"))
     out = Path(asked["out"])
     if "job" not in asked:
@@ -46,7 +45,7 @@ def events(place: Path) -> Iterator[Event]:
     ]  # the command that the run's environment.json records
     denoiser, points, plan = job.parts()
     train = often(plan.train, job.changes.get("train", {}))
-    return fit(denoiser, points, train, out=out, scaling=plan.scaling)
+    return fit(denoiser, points, train, out=out, codec=plan.codec)
 
 
 def watch(training: Iterator[Event]) -> None:

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from fromnoise import process
-from fromnoise.data.dataset import Dataset, Scaling
+from fromnoise.data.codec import Affine
+from fromnoise.data.dataset import Dataset
+from fromnoise.data.source import open as open_data
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
@@ -93,12 +95,12 @@ def loss_floor(
     kind = losses.build(loss)
     if not _known(kind, schedule):
         raise InputError(f"the floor of the loss {losses.settings(kind)['name']!r} is not known on this schedule")
-    law = data if isinstance(data, GaussianMixture) else mixture_of_data(Dataset.of(data))
+    law = data if isinstance(data, GaussianMixture) else mixture_of_data(open_data(data))
     if law.variances is None:
         raise InputError("loss_floor needs round components: give std, not covariances")
     mean, covariance = law.mean_and_covariance()
     sigma_data = sigma_data or float(covariance.diagonal().mean().sqrt())
-    kind_of_output = prediction(predict).fitted(sigma_data, Scaling())
+    kind_of_output = prediction(predict).fitted(sigma_data, Affine())
     goal = Objective(schedule, kind_of_output, time_laws.build(times), weightings.build(weighting), sigma_data)
     draws = draws or max(4096, min(32_768, 40_000_000 // max(law.flat.shape)))
     generator = stream(seed, "floor", device=law.flat.device)
@@ -144,7 +146,7 @@ def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Flo
     """Return the floor of a training: of its data, on its schedule, with its loss, weighting and times.
 
     Args:
-        denoiser: with the scaling it was trained with.
+        denoiser: with the codec it was trained with.
         data: in their own units.
         train: the settings of the training (`TrainConfig` as data).
 
@@ -157,7 +159,7 @@ def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Flo
     if not denoiser.conditioners:
         known = Dataset(data.x, name=data.name, distribution=data.distribution)
     return loss_floor(
-        mixture_of_data(known, denoiser.scaling),
+        mixture_of_data(known, denoiser.codec),
         denoiser.schedule,
         denoiser.prediction,
         train["weighting"],

@@ -14,7 +14,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 
 from fromnoise.cond import Cond
-from fromnoise.data.dataset import Dataset, ScalingKind
+from fromnoise.data.codec import Codec, codecs
+from fromnoise.data.dataset import Dataset
+from fromnoise.data.source import open as open_data
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import ConfigError, Diverged
@@ -96,7 +98,7 @@ class _Trainer:
             self.network.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
         )
         self.parameters = list(self.network.parameters())
-        self.x = denoiser.scaling.into(data.x).to(self.device)
+        self.x = denoiser.codec.into(data.x).to(self.device)
         cond = data.cond_for(denoiser.conditioners)
         self.cond = None if cond is None else cond.to(self.device)
         self.streams = Streams(config.seed, "train", self.device)
@@ -210,7 +212,7 @@ def fit(
     *,
     out: str | Path | None = None,
     resume: bool = False,
-    scaling: ScalingKind = "isotropic",
+    codec: Codec | Mapping[str, Any] | str | None = None,
 ) -> Iterator[Event]:
     """Train a denoiser, step by step: a generator whose caller owns the loop.
 
@@ -220,7 +222,8 @@ def fit(
         config: the settings; `TrainConfig()` when not given.
         out: the run folder; None keeps nothing on disk.
         resume: go on with the run in `out` if there is one.
-        scaling: how the data are scaled, unless the denoiser was made with a scaling.
+        codec: between the data's units and the denoiser's, an object, settings or a name, unless the denoiser was
+            made with one; `Affine()` when not given.
 
     Yields:
         An `Event` every `log_every` steps; the last one carries the `Run`.
@@ -231,15 +234,15 @@ def fit(
         Interrupted: on Ctrl-C or SIGTERM, after saving.
     """
     config = config or TrainConfig()
-    data = Dataset.of(data)
-    denoiser.measure(data, scaling)
+    data = open_data(data)
+    denoiser.measure(data, codec if codec is None or isinstance(codec, Codec) else codecs.build(codec))
     check_fit(denoiser, config)
     folder = RunFolder(out) if out is not None else None
-    described = describe(denoiser, data, scaling, config.model_dump(mode="json"))
-    going_on = folder is not None and folder.begin(described, data, resume=resume, free=FREE_KEYS)
+    described = describe(denoiser, data, config.model_dump(mode="json"))
+    going_on = folder is not None and folder.begin(described, denoiser.codec, data, resume=resume, free=FREE_KEYS)
     if folder is not None and going_on:  # what was measured then, to the last bit
         described = folder.config
-        denoiser.rescale(described.measured.scaling(), described.measured.sigma_data)
+        denoiser.rescale(folder.codec(), described.measured.sigma_data)
     trainer = _Trainer(denoiser, data, config)
     done = 0
     if folder is not None and folder.steps():

@@ -11,7 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from fromnoise import recipes
 from fromnoise.arrays import usable_device
-from fromnoise.data.dataset import Dataset, ScalingKind
+from fromnoise.data.codec import Codec, codecs
+from fromnoise.data.dataset import Dataset
+from fromnoise.data.source import open as open_data
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError, InputError
 from fromnoise.nn.network import Network, networks
@@ -31,7 +33,7 @@ class Plan(BaseModel):
 
     Attributes:
         predict: what the network predicts, a component's settings.
-        scaling: how the data are scaled: "isotropic", "columns" or "none".
+        codec: between the data's units and the denoiser's, a component's settings.
         data: for a built-in data set, its n and seed.
         schedule: a component's settings.
         network: a component's settings; the sizes that follow from the data may be left out.
@@ -41,7 +43,7 @@ class Plan(BaseModel):
     model_config = STRICT
 
     predict: Annotated[Settings, BeforeValidator(predictions.complete)]
-    scaling: ScalingKind = "isotropic"
+    codec: Annotated[Settings, BeforeValidator(codecs.complete)]
     data: dict[str, Any] = {}
     schedule: Annotated[Settings, BeforeValidator(schedules.complete)]
     network: dict[str, Any]
@@ -93,7 +95,7 @@ class Plan(BaseModel):
         """Return the sizes that follow from the data: dim for points and tables, and those of their conditions."""
         wanted = networks.schema(self.network["name"]).model_fields
         known: Settings = {key: size for one in data.conditioners for key, size in one.sizes().items()}
-        if len(data.shape) == 1:
+        if "dim" in wanted and codecs.build(self.codec).fitted(data.x[:2]).form == "points":
             known["dim"] = data.shape[0]
         elif "dim" in wanted:
             raise InputError(f"network {self.network['name']!r} is for points and tables, not for {list(data.shape)}")
@@ -124,7 +126,7 @@ def train(
     schedule: Schedule | str | None = None,
     predict: str | Prediction | None = None,
     network: Network | str | None = None,
-    scaling: ScalingKind | None = None,
+    codec: Codec | str | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -144,7 +146,8 @@ def train(
         schedule: the path, an object or a name.
         predict: what the network predicts, an object or a name: eps, x0, v, flow, score or edm.
         network: an object or a registered name.
-        scaling: how the data are scaled: isotropic, columns or none.
+        codec: between the data's units and the denoiser's, an object or a name; `fn.data.Affine("columns")` gives every
+            column a standard deviation of its own.
         steps: how many optimizer steps.
         batch_size: samples a step.
         lr: the highest learning rate.
@@ -156,13 +159,13 @@ def train(
     Raises:
         InputError: if a setting cannot be used; otherwise as `fit`.
     """
-    dataset = Dataset.of(data)
+    dataset = open_data(data)
     if cond is not None:
         dataset = dataset.conditioned(cond)
     settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
     changes: Tree = {"train": {k: v for k, v in settings.items() if v is not None}}
-    if scaling is not None:
-        changes["scaling"] = scaling
+    if codec is not None:
+        changes["codec"] = codec if isinstance(codec, str) else codecs.settings(codec)
     if predict is not None:
         changes["predict"] = predict if isinstance(predict, str) else predictions.settings(predict)
     if schedule is not None:
@@ -173,7 +176,7 @@ def train(
     denoiser = plan.denoiser(dataset, None if isinstance(network, str) else network).to(usable_device(device))
     plan = plan.for_data(dataset) if denoiser.conditioners else plan
     run = None
-    for event in fit(denoiser, dataset, plan.train, out=out, resume=resume, scaling=plan.scaling):
+    for event in fit(denoiser, dataset, plan.train, out=out, resume=resume, codec=plan.codec):
         run = event.run
     assert run is not None  # the last event carries it
     return run

@@ -16,7 +16,6 @@ export interface FormPayload {
   data: string[];
   recipes: Record<string, Record<string, unknown>>;
   schema: {
-    scaling: Schema;
     data: Record<string, Schema>;
     train: Schema;
     components: Record<string, Record<string, Schema>>;
@@ -28,10 +27,10 @@ const EVERYDAY = ["schedule.name", "predict.name", "train.steps", "train.seed"];
 
 const GROUPS = ["data", "schedule", "network", "train"];
 
-/** The group of a setting: data, schedule, network or train. Scaling belongs to the data, the prediction to the network. */
+/** The group of a setting: data, schedule, network or train. The codec belongs to the data, the prediction to the network. */
 function groupOf(key: string): string {
   const group = key.split(".")[0];
-  return { scaling: "data", predict: "network" }[group] ?? group;
+  return { codec: "data", predict: "network" }[group] ?? group;
 }
 
 export class TrainingForm {
@@ -84,7 +83,7 @@ export class TrainingForm {
     }
     if (key.startsWith("data.")) return schema.data[key.slice(5)];
     if (key.startsWith("train.")) return schema.train.properties?.[key.slice(6)];
-    return schema.scaling;
+    return undefined;
   }
 
   /** Change a setting. A new name of a component replaces all settings of that component. */
@@ -105,7 +104,7 @@ export class TrainingForm {
     const group = this.componentOf(key);
     const title = key
       .replace(/\.name$/, "")
-      .replace(EVERYDAY.includes(key) ? /^train\./ : /^(train|data|schedule|network|predict)\.(?=.)/, "")
+      .replace(EVERYDAY.includes(key) ? /^train\./ : /^(train|data|schedule|network|predict|codec)\.(?=.)/, "")
       .replaceAll("_", " ");
     if (group && key === `${group}.name`) {
       const components = this.form.schema.components[group];

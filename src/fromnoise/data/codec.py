@@ -1,0 +1,164 @@
+"""Codecs: between a sample as its user knows it and the tensor z that a denoiser sees, of about unit variance.
+
+A codec is fitted to the data once; it belongs to the run (codec.safetensors), never to a checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from fromnoise.errors import InputError
+from fromnoise.registry import Registry
+
+codecs: Registry[Codec] = Registry("codec")
+
+
+class Codec:
+    """Between the data's units and the denoiser's.
+
+    Attributes:
+        shape: the shape S of z; () until the codec is fitted.
+    """
+
+    shape: tuple[int, ...] = ()
+
+    @property
+    def form(self) -> str:
+        """What samples are, under which plots, reports, exports and commands find what fits: "points", "images"."""
+        raise NotImplementedError
+
+    @property
+    def log_volume(self) -> float | None:
+        """Log |d sample/d z|, in nats; None where the codec is not affine."""
+        return None
+
+    def fitted(self, x: Tensor) -> Codec:
+        """Return the codec measured on data `[N, *X]`."""
+        raise NotImplementedError
+
+    def store(self, x: Tensor) -> Tensor:
+        """Return what is kept of samples `[N, *X]`: the slow and deterministic part, done once."""
+        return x
+
+    def into(self, stored: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return z `[B, *S]`, float32, of stored samples; it may draw from the generator."""
+        raise NotImplementedError
+
+    def out(self, z: Tensor) -> Tensor:
+        """Return samples `[B, *X]` in the user's units and type, of z `[B, *S]`."""
+        raise NotImplementedError
+
+    def mask(self, known: Tensor) -> Tensor:
+        """Return which parts of z are known, bool `[*S]`, where these parts of a sample are.
+
+        Raises:
+            InputError: if z has no such parts.
+        """
+        raise InputError("parts of these samples cannot be kept: their codec mixes them")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what was measured, as the run keeps it."""
+        raise NotImplementedError
+
+    def with_tensors(self, tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Codec:
+        """Return the codec with what a run kept of it.
+
+        Raises:
+            KeyError, ValueError: if something is missing or does not fit the shape.
+        """
+        raise NotImplementedError
+
+
+@codecs.register("affine")
+@dataclass(frozen=True, eq=False)
+class Affine(Codec):
+    """sample = mean + std z.
+
+    Data of float32 are taken in and given back in float32. Whole numbers of 32 or more bits and float64 lose nothing:
+    they are centred in float64, and samples come back in float64.
+
+    Args:
+        kind: "isotropic", a mean for each coordinate and one std for all, so that round stays round; "columns", a std
+            for each coordinate too; "none", the identity. What never varies keeps its unit.
+    """
+
+    kind: Literal["isotropic", "columns", "none"] = "isotropic"
+
+    mean: ClassVar[Tensor] = torch.tensor(0.0)
+    std: ClassVar[Tensor] = torch.tensor(1.0)
+
+    @classmethod
+    def given(cls, mean: Tensor | float, std: Tensor | float, shape: tuple[int, ...] = ()) -> Affine:
+        """Return the codec of this mean and std, each of a sample's shape or `[]`."""
+        return cls()._with(torch.as_tensor(mean), torch.as_tensor(std), shape)
+
+    @property
+    def form(self) -> str:
+        return {1: "points", 3: "images"}.get(len(self.shape), "arrays")
+
+    @property
+    def log_volume(self) -> float | None:
+        return float(self.std.double().log().expand(self.shape).sum())
+
+    def fitted(self, x: Tensor) -> Affine:
+        precise = torch.float64 if x.dtype == torch.float64 else torch.float32
+        shape, x = tuple(x.shape[1:]), x.double()
+        if self.kind == "none":
+            return self._with(torch.tensor(0.0, dtype=precise), torch.tensor(1.0, dtype=precise), shape)
+        mean, std = x.mean(0), x.std(0, correction=0)
+        least = 1e-12 * x.abs().amax(0)  # below it only rounding varies
+        if self.kind == "isotropic":
+            std, least = std.square().mean().sqrt(), least.max()
+        std = torch.where(std > least, std, 1.0)
+        return self._with(mean.to(precise), std.to(precise), shape)
+
+    def into(self, stored: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.exactly_into(stored).float()
+
+    def exactly_into(self, x: Tensor) -> Tensor:
+        """Return z of samples in the finer of their precision and the codec's."""
+        x = x.to(torch.promote_types(x.dtype, self.mean.dtype))
+        return (x - self.mean.to(x)) / self.std.to(x)
+
+    def out(self, z: Tensor) -> Tensor:
+        z = z.to(torch.promote_types(z.dtype, self.mean.dtype))
+        return self.mean.to(z) + self.std.to(z) * z
+
+    def mask(self, known: Tensor) -> Tensor:
+        return known
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "std": self.std}
+
+    def with_tensors(self, tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Affine:
+        mean, std = tensors["mean"], tensors["std"]
+        for part in (mean, std):
+            if tuple(part.shape) not in ((), shape) or not torch.isfinite(part).all():
+                raise ValueError(f"a mean or std of shape {list(part.shape)} for samples of {list(shape)}")
+        if not bool((std > 0).all()) or mean.dtype != std.dtype:
+            raise ValueError("a std that is not positive, or of another type than the mean")
+        return self._with(mean, std, shape)
+
+    def equals(self, other: Any) -> bool:
+        """Return whether another codec is the same map, but for rounding."""
+        return isinstance(other, Affine) and all(
+            torch.allclose(u.cpu().double(), v.cpu().double(), rtol=1e-6, atol=0.0)
+            for u, v in ((self.mean, other.mean), (self.std, other.std))
+        )
+
+    def _with(self, mean: Tensor, std: Tensor, shape: tuple[int, ...]) -> Affine:
+        made = copy.copy(self)
+        for name, value in (("mean", mean), ("std", std), ("shape", shape)):
+            object.__setattr__(made, name, value)
+        return made
+
+
+def rms_about_mean(x: Tensor) -> float:
+    """Return one coordinate's root mean square distance from the mean: the sigma_data of `[N, *S]`."""
+    return float((x.double() - x.double().mean(0)).square().mean().sqrt())

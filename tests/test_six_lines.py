@@ -1,0 +1,40 @@
+"""The six lines that hold for every kind of data: open, train, sample, evaluate, load, the same samples again."""
+
+import pytest
+import torch
+
+import fromnoise as fn
+
+
+def table():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 7, generator=generator, dtype=torch.float64)
+    return (x @ torch.randn(7, 7, generator=generator, dtype=torch.float64) * 10 + 100).numpy()
+
+
+def told():
+    where = torch.rand(300, 2, generator=torch.Generator().manual_seed(0))
+    return where.numpy() + 0.1, where.numpy()
+
+
+KINDS = {
+    "spiral": ("spiral", None),
+    "labelled shapes": ("shapes", "circles"),
+    "an array": (table(), None),
+    "condition vectors": (told(), [0.25, 0.75]),
+}
+"""What is opened, and the condition to sample under."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_six_lines(kind, tmp_path, monkeypatch):
+    what, cond = KINDS[kind]
+    source = fn.data.open(what)
+    run = fn.train(source, out=tmp_path / "x", seed=0, steps=200, batch_size=64)
+    x = fn.sample(run.denoiser, n=64, cond=cond, steps=10, seed=1)
+    assert fn.evaluate(x, against=source)
+    monkeypatch.setattr(fn.run.RunFolder, "data", lambda self: pytest.fail("loading read the training data"))
+    again = fn.load(tmp_path / "x")
+    assert fn.equal(fn.sample(again.denoiser, n=64, cond=cond, steps=10, seed=1), x)
+    assert x.dtype == source.x.dtype
+    assert x.shape[1:] == source.shape
