@@ -61,8 +61,8 @@ def usable_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def weighted(a: Scale, x: Batch, b: Scale, y: Batch) -> Batch:
-    """Return a x + b y, the weights being floats, `[]` or `[B]`; in one pass over y where they are floats."""
+def weighted(a: float | Tensor, x: Batch, b: float | Tensor, y: Batch) -> Batch:
+    """Return a x + b y for weights that are floats, `[]`, `[B]` or `[B, 1, ...]`; floats take one pass over y."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return expand_to(a, x) * x + expand_to(b, y) * y
     return torch.add(a * x, y, alpha=b)

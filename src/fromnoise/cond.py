@@ -91,7 +91,7 @@ class Cond:
         return Cond(values, {name: change(mask) for name, mask in self.given.items()}, self.kept)
 
 
-Words: TypeAlias = Cond | Tensor | np.ndarray | str | int | Sequence[Any] | Mapping[str, Any] | None
+Words: TypeAlias = Any
 """What a user gives as a condition: a label by name or number, one for each sample, vectors, or a mapping of these."""
 
 conditioners: Registry[Conditioner] = Registry("conditioner")

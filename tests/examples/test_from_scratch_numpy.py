@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import fromnoise as fn
+from fromnoise.cond import Cond
 from fromnoise.nn import MLP
 from fromnoise.samplers.loop import walk
 from fromnoise.training import EMA
@@ -81,6 +82,14 @@ def network_of(params: Params, *, exact: bool = False) -> MLP:
 
 def denoiser_of(params: Params, *, exact: bool = False) -> fn.Denoiser:
     return fn.Denoiser(network_of(params, exact=exact), SCHEDULE, "eps")
+
+
+def cond_of(label: Array | None) -> Cond | None:
+    """Return labels of which the last, CLASSES, is the example's null label, as a condition with a mask."""
+    if label is None:
+        return None
+    numbers = torch.tensor(label)
+    return Cond({"label": numbers.clamp(max=CLASSES - 1)}, {"label": numbers < CLASSES})
 
 
 def untrained(classes: int = 0) -> Params:
@@ -175,7 +184,7 @@ def test_the_conditional_network_says_the_same(exact: bool, tolerance: float) ->
     label = rng.integers(0, CLASSES + 1, T)  # the last one is null
     denoiser, t = denoiser_of(params, exact=exact), torch.arange(1, T + 1, dtype=torch.float64) / T
     with torch.inference_mode():
-        each = denoiser.prediction_of(torch.tensor(x), t, torch.tensor(label))
+        each = denoiser.prediction_of(torch.tensor(x), t, cond_of(label))
         none = denoiser.prediction_of(torch.tensor(x), t, None)
         one = denoiser.prediction_of(torch.tensor(x), t, torch.tensor(2))
     assert largest(each, numpy_model.forward(params, x, np.arange(T), label)[0]) <= tolerance
@@ -278,7 +287,7 @@ def test_loss_and_gradients_of_a_batch_are_the_same(classes: int) -> None:
     batch, k, eps = batch_of(denoiser, torch.tensor(x0), 0)
     assert len(np.unique(k)) > 150
     assert largest(batch.x_t, numpy_model.corrupt(x0, k, eps, ALPHA_BARS)) <= 1e-13
-    out = denoiser.network_output(batch.x_t, denoiser.c_noise(batch.t), None if label is None else torch.tensor(label))
+    out = denoiser.network_output(batch.x_t, denoiser.c_noise(batch.t), cond_of(label))
     loss = mean_square(out, batch.target, batch.weight)
     loss.backward()
     numpy_loss, grads = numpy_model.loss_and_grads(params, x0, k, eps, ALPHA_BARS, label)
@@ -341,8 +350,7 @@ def test_twenty_steps_of_training_leave_the_same_weights_and_the_same_average(cl
         rows = rng.integers(0, len(data), 128)
         label = np.where(rng.random(128) < 0.1, classes, labels[rows]) if classes else None
         batch, k, eps = batch_of(denoiser, torch.tensor(data[rows]), n)
-        given = None if label is None else torch.tensor(label)
-        out = denoiser.network_output(batch.x_t, denoiser.c_noise(batch.t), given)
+        out = denoiser.network_output(batch.x_t, denoiser.c_noise(batch.t), cond_of(label))
         loss = mean_square(out, batch.target, batch.weight)
         optimizer.zero_grad()
         loss.backward()
@@ -386,7 +394,7 @@ def test_the_optimal_prediction_given_a_label_is_that_of_the_finite_set() -> Non
     allowed = (label[:, None] == labels) | (label[:, None] == CLASSES)
     t = torch.tensor((k + 1) / T)
     law = fn.FiniteSet(torch.tensor(data), torch.tensor(labels))
-    x0_hat = law.denoiser(SCHEDULE)(torch.tensor(x_t), t, torch.tensor(label))
+    x0_hat = law.denoiser(SCHEDULE)(torch.tensor(x_t), t, cond_of(label))
     ours = fn.process.convert(SCHEDULE, x0_hat, torch.tensor(x_t), t, given="x0", wanted="eps")
     assert largest(ours, numpy_model.optimal_eps(x_t, k, data, ALPHA_BARS, allowed)) <= 1e-8
 
