@@ -162,7 +162,7 @@ def test_every_kind_of_perceptron_agrees(hook, name, backend):
 def _config(denoiser, data):
     from fromnoise.run import describe
 
-    return describe(denoiser, data, "isotropic", fn.TrainConfig().model_dump(mode="json"))
+    return describe(denoiser, data, fn.TrainConfig().model_dump(mode="json"))
 
 
 def test_more_than_two_columns_agree(hook):
