@@ -16,6 +16,20 @@ from fromnoise.errors import InputError, LabelError
 from fromnoise.rng import stream
 
 
+def mean_and_variance(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the mean and the variance of each column of `[N, D]`, both `[D]` float64, without a copy of it.
+
+    Args:
+        x: the rows.
+        weights: `[N]`, of sum 1; equal when not given.
+    """
+    w = x.new_full((1,), 1 / len(x), dtype=torch.float64).expand(len(x)) if weights is None else weights.double()
+    origin, count = x[0].double(), max(1, 2**19 // x.shape[1])  # about the first row, equal rows vary by exactly 0
+    pairs = list(zip(x.split(count), w.split(count), strict=True))
+    mean = origin + sum(part @ (rows - origin) for rows, part in pairs)
+    return mean, sum((part @ (rows - mean).square_() for rows, part in pairs), torch.zeros_like(mean))
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Samples with what is known of them.

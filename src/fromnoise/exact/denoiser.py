@@ -25,8 +25,7 @@ class ExactDenoiser:
         self.law = law
         self.schedule = schedule
         self.shape = law.shape
-        covariance = law.mean_and_covariance()[1]
-        self.sigma_data = float(covariance.diagonal().mean().sqrt())
+        self.sigma_data = float(law.mean_and_variance()[1].mean().sqrt())
         self.codec = codec or Affine()
 
     scaling = Renamed("codec")

@@ -14,9 +14,10 @@ from torch import Tensor
 from fromnoise.arrays import Scale
 from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
 from fromnoise.data.codec import Codec
-from fromnoise.data.dataset import Dataset
+from fromnoise.data.dataset import mean_and_variance
 from fromnoise.errors import InputError, LabelError
 from fromnoise.exact.denoiser import ExactDenoiser
+from fromnoise.exact.means import SMALL, Means
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
 
@@ -25,6 +26,12 @@ Column: TypeAlias = Any
 
 _BLOCK = 2**19
 """How many pairs (row, component) are in memory at once: what fits the cache."""
+
+_LARGE_BLOCK = 2**22
+"""The same above 16 dimensions, where reading the components costs more than the pairs do."""
+
+_NATS = 60.0
+"""Components so far below the best, e^-60 of its weight, need no better distance than a matrix product's."""
 
 
 class GaussianMixture:
@@ -62,9 +69,8 @@ class GaussianMixture:
             raise InputError(f"means must be [K, *S] with K at least 1, not of shape {list(means.shape)}")
         if (std is None) == (covariances is None):
             raise InputError("give a mixture either std or covariances")
-        self.means = means
         self.shape = tuple(means.shape[1:])
-        self.flat = means.flatten(1)  # [K, D]
+        self.points = Means(means.flatten(1))  # [K, D]
         k, d = self.flat.shape
         self.variances: Tensor | None = None  # [K], of round components
         self.axes: tuple[Tensor, Tensor] | None = None  # eigenvalues [K, D] and eigenvectors [K, D, D]
@@ -85,6 +91,21 @@ class GaussianMixture:
         self.cond, self.conditioners = cond, tuple(conditioners)
         self.note = note
         self._others: dict[torch.dtype, GaussianMixture] = {}
+
+    @property
+    def flat(self) -> Tensor:
+        """The components' means, `[K, D]`."""
+        return self.points.flat
+
+    @property
+    def means(self) -> Tensor:
+        """The components' means, `[K, *S]`."""
+        return self.flat.reshape(-1, *self.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision it computes in at least."""
+        return self.log_weights.dtype
 
     @property
     def labels(self) -> Tensor | None:
@@ -118,12 +139,12 @@ class GaussianMixture:
         law, cond = self._given(cond, x)
 
         def score_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
-            r = law._log_joint(rows, alpha, sigma, cond).softmax(1)
+            r = law._responsibilities(rows, alpha, sigma, cond)
             if law.variances is not None:
                 r = r / law.variances
-                return r @ law.flat - r.sum(1, keepdim=True) * rows
+                return law.points.mix(r) - r.sum(1, keepdim=True) * rows
             values, vectors = law._eigen()
-            along = torch.einsum("kde,bkd->bke", vectors, law.flat - rows[:, None]) / values
+            along = torch.einsum("kde,bkd->bke", vectors, law.flat.to(values) - rows[:, None]) / values
             return torch.einsum("bk,kde,bke->bd", r, vectors, along)
 
         return law._by_rows(x, 1.0, 0.0, cond, score_rows).reshape(x.shape)
@@ -133,7 +154,7 @@ class GaussianMixture:
         law = self if cond is None else self._under(self.read(cond, 1))
         generator = stream(seed, "law", device=law.flat.device)
         k = torch.multinomial(law.log_weights.exp(), n, replacement=True, generator=generator)
-        noise = torch.randn((n, law.flat.shape[1]), generator=generator, dtype=law.flat.dtype, device=k.device)
+        noise = torch.randn((n, law.flat.shape[1]), generator=generator, dtype=law.dtype, device=k.device)
         if law.variances is not None:
             x = law.flat[k] + law.variances[k, None].sqrt() * noise
         else:
@@ -141,17 +162,32 @@ class GaussianMixture:
             x = law.flat[k] + torch.einsum("bde,be->bd", vectors[k], values[k].sqrt() * noise)
         return x.reshape(n, *law.shape)
 
+    @functools.cached_property
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        w = self.log_weights.double().exp()
+        mean, variance = mean_and_variance(self.flat, w)
+        if self.variances is not None:
+            return mean, variance + w @ self.variances.double()
+        values, vectors = self._eigen()
+        return mean, variance + torch.einsum("k,kde,ke->d", w, vectors.double().square(), values.double())
+
+    def mean_and_variance(self) -> tuple[Tensor, Tensor]:
+        """Return the whole law's mean and each coordinate's variance, both `[*S]` float64."""
+        mean, variance = self._moments
+        return mean.reshape(self.shape), variance.reshape(self.shape)
+
     def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
         """Return the whole law's mean `[*S]` and covariance `[D, D]`."""
-        w = self.log_weights.exp()
-        mean = w @ self.flat
-        off = self.flat - mean
-        covariance = torch.einsum("k,kd,ke->de", w, off, off)
+        w, mean = self.log_weights.exp(), self._moments[0].to(self.log_weights)
+        covariance = torch.zeros(len(mean), len(mean), dtype=w.dtype, device=w.device)
+        for part, tile in self.points.tiles():
+            off = tile - mean
+            covariance += off.T @ (w[part, None] * off)
         if self.variances is not None:
-            covariance = covariance + (w @ self.variances) * torch.eye(len(mean), dtype=w.dtype, device=w.device)
+            covariance.diagonal().add_(w @ self.variances)
         else:
             values, vectors = self._eigen()
-            covariance = covariance + torch.einsum("k,kde,ke,kfe->df", w, vectors, values, vectors)
+            covariance += torch.einsum("k,kde,ke,kfe->df", w, vectors, values, vectors)
         return mean.reshape(self.shape), covariance
 
     def only(self, label: int) -> GaussianMixture:
@@ -167,12 +203,13 @@ class GaussianMixture:
         if bool(keep.all()):
             return self
         law = copy.copy(self)
-        law.means, law.flat = self.means[keep], self.flat[keep]
+        law.points = self.points.take(keep)
         law.log_weights = self.log_weights[keep].log_softmax(0)
         law.variances = None if self.variances is None else self.variances[keep]
         law.axes = None if self.axes is None else (self.axes[0][keep], self.axes[1][keep])
         law.cond, law.conditioners = None, ()
-        law.__dict__.pop("_codes", None)
+        for known in ("_codes", "_moments", "is_finite_set"):
+            law.__dict__.pop(known, None)
         law._others = {}
         return law
 
@@ -232,29 +269,29 @@ class GaussianMixture:
         law, cond = self._given(cond, x_t)
 
         def mean_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
-            r = law._log_joint(rows, alpha, sigma, cond).softmax(1)
+            r = law._responsibilities(rows, alpha, sigma, cond)
             if law.variances is not None:
                 if law.is_finite_set:
-                    return r @ law.flat
+                    return law.points.mix(r)
                 shrink, gain = law._shrink_and_gain(alpha, sigma)
-                return (r * shrink) @ law.flat + (r * gain).sum(1, keepdim=True) * rows
+                return law.points.mix(r * shrink) + (r * gain).sum(1, keepdim=True) * rows
             off, total, a = law._along_axes(rows, alpha, sigma)
             values, vectors = law._eigen()
-            return r @ law.flat + torch.einsum("bk,kde,bke->bd", r, vectors, a * values / total * off)
+            return law.points.mix(r) + torch.einsum("bk,kde,bke->bd", r, vectors, a * values / total * off)
 
         return law._by_rows(x_t, alpha, sigma, cond, mean_rows).reshape(x_t.shape)
 
     def posterior_variance(self, x_t: Tensor, alpha: Scale, sigma: Scale, cond: Words = None) -> Tensor:
         """Return Var(x0 | x_t) of each coordinate, `[B, *S]` float64. Round components only."""
         law, cond = self._given(cond, x_t)
-        m, variances = law.flat.double(), law._round_variances().double()
+        variances = law._round_variances().double()
 
         def variance_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
-            r = law._log_joint(rows, alpha, sigma, cond).softmax(1)
+            r = law._responsibilities(rows, alpha, sigma, cond)
             shrink, gain = law._shrink_and_gain(alpha, sigma)  # component k's posterior mean: shrink m_k + gain x
-            mean = (r * shrink) @ m + (r * gain).sum(1, keepdim=True) * rows
-            second = (r * shrink**2) @ m.square() + (r * gain**2).sum(1, keepdim=True) * rows.square()
-            second = second + 2 * ((r * shrink * gain) @ m) * rows
+            mean = law.points.mix(r * shrink) + (r * gain).sum(1, keepdim=True) * rows
+            second = law.points.mix(r * shrink**2, 2) + (r * gain**2).sum(1, keepdim=True) * rows.square()
+            second = second + 2 * law.points.mix(r * shrink * gain) * rows
             within = (r * shrink) @ variances
             return (second - mean.square()).clamp(min=0) + within[:, None]
 
@@ -266,10 +303,10 @@ class GaussianMixture:
         At alpha = 1 and sigma = 0 it judges clean samples; a finite set needs some noise to judge any but its own.
         """
         law, _ = self._given(None, x_t)
-        member = torch.nn.functional.one_hot(self._own_labels(), len(self.label_names)).to(law.flat)
+        member = torch.nn.functional.one_hot(self._own_labels(), len(self.label_names)).to(law.log_weights)
 
         def probability_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
-            return law._log_joint(rows, alpha, sigma, cond).softmax(1) @ member
+            return law._responsibilities(rows, alpha, sigma, cond) @ member
 
         return law._by_rows(x_t, alpha, sigma, None, probability_rows)
 
@@ -281,11 +318,11 @@ class GaussianMixture:
         variances = self._round_variances()
 
         def draw_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
-            r = self._log_joint(rows, alpha, sigma, cond).softmax(1)
+            r = self._responsibilities(rows, alpha, sigma, cond)
             k = torch.multinomial(r, 1, generator=generator)
             shrink, gain = (v.expand(len(rows), -1).gather(1, k) for v in self._shrink_and_gain(alpha, sigma))
             noise = torch.randn(rows.shape, generator=generator, dtype=rows.dtype, device=rows.device)
-            return shrink * self.flat[k[:, 0]] + gain * rows + (variances[k] * shrink).sqrt() * noise
+            return shrink * self.flat[k[:, 0]].to(rows) + gain * rows + (variances[k] * shrink).sqrt() * noise
 
         return self._by_rows(x_t, alpha, sigma, None, draw_rows).reshape(x_t.shape)
 
@@ -293,30 +330,38 @@ class GaussianMixture:
 
     def _log_joint(self, rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
         """Return log(w_k N(x; alpha m_k, C_k)), rows `[b, D]` -> `[b, K]`; components of other conditions at -inf."""
-        if self.variances is not None:
-            total = alpha**2 * self.variances + sigma**2  # [K] or [b, K]
-            total = total.clamp(min=torch.finfo(rows.dtype).tiny * 1e6)
-            square, d = self._square_distances(rows, alpha), rows.shape[1]
-            logs = square.div_(-2 * total) + (self.log_weights - 0.5 * d * torch.log(2 * math.pi * total))
-        else:
+        log_weights = self.log_weights
+        if cond is not None:
+            log_weights = torch.where(self._allowed(cond), log_weights, -math.inf).log_softmax(1)
+        if self.variances is None:
             off, total, _ = self._along_axes(rows, alpha, sigma)
-            logs = self.log_weights - 0.5 * (off.square() / total + torch.log(2 * math.pi * total)).sum(2)
-        if cond is None:
-            return logs
-        allowed = self._allowed(cond)
-        weight = torch.where(allowed, self.log_weights, -math.inf).logsumexp(1, keepdim=True)
-        return logs.masked_fill(~allowed, -math.inf) - weight
+            return log_weights - 0.5 * (off.square() / total + torch.log(2 * math.pi * total)).sum(2)
+        variances = self.variances
+        if rows.shape[1] > SMALL:  # in float64
+            alpha, sigma, variances = (v.double() if isinstance(v, Tensor) else v for v in (alpha, sigma, variances))
+        total = alpha**2 * variances + sigma**2  # [K] or [b, K]
+        total = total.clamp(min=torch.finfo(rows.dtype).tiny * 1e6)
+        logs = self.points.square_distances(rows, alpha).div_(-2 * total)
+        logs = logs + (log_weights - 0.5 * rows.shape[1] * torch.log(2 * math.pi * total))
+        return logs if rows.shape[1] <= SMALL else self._refined(logs, rows, alpha, total, log_weights)
 
-    def _square_distances(self, rows: Tensor, alpha: Column) -> Tensor:
-        """Return |x - alpha m_k|^2, rows `[b, D]` -> `[b, K]`."""
-        if rows.shape[1] <= 16:
-            squares = (rows[:, :1] - alpha * self.flat[:, 0]).square_()
-            for j in range(1, rows.shape[1]):
-                squares += (rows[:, j : j + 1] - alpha * self.flat[:, j]).square_()
-            return squares
-        x, m = rows.double(), self.flat.double()
-        squares = x.square().sum(1, keepdim=True) - 2 * alpha * (x @ m.T) + alpha**2 * m.square().sum(1)
-        return squares.clamp(min=0).to(rows.dtype)
+    def _refined(self, logs: Tensor, rows: Tensor, alpha: Column, total: Tensor, log_weights: Tensor) -> Tensor:
+        """Return the logs `[b, K]` with those that matter computed again, where their distances were too coarse."""
+        doubt = self.points.error(rows, alpha) / (2 * total.amin(-1, keepdim=True))  # in nats, [b, 1]
+        coarse = doubt > (1e-10 if rows.dtype == torch.float64 else 1e-5)
+        if not bool(coarse.any()):
+            return logs
+        near = logs >= logs.amax(1, keepdim=True) - _NATS - 2 * doubt
+        which = (near & coarse).nonzero()
+        row, k = which.unbind(1)
+        total, log_weights = total.expand_as(logs)[row, k], log_weights.expand_as(logs)[row, k]
+        square = self.points.by_differences(rows, alpha, which)
+        log_normal = -0.5 * (square / total + rows.shape[1] * torch.log(2 * math.pi * total))
+        return logs.index_put((row, k), log_weights + log_normal)
+
+    def _responsibilities(self, rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
+        """Return p(component | x) `[b, K]`."""
+        return self._log_joint(rows, alpha, sigma, cond).softmax(1).to(rows.dtype)
 
     def _shrink_and_gain(self, alpha: Column, sigma: Column) -> tuple[Tensor, Tensor]:
         """Return what a round component's posterior mean takes of m_k and of x_t, `[K]` or `[b, K]` each."""
@@ -329,7 +374,7 @@ class GaussianMixture:
         """Return x - alpha m_k along the components' axes `[b, K, D]`, the variances there, and alpha to go with."""
         values, vectors = self._eigen()
         a, s = (v[..., None] if isinstance(v, Tensor) else v for v in (alpha, sigma))
-        off = torch.einsum("kde,bkd->bke", vectors, rows[:, None] - a * self.flat)
+        off = torch.einsum("kde,bkd->bke", vectors, rows[:, None] - a * self.flat.to(values))
         return off, a**2 * values + s**2, a
 
     def _by_rows(
@@ -337,9 +382,11 @@ class GaussianMixture:
     ) -> Tensor:
         """Put together compute(rows, alpha, sigma, cond) over blocks of rows, scales as floats or `[b, 1]`."""
         rows = x.flatten(1)
-        rows = rows.to(torch.promote_types(rows.dtype, self.flat.dtype))
-        per_pair = 1 if self.axes is None else rows.shape[1]
-        block = max(1, _BLOCK // (len(self.flat) * per_pair))
+        rows = rows.to(torch.promote_types(rows.dtype, self.dtype))
+        pairs = _LARGE_BLOCK if rows.shape[1] > SMALL else _BLOCK
+        if self.axes is not None:
+            pairs = _BLOCK // rows.shape[1]
+        block = max(1, pairs // len(self.flat))
         answers = []
         for start in range(0, len(rows), block):
             part = slice(start, start + block)
@@ -349,17 +396,17 @@ class GaussianMixture:
 
     def _given(self, words: Words, x: Tensor) -> tuple[GaussianMixture, Cond | None]:
         """Return the law under a condition that all rows share, or the law and the rows' own; as precise as x is."""
-        dtype = torch.promote_types(x.dtype, self.flat.dtype)
-        if dtype != self.flat.dtype:
+        dtype = torch.promote_types(x.dtype, self.dtype)
+        if dtype != self.dtype:
             return self._in(dtype)._given(words, x)
         cond = self.read(words, len(x))
         return (self._under(cond), None) if cond is None or len(cond) == 1 else (self, cond)
 
     def _in(self, dtype: torch.dtype) -> GaussianMixture:
-        """Return this law in another precision."""
+        """Return this law in another precision; a large set stays as it is and is converted part by part."""
         if dtype not in self._others:
             law = copy.copy(self)
-            law.means, law.flat, law.log_weights = (v.to(dtype) for v in (self.means, self.flat, self.log_weights))
+            law.points, law.log_weights = self.points.to(dtype), self.log_weights.to(dtype)
             law.variances = None if self.variances is None else self.variances.to(dtype)
             law.axes = None if self.axes is None else (self.axes[0].to(dtype), self.axes[1].to(dtype))
             law._others = {}
@@ -401,29 +448,3 @@ def _column(level: Scale, part: slice, rows: Tensor) -> Column:
         return level
     level = level.to(rows)
     return level[part, None] if level.dim() else level
-
-
-class FiniteSet(GaussianMixture):
-    """The law that draws one of the given samples, each equally likely: the data set itself.
-
-    Args:
-        x: `[N, *S]`, or a data set.
-        labels: `[N]` in 0..classes-1, or None; a data set brings its own.
-        label_names: one for each class; their numbers where none are given.
-        note: what this law stands for, for captions.
-    """
-
-    def __init__(
-        self,
-        x: Tensor | Dataset,
-        labels: Tensor | None = None,
-        label_names: Sequence[str] = (),
-        note: str | None = None,
-    ) -> None:
-        cond, conditioners = None, ()
-        if isinstance(x, Dataset):
-            x, cond, conditioners = x.x, x.cond, x.conditioners
-        note = note or f"all {len(x):,} samples"
-        super().__init__(
-            x, 0.0, labels=labels, label_names=label_names, cond=cond, conditioners=conditioners, note=note
-        )

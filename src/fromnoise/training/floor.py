@@ -98,8 +98,8 @@ def loss_floor(
     law = data if isinstance(data, GaussianMixture) else mixture_of_data(open_data(data))
     if law.variances is None:
         raise InputError("loss_floor needs round components: give std, not covariances")
-    mean, covariance = law.mean_and_covariance()
-    sigma_data = sigma_data or float(covariance.diagonal().mean().sqrt())
+    mean, variance_of_data = law.mean_and_variance()
+    sigma_data = sigma_data or float(variance_of_data.mean().sqrt())
     kind_of_output = prediction(predict).fitted(sigma_data, Affine())
     goal = Objective(schedule, kind_of_output, time_laws.build(times), weightings.build(weighting), sigma_data)
     draws = draws or max(4096, min(32_768, 40_000_000 // max(law.flat.shape)))
@@ -126,7 +126,7 @@ def loss_floor(
     least = scale * variance.mean(1)
     zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
     of_x0, of_eps = (goal.prediction.target(*pair, alpha, sigma) for pair in ((one, zero), (zero, one)))
-    square = (mean.square() + covariance.diagonal()).mean().to(alpha)  # E x0^2; every target is linear in x0 and eps
+    square = (mean.square() + variance_of_data).mean().to(alpha)  # E x0^2; every target is linear in x0 and eps
     of_zero = of_x0.square() * square + of_eps.square()
     zero_output = of_zero if weight is None else of_zero * weight.to(x0)
     if isinstance(kind, Hybrid) and isinstance(schedule, TableSchedule):
