@@ -2,7 +2,7 @@
 
 from fromnoise.cond import find_label
 from fromnoise.data.codec import Affine, Codec, codecs, rms_about_mean
-from fromnoise.data.dataset import Dataset, Distribution, sobol, sobol_noise
+from fromnoise.data.dataset import Dataset, Distribution, effective_dimension, sobol, sobol_noise
 from fromnoise.data.points import (
     checkerboard,
     circles,
@@ -32,6 +32,7 @@ __all__ = [
     "circles",
     "codecs",
     "dino",
+    "effective_dimension",
     "eight_gaussians",
     "find_label",
     "labelled",
