@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fromnoise.data import effective_dimension
+import fromnoise as fn
+from fromnoise.data import dataset, effective_dimension
 from fromnoise.data.dataset import mean_and_variance
 from fromnoise.rng import stream
 
@@ -45,6 +46,31 @@ def test_more_rows_than_are_taken_are_estimated_without_bias():
     x = normal(50_000, 60).reshape(50_000, 3, 4, 5)
     assert effective_dimension(x) == pytest.approx(60, abs=0.6)
     assert effective_dimension(x) == effective_dimension(x.clone())
+
+
+@pytest.mark.parametrize("law", ["points", "round", "full"])
+def test_an_exact_denoiser_knows_its_laws(law):
+    means, weights = normal(40, 4).double(), torch.rand(40, generator=stream(1, "w")).double() + 0.1
+    root = normal(160, 4, seed=2).double().reshape(40, 4, 4)
+    law = {
+        "points": lambda: fn.FiniteSet(means),
+        "round": lambda: fn.GaussianMixture(means, torch.linspace(0.1, 2, 40).double(), weights=weights),
+        "full": lambda: fn.GaussianMixture(means, covariances=root @ root.mT, weights=weights),
+    }[law]()
+    covariance = law.mean_and_covariance()[1]
+    expected = float(covariance.trace() ** 2 / covariance.square().sum())
+    assert law.denoiser(fn.EDM()).effective_dimension == pytest.approx(expected, rel=1e-9)
+    if law.is_finite_set:
+        assert effective_dimension(means) == pytest.approx(expected, rel=1e-9)
+
+
+def test_weights_are_drawn_by(monkeypatch):
+    """Above as many rows as are taken, the components are drawn by their weights."""
+    monkeypatch.setattr(dataset, "_ROWS", 500)
+    means = torch.cat([normal(600, 8), 50 * normal(600, 8, seed=1)]).double()
+    weights = torch.cat([torch.ones(600), torch.zeros(600)]).double()
+    own = fn.GaussianMixture(means[:600], 0.5).effective_dimension()
+    assert fn.GaussianMixture(means, 0.5, weights=weights).effective_dimension() == pytest.approx(own, rel=0.05)
 
 
 def test_mean_and_variance_are_exact_far_from_the_origin():

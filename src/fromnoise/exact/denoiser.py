@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +30,11 @@ class ExactDenoiser:
         self.codec = codec or Affine()
 
     scaling = Renamed("codec")
+
+    @functools.cached_property
+    def effective_dimension(self) -> float:
+        """(tr C)^2 / tr C^2 of the law's covariance C, from 1 to D."""
+        return self.law.effective_dimension()
 
     @property
     def conditioners(self) -> tuple[Conditioner, ...]:

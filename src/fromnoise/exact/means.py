@@ -22,8 +22,8 @@ from torch import Tensor
 SMALL = 16
 """Up to how many dimensions distances are summed up coordinate by coordinate."""
 
-_TILE = 2**19
-"""How many numbers of the set are float64 at once: 4 MiB, what fits the cache."""
+_TILE = 2**21
+"""How many numbers of the set are float64 at once: 16 MiB; far smaller tiles wait for each other's threads."""
 
 _COPIED = 2**22
 """Up to how many numbers the set is copied into another precision; above, it is converted tile by tile."""
@@ -104,12 +104,24 @@ class Means:
     def mix(self, r: Tensor, power: int = 1) -> Tensor:
         """Return sum_k r_k m_k^power, r `[b, K]` -> `[b, D]`, as precise as r; unused components cost nothing."""
         if self.flat.numel() <= _COPIED:
-            return r @ self.flat.to(r) ** power
+            return r @ _power(self.flat.to(r), power)
         mixed = r.new_zeros(len(r), self.flat.shape[1])
         for part, tile in self.tiles():
             taken = (r[:, part] != 0).any(0)
             if bool(taken.all()):
-                mixed = mixed + r[:, part] @ tile.to(r) ** power
+                mixed = mixed + r[:, part] @ _power(tile.to(r), power)
             elif bool(taken.any()):
-                mixed = mixed + r[:, part][:, taken] @ tile[taken].to(r) ** power
+                mixed = mixed + r[:, part][:, taken] @ _power(tile[taken].to(r), power)
         return mixed
+
+    def covariance(self, w: Tensor, mean: Tensor) -> Tensor:
+        """Return sum_k w_k (m_k - mean)(m_k - mean)^T, `[D, D]`, as precise as the weights."""
+        covariance = w.new_zeros(len(mean), len(mean))
+        for part, tile in self.tiles():
+            off = tile.to(w) - mean.to(w)
+            covariance += off.T @ (w[part, None] * off)
+        return covariance
+
+
+def _power(tile: Tensor, power: int) -> Tensor:
+    return tile if power == 1 else tile**power  # x**1 would be a copy

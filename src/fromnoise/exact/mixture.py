@@ -6,7 +6,6 @@ import copy
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,24 +13,14 @@ from torch import Tensor
 from fromnoise.arrays import Scale
 from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
 from fromnoise.data.codec import Codec
-from fromnoise.data.dataset import mean_and_variance
+from fromnoise.data.dataset import participation
 from fromnoise.errors import InputError, LabelError
+from fromnoise.exact.components import Column, Components, Full, Round
+from fromnoise.exact.conditions import ComponentConditions
 from fromnoise.exact.denoiser import ExactDenoiser
-from fromnoise.exact.means import SMALL, Means
+from fromnoise.exact.means import Means
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
-
-Column: TypeAlias = Any
-"""A scale for a block of rows: a float, `[]`, or `[b, 1]`, as floats and columns broadcast alike."""
-
-_BLOCK = 2**19
-"""How many pairs (row, component) are in memory at once: what fits the cache."""
-
-_LARGE_BLOCK = 2**22
-"""The same above 16 dimensions, where reading the components costs more than the pairs do."""
-
-_NATS = 60.0
-"""Components so far below the best, e^-60 of its weight, need no better distance than a matrix product's."""
 
 
 class GaussianMixture:
@@ -70,19 +59,8 @@ class GaussianMixture:
         if (std is None) == (covariances is None):
             raise InputError("give a mixture either std or covariances")
         self.shape = tuple(means.shape[1:])
-        self.points = Means(means.flatten(1))  # [K, D]
-        k, d = self.flat.shape
-        self.variances: Tensor | None = None  # [K], of round components
-        self.axes: tuple[Tensor, Tensor] | None = None  # eigenvalues [K, D] and eigenvectors [K, D, D]
-        if covariances is None:
-            self.variances = torch.as_tensor(std, dtype=means.dtype, device=means.device).square().expand(k)
-        else:
-            if covariances.shape != (k, d, d):
-                raise InputError(f"covariances must be [{k}, {d}, {d}], not {list(covariances.shape)}")
-            values, vectors = torch.linalg.eigh(covariances.to(means.dtype))
-            if values.min() < -1e-6 * values.abs().max():
-                raise InputError(f"covariances must be positive semidefinite; the least eigenvalue is {values.min()}")
-            self.axes = values.clamp(min=0), vectors
+        self.components = _components(means.flatten(1), std, covariances)
+        k = len(means)
         weights = means.new_ones(k) if weights is None else weights.to(means)
         self.log_weights = (weights / weights.sum()).log()
         if labels is not None:
@@ -95,7 +73,17 @@ class GaussianMixture:
     @property
     def flat(self) -> Tensor:
         """The components' means, `[K, D]`."""
-        return self.points.flat
+        return self.components.points.flat
+
+    @property
+    def variances(self) -> Tensor | None:
+        """The variances of round components, `[K]`; None for full ones."""
+        return self.components.variances
+
+    @property
+    def axes(self) -> tuple[Tensor, Tensor] | None:
+        """The eigenvalues `[K, D]` and eigenvectors `[K, D, D]` of full components; None for round ones."""
+        return self.components.axes
 
     @property
     def means(self) -> Tensor:
@@ -139,13 +127,7 @@ class GaussianMixture:
         law, cond = self._given(cond, x)
 
         def score_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
-            r = law._responsibilities(rows, alpha, sigma, cond)
-            if law.variances is not None:
-                r = r / law.variances
-                return law.points.mix(r) - r.sum(1, keepdim=True) * rows
-            values, vectors = law._eigen()
-            along = torch.einsum("kde,bkd->bke", vectors, law.flat.to(values) - rows[:, None]) / values
-            return torch.einsum("bk,kde,bke->bd", r, vectors, along)
+            return law.components.score(law._responsibilities(rows, alpha, sigma, cond), rows)
 
         return law._by_rows(x, 1.0, 0.0, cond, score_rows).reshape(x.shape)
 
@@ -155,21 +137,11 @@ class GaussianMixture:
         generator = stream(seed, "law", device=law.flat.device)
         k = torch.multinomial(law.log_weights.exp(), n, replacement=True, generator=generator)
         noise = torch.randn((n, law.flat.shape[1]), generator=generator, dtype=law.dtype, device=k.device)
-        if law.variances is not None:
-            x = law.flat[k] + law.variances[k, None].sqrt() * noise
-        else:
-            values, vectors = law._eigen()
-            x = law.flat[k] + torch.einsum("bde,be->bd", vectors[k], values[k].sqrt() * noise)
-        return x.reshape(n, *law.shape)
+        return law.components.draw(k, noise).reshape(n, *law.shape)
 
     @functools.cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        w = self.log_weights.double().exp()
-        mean, variance = mean_and_variance(self.flat, w)
-        if self.variances is not None:
-            return mean, variance + w @ self.variances.double()
-        values, vectors = self._eigen()
-        return mean, variance + torch.einsum("k,kde,ke->d", w, vectors.double().square(), values.double())
+        return self.components.mean_and_variance(self.log_weights.double().exp())
 
     def mean_and_variance(self) -> tuple[Tensor, Tensor]:
         """Return the whole law's mean and each coordinate's variance, both `[*S]` float64."""
@@ -178,17 +150,17 @@ class GaussianMixture:
 
     def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
         """Return the whole law's mean `[*S]` and covariance `[D, D]`."""
-        w, mean = self.log_weights.exp(), self._moments[0].to(self.log_weights)
-        covariance = torch.zeros(len(mean), len(mean), dtype=w.dtype, device=w.device)
-        for part, tile in self.points.tiles():
-            off = tile - mean
-            covariance += off.T @ (w[part, None] * off)
-        if self.variances is not None:
-            covariance.diagonal().add_(w @ self.variances)
-        else:
-            values, vectors = self._eigen()
-            covariance += torch.einsum("k,kde,ke,kfe->df", w, vectors, values, vectors)
-        return mean.reshape(self.shape), covariance
+        mean = self._moments[0].to(self.log_weights)
+        return mean.reshape(self.shape), self.components.covariance(self.log_weights.exp(), mean)
+
+    def effective_dimension(self) -> float:
+        """Return (tr C)^2 / tr C^2 of the whole law's covariance C, from 1 to D; 1 where C = 0.
+
+        Above 4,096 components tr C^2 is estimated from as many; see `fromnoise.data.effective_dimension`.
+        """
+        mean, variance = self._moments
+        square = self.components.trace_of_square(self.log_weights.double().exp(), mean, variance.sum())
+        return participation(variance.sum(), square, len(mean))
 
     def only(self, label: int) -> GaussianMixture:
         """Return the law of one label, by its number."""
@@ -202,58 +174,34 @@ class GaussianMixture:
         keep = self._allowed(cond)[0]
         if bool(keep.all()):
             return self
-        law = copy.copy(self)
-        law.points = self.points.take(keep)
-        law.log_weights = self.log_weights[keep].log_softmax(0)
-        law.variances = None if self.variances is None else self.variances[keep]
-        law.axes = None if self.axes is None else (self.axes[0][keep], self.axes[1][keep])
+        law = self._with(self.components.take(keep), self.log_weights[keep].log_softmax(0))
         law.cond, law.conditioners = None, ()
-        for known in ("_codes", "_moments", "is_finite_set"):
-            law.__dict__.pop(known, None)
-        law._others = {}
         return law
 
-    # -- conditions ----------------------------------------------------------------------------------------------
+    def _with(self, components: Components, log_weights: Tensor) -> GaussianMixture:
+        """Return this law with other components and nothing measured yet."""
+        law = copy.copy(self)
+        for known in ("_conditions", "_moments"):
+            law.__dict__.pop(known, None)
+        law.components, law.log_weights, law._others = components, log_weights, {}
+        return law
 
     @functools.cached_property
-    def _codes(self) -> dict[str, tuple[dict[bytes, int], Tensor]]:
-        """For each name of the condition a number for each of its values, and the numbers of the components `[K]`."""
+    def _conditions(self) -> ComponentConditions:
         assert self.cond is not None
-        found: dict[str, tuple[dict[bytes, int], Tensor]] = {}
-        for name, values in self.cond.values.items():
-            numbers: dict[bytes, int] = {}
-            own = [numbers.setdefault(row, len(numbers)) for row in _as_bytes(values)]
-            found[name] = numbers, torch.tensor(own, device=self.flat.device)
-        return found
+        return ComponentConditions(self.cond)
 
     def _allowed(self, cond: Cond) -> Tensor:
-        """Return which components have each row's condition, bool `[b, K]`: those whose given values are equal.
-
-        Raises:
-            LabelError: if none has.
-        """
-        allowed = torch.ones(len(cond), len(self.flat), dtype=torch.bool, device=self.flat.device)
-        for name, wanted in cond.values.items():
-            numbers, own = self._codes[name]
-            codes = torch.tensor([numbers.get(row, -1) for row in _as_bytes(wanted)], device=own.device)
-            same, given = codes[:, None] == own, cond.mask(name)
-            allowed &= same if given is None else same | ~given[:, None]
-        if not bool(allowed.any(1).all()):
-            raise LabelError("a condition was given that no part of this exact law has")
-        return allowed
+        return self._conditions.allowed(cond, self.flat.device)
 
     # -- under noise ---------------------------------------------------------------------------------------------
 
     def noised(self, schedule: Schedule, t: float) -> GaussianMixture:
         """Return the law of x_t, t in [0, 1]."""
         alpha, sigma = (float(scale) for scale in schedule.scales(float(t)))
-        weights = self.log_weights.exp()
-        common: dict[str, Any] = {"weights": weights, "cond": self.cond, "conditioners": self.conditioners}
-        if self.variances is not None:
-            return GaussianMixture(alpha * self.means, (alpha**2 * self.variances + sigma**2).sqrt(), **common)
-        values, vectors = self._eigen()
-        covariances = torch.einsum("kde,ke,kfe->kdf", vectors, alpha**2 * values + sigma**2, vectors)
-        return GaussianMixture(alpha * self.means, covariances=covariances, **common)
+        law = self._with(self.components.noised(alpha, sigma), self.log_weights)
+        law.note = "the mixture"
+        return law
 
     def denoiser(self, schedule: Schedule, codec: Codec | None = None) -> ExactDenoiser:
         """Return the exact denoiser E[x0 | x_t, cond] on a schedule.
@@ -270,30 +218,18 @@ class GaussianMixture:
 
         def mean_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
             r = law._responsibilities(rows, alpha, sigma, cond)
-            if law.variances is not None:
-                if law.is_finite_set:
-                    return law.points.mix(r)
-                shrink, gain = law._shrink_and_gain(alpha, sigma)
-                return law.points.mix(r * shrink) + (r * gain).sum(1, keepdim=True) * rows
-            off, total, a = law._along_axes(rows, alpha, sigma)
-            values, vectors = law._eigen()
-            return law.points.mix(r) + torch.einsum("bk,kde,bke->bd", r, vectors, a * values / total * off)
+            return law.components.posterior_mean(r, rows, alpha, sigma)
 
         return law._by_rows(x_t, alpha, sigma, cond, mean_rows).reshape(x_t.shape)
 
     def posterior_variance(self, x_t: Tensor, alpha: Scale, sigma: Scale, cond: Words = None) -> Tensor:
         """Return Var(x0 | x_t) of each coordinate, `[B, *S]` float64. Round components only."""
         law, cond = self._given(cond, x_t)
-        variances = law._round_variances().double()
+        components = law._round()
 
         def variance_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
             r = law._responsibilities(rows, alpha, sigma, cond)
-            shrink, gain = law._shrink_and_gain(alpha, sigma)  # component k's posterior mean: shrink m_k + gain x
-            mean = law.points.mix(r * shrink) + (r * gain).sum(1, keepdim=True) * rows
-            second = law.points.mix(r * shrink**2, 2) + (r * gain**2).sum(1, keepdim=True) * rows.square()
-            second = second + 2 * law.points.mix(r * shrink * gain) * rows
-            within = (r * shrink) @ variances
-            return (second - mean.square()).clamp(min=0) + within[:, None]
+            return components.posterior_variance(r, rows, alpha, sigma)
 
         return law._by_rows(x_t.double(), alpha, sigma, cond, variance_rows).reshape(x_t.shape)
 
@@ -315,14 +251,16 @@ class GaussianMixture:
 
         With `process.take_step_back` this is the true reverse step q(x_s | x_t), the one that DDPM approximates.
         """
-        variances = self._round_variances()
+        components = self._round()
 
         def draw_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
             r = self._responsibilities(rows, alpha, sigma, cond)
             k = torch.multinomial(r, 1, generator=generator)
-            shrink, gain = (v.expand(len(rows), -1).gather(1, k) for v in self._shrink_and_gain(alpha, sigma))
+            both = components.shrink_and_gain(alpha, sigma)
+            shrink, gain = (v.expand(len(rows), -1).gather(1, k) for v in both)
             noise = torch.randn(rows.shape, generator=generator, dtype=rows.dtype, device=rows.device)
-            return shrink * self.flat[k[:, 0]].to(rows) + gain * rows + (variances[k] * shrink).sqrt() * noise
+            std = (components.variances[k] * shrink).sqrt()
+            return shrink * self.flat[k[:, 0]].to(rows) + gain * rows + std * noise
 
         return self._by_rows(x_t, alpha, sigma, None, draw_rows).reshape(x_t.shape)
 
@@ -333,49 +271,11 @@ class GaussianMixture:
         log_weights = self.log_weights
         if cond is not None:
             log_weights = torch.where(self._allowed(cond), log_weights, -math.inf).log_softmax(1)
-        if self.variances is None:
-            off, total, _ = self._along_axes(rows, alpha, sigma)
-            return log_weights - 0.5 * (off.square() / total + torch.log(2 * math.pi * total)).sum(2)
-        variances = self.variances
-        if rows.shape[1] > SMALL:  # in float64
-            alpha, sigma, variances = (v.double() if isinstance(v, Tensor) else v for v in (alpha, sigma, variances))
-        total = alpha**2 * variances + sigma**2  # [K] or [b, K]
-        total = total.clamp(min=torch.finfo(rows.dtype).tiny * 1e6)
-        logs = self.points.square_distances(rows, alpha).div_(-2 * total)
-        logs = logs + (log_weights - 0.5 * rows.shape[1] * torch.log(2 * math.pi * total))
-        return logs if rows.shape[1] <= SMALL else self._refined(logs, rows, alpha, total, log_weights)
-
-    def _refined(self, logs: Tensor, rows: Tensor, alpha: Column, total: Tensor, log_weights: Tensor) -> Tensor:
-        """Return the logs `[b, K]` with those that matter computed again, where their distances were too coarse."""
-        doubt = self.points.error(rows, alpha) / (2 * total.amin(-1, keepdim=True))  # in nats, [b, 1]
-        coarse = doubt > (1e-10 if rows.dtype == torch.float64 else 1e-5)
-        if not bool(coarse.any()):
-            return logs
-        near = logs >= logs.amax(1, keepdim=True) - _NATS - 2 * doubt
-        which = (near & coarse).nonzero()
-        row, k = which.unbind(1)
-        total, log_weights = total.expand_as(logs)[row, k], log_weights.expand_as(logs)[row, k]
-        square = self.points.by_differences(rows, alpha, which)
-        log_normal = -0.5 * (square / total + rows.shape[1] * torch.log(2 * math.pi * total))
-        return logs.index_put((row, k), log_weights + log_normal)
+        return self.components.log_joint(rows, alpha, sigma, log_weights)
 
     def _responsibilities(self, rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
         """Return p(component | x) `[b, K]`."""
         return self._log_joint(rows, alpha, sigma, cond).softmax(1).to(rows.dtype)
-
-    def _shrink_and_gain(self, alpha: Column, sigma: Column) -> tuple[Tensor, Tensor]:
-        """Return what a round component's posterior mean takes of m_k and of x_t, `[K]` or `[b, K]` each."""
-        variances = self._round_variances()
-        total = alpha**2 * variances + sigma**2
-        gain = alpha * variances / total.clamp(min=torch.finfo(total.dtype).tiny)
-        return 1 - alpha * gain, gain
-
-    def _along_axes(self, rows: Tensor, alpha: Column, sigma: Column) -> tuple[Tensor, Tensor, Any]:
-        """Return x - alpha m_k along the components' axes `[b, K, D]`, the variances there, and alpha to go with."""
-        values, vectors = self._eigen()
-        a, s = (v[..., None] if isinstance(v, Tensor) else v for v in (alpha, sigma))
-        off = torch.einsum("kde,bkd->bke", vectors, rows[:, None] - a * self.flat.to(values))
-        return off, a**2 * values + s**2, a
 
     def _by_rows(
         self, x: Tensor, alpha: Scale, sigma: Scale, cond: Cond | None, compute: Callable[..., Tensor]
@@ -383,10 +283,7 @@ class GaussianMixture:
         """Put together compute(rows, alpha, sigma, cond) over blocks of rows, scales as floats or `[b, 1]`."""
         rows = x.flatten(1)
         rows = rows.to(torch.promote_types(rows.dtype, self.dtype))
-        pairs = _LARGE_BLOCK if rows.shape[1] > SMALL else _BLOCK
-        if self.axes is not None:
-            pairs = _BLOCK // rows.shape[1]
-        block = max(1, pairs // len(self.flat))
+        block = max(1, self.components.pairs // len(self.flat))
         answers = []
         for start in range(0, len(rows), block):
             part = slice(start, start + block)
@@ -405,17 +302,8 @@ class GaussianMixture:
     def _in(self, dtype: torch.dtype) -> GaussianMixture:
         """Return this law in another precision; a large set stays as it is and is converted part by part."""
         if dtype not in self._others:
-            law = copy.copy(self)
-            law.points, law.log_weights = self.points.to(dtype), self.log_weights.to(dtype)
-            law.variances = None if self.variances is None else self.variances.to(dtype)
-            law.axes = None if self.axes is None else (self.axes[0].to(dtype), self.axes[1].to(dtype))
-            law._others = {}
-            self._others[dtype] = law
+            self._others[dtype] = self._with(self.components.to(dtype), self.log_weights.to(dtype))
         return self._others[dtype]
-
-    def _eigen(self) -> tuple[Tensor, Tensor]:
-        assert self.axes is not None
-        return self.axes
 
     def _own_labels(self) -> Tensor:
         if self.labels is None:
@@ -426,21 +314,28 @@ class GaussianMixture:
         if self.is_finite_set:
             raise InputError("a finite set has no density at t = 0: ask .noised(schedule, t) for one, t above 0")
 
-    def _round_variances(self) -> Tensor:
-        if self.variances is None:
+    def _round(self) -> Round:
+        if not isinstance(self.components, Round):
             raise InputError("this is implemented for round components only: give std, not covariances")
-        return self.variances
+        return self.components
 
-    @functools.cached_property
+    @property
     def is_finite_set(self) -> bool:
         """Whether every component is a point."""
-        return self.variances is not None and not bool(self.variances.any())
+        return self.components.are_points
 
 
-def _as_bytes(values: Tensor) -> list[bytes]:
-    """Return each row `[n, ...]` as bytes, equal where the rows are."""
-    rows = (values + torch.zeros((), dtype=values.dtype, device=values.device)).cpu().contiguous()  # -0.0 becomes 0.0
-    return [row.tobytes() for row in rows.numpy()]
+def _components(flat: Tensor, std: float | Tensor | None, covariances: Tensor | None) -> Components:
+    k, d = flat.shape
+    if covariances is None:
+        std = torch.as_tensor(std, dtype=flat.dtype, device=flat.device)
+        return Round(Means(flat), std.square().expand(k))
+    if covariances.shape != (k, d, d):
+        raise InputError(f"covariances must be [{k}, {d}, {d}], not {list(covariances.shape)}")
+    values, vectors = torch.linalg.eigh(covariances.to(flat.dtype))
+    if values.min() < -1e-6 * values.abs().max():
+        raise InputError(f"covariances must be positive semidefinite; the least eigenvalue is {values.min()}")
+    return Full(Means(flat), (values.clamp(min=0), vectors))
 
 
 def _column(level: Scale, part: slice, rows: Tensor) -> Column:

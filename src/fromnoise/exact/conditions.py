@@ -1,0 +1,51 @@
+"""Which components of a law have a row's condition."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fromnoise.cond import Cond
+from fromnoise.errors import LabelError
+
+
+@dataclass(frozen=True, eq=False)
+class ComponentConditions:
+    """The conditions of K components, to be compared with those of rows."""
+
+    cond: Cond
+
+    @functools.cached_property
+    def codes(self) -> dict[str, tuple[dict[bytes, int], Tensor]]:
+        """For each name of the condition a number for each of its values, and the numbers of the components `[K]`."""
+        found: dict[str, tuple[dict[bytes, int], Tensor]] = {}
+        for name, values in self.cond.values.items():
+            numbers: dict[bytes, int] = {}
+            own = [numbers.setdefault(row, len(numbers)) for row in _as_bytes(values)]
+            found[name] = numbers, torch.tensor(own)
+        return found
+
+    def allowed(self, cond: Cond, device: torch.device) -> Tensor:
+        """Return which components have each row's condition, bool `[b, K]`: those whose given values are equal.
+
+        Raises:
+            LabelError: if none has.
+        """
+        allowed = torch.ones(len(cond), len(self.cond), dtype=torch.bool, device=device)
+        for name, wanted in cond.values.items():
+            numbers, own = self.codes[name]
+            codes = torch.tensor([numbers.get(row, -1) for row in _as_bytes(wanted)], device=device)
+            same, given = codes[:, None] == own.to(device), cond.mask(name)
+            allowed &= same if given is None else same | ~given[:, None]
+        if not bool(allowed.any(1).all()):
+            raise LabelError("a condition was given that no part of this exact law has")
+        return allowed
+
+
+def _as_bytes(values: Tensor) -> list[bytes]:
+    """Return each row `[n, ...]` as bytes, equal where the rows are."""
+    rows = (values + torch.zeros((), dtype=values.dtype, device=values.device)).cpu().contiguous()  # -0.0 becomes 0.0
+    return [row.tobytes() for row in rows.numpy()]
