@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from fromnoise.arrays import Batch, Scale, Time, expand_to
 from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
-from fromnoise.data.codec import Affine, Codec, rms_about_mean
+from fromnoise.data.codec import Affine, Codec
 from fromnoise.data.dataset import Dataset
+from fromnoise.data.moments import rms_about_mean
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
 from fromnoise.nn.network import Network, conditioners_of

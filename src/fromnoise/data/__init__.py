@@ -1,8 +1,9 @@
 """Data sets: points with a known distribution, and what every data set has in common."""
 
 from fromnoise.cond import find_label
-from fromnoise.data.codec import Affine, Codec, codecs, rms_about_mean
-from fromnoise.data.dataset import Dataset, Distribution, effective_dimension, sobol, sobol_noise
+from fromnoise.data.codec import Affine, Codec, codecs
+from fromnoise.data.dataset import Dataset, Distribution, sobol, sobol_noise
+from fromnoise.data.moments import effective_dimension, rms_about_mean
 from fromnoise.data.points import (
     checkerboard,
     circles,

@@ -157,8 +157,3 @@ class Affine(Codec):
         for name, value in (("mean", mean), ("std", std), ("shape", shape)):
             object.__setattr__(made, name, value)
         return made
-
-
-def rms_about_mean(x: Tensor) -> float:
-    """Return one coordinate's root mean square distance from the mean: the sigma_data of `[N, *S]`."""
-    return float((x.double() - x.double().mean(0)).square().mean().sqrt())

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from fromnoise.data.dataset import mean_and_variance, trace_of_square
+from fromnoise.data.moments import mean_and_variance, trace_of_square
 from fromnoise.exact.means import SMALL, Means
 
 Column: TypeAlias = Any

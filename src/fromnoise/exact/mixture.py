@@ -13,7 +13,7 @@ from torch import Tensor
 from fromnoise.arrays import Scale
 from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
 from fromnoise.data.codec import Codec
-from fromnoise.data.dataset import participation
+from fromnoise.data.moments import participation
 from fromnoise.errors import InputError, LabelError
 from fromnoise.exact.components import Column, Components, Full, Round
 from fromnoise.exact.conditions import ComponentConditions

@@ -5,7 +5,7 @@ import torch
 
 import fromnoise as fn
 from fromnoise.data import dataset, effective_dimension
-from fromnoise.data.dataset import mean_and_variance
+from fromnoise.data.moments import mean_and_variance
 from fromnoise.rng import stream
 
 
