@@ -48,6 +48,20 @@ def test_conditions_put_together_have_the_rows_and_masks_of_both():
     assert len(whole) == 8
     assert whole.mask("label").tolist() == [True] * 4 + [False] * 4
     assert Cond.cat([cond, cond]).given == {}
+    apart = Cond.cat([cond.only(["label"]), cond.only(["vector"])])
+    assert apart.mask("label").tolist() == [True] * 4 + [False] * 4
+    assert apart.mask("vector").tolist() == [False] * 4 + [True] * 4
+    assert torch.equal(apart.values["vector"][4:], cond.values["vector"])
+
+
+def test_what_may_not_be_dropped_stays_in_training_and_guidance_alike():
+    class Strength(Vector):
+        droppable = False
+
+    data = fn.Dataset(torch.randn(5, 2)).conditioned(torch.randn(5, 2))
+    for cond in (data.cond_for([Strength(dim=2)]), read_cond([Strength(dim=2)], [0.5, 1.0], 5)):
+        assert cond.null().mask("vector").all()
+        assert cond.drop(0.99, stream(0, "test")).mask("vector").all()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import fromnoise as fn
-from fromnoise.training import Floor, time_laws
+from fromnoise.training import Floor, Plan, time_laws
 from fromnoise.training.losses import losses
 
 SRC = Path(fn.__file__).parent
@@ -70,6 +70,16 @@ OLD_NAMES = {
     "fn.data.Law": "fn.data.Distribution",
     "fn.data.even_start": "fn.data.sobol_noise",
     "fn.process.step": "fn.process.transition",
+    "fn.data.Scaling(1.0, 2.0).mean": "fn.data.Affine.given(1.0, 2.0).mean",
+    "fn.data.Scaling.of(data.x, 'columns').kind": "'columns'",
+    "fn.Dataset.of(data)": "fn.data.open(data)",
+    "fn.train(data, steps=1, scaling='columns').config.codec": "{'name': 'affine', 'kind': 'columns'}",
+    "Plan.from_recipe('points', {'scaling': 'none'})": "Plan.from_recipe('points', {'codec': {'kind': 'none'}})",
+    "Plan.of('article')": "Plan.from_recipe('article')",
+    "fn.Denoiser(fn.nn.MLP(2), fn.EDM(), scaling=fn.data.Affine('none')).codec.kind": "'none'",
+    "fn.train(data, steps=1).data": "data",
+    "denoiser.scaling": "denoiser.codec",
+    "importlib.import_module('fromnoise.guidance').Wrapped": "importlib.import_module('fromnoise.denoiser').Wrapper",
     "data.law": "data.distribution",
     "data.fresh": "data.draw",
     "data.even": "data.draw_stratified",
@@ -89,6 +99,7 @@ OLD_NAMES = {
 def test_an_old_name_works_and_says_what_it_is_called_now(old):
     names = {
         "fn": fn, "importlib": importlib, "data": fn.data.spiral(10), "time_laws": time_laws, "losses": losses,
+        "Plan": Plan,
         "denoiser": fn.Denoiser(fn.nn.MLP(dim=2), fn.VP()), "floor": Floor(0.5, 0.01, 1.0, "a note"),
     }  # fmt: skip
     with pytest.warns(DeprecationWarning, match="is now called") as seen:

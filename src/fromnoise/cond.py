@@ -9,7 +9,7 @@ selects its null row.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -71,12 +71,21 @@ class Cond:
 
     @staticmethod
     def cat(parts: Sequence[Cond]) -> Cond:
-        """Put conditions of the same names, with as many rows as they have samples, after one another."""
-        first = parts[0]
-        values = {name: torch.cat([part.values[name] for part in parts]) for name in first.values}
-        masked = {name for part in parts for name in part.given}
-        given = {name: torch.cat([part._mask(name) for part in parts]) for name in masked}
-        return Cond(values, given, first.kept)
+        """Put conditions of as many rows as they have samples after one another; a part need not have every name."""
+        like = {name: value for part in parts for name, value in part.values.items()}
+        whole = [part._with_names(like) for part in parts]
+        values = {name: torch.cat([part.values[name] for part in whole]) for name in like}
+        masked = {name for part in whole for name in part.given}
+        given = {name: torch.cat([part._mask(name) for part in whole]) for name in masked}
+        return Cond(values, given, parts[0].kept)
+
+    def _with_names(self, like: Mapping[str, Tensor]) -> Cond:
+        """Return the condition with every name of `like`, those it lacks being not given."""
+        n = len(self)
+        missing = {name: value.new_zeros((n, *value.shape[1:])) for name, value in like.items()
+                   if name not in self.values}  # fmt: skip
+        absent = {name: torch.zeros(n, dtype=torch.bool, device=value.device) for name, value in missing.items()}
+        return Cond({**self.values, **missing}, {**self.given, **absent}, self.kept)
 
     def _mask(self, name: str) -> Tensor:
         value = self.values[name]
@@ -253,14 +262,15 @@ def read_cond(known: Sequence[Conditioner], words: Words, n: int, device: torch.
     if words is None:
         return None
     if isinstance(words, Cond):
-        cond = words
+        cond = replace(words, kept=kept_of(known))
         unknown = [name for name in cond.values if name not in {one.value for one in known}]
     else:
         named = words if isinstance(words, Mapping) else {_taker(known, words).value: words}
         by_name = {one.value: one for one in known}
         unknown = [name for name in named if name not in by_name]
-        kept = frozenset(one.value for one in known if not one.droppable)
-        cond = Cond({name: _rows(by_name[name], word, n) for name, word in named.items() if name in by_name}, {}, kept)
+        cond = Cond(
+            {name: _rows(by_name[name], word, n) for name, word in named.items() if name in by_name}, {}, kept_of(known)
+        )
     if unknown:
         if not known:
             raise LabelError(f"a condition {unknown[0]!r} was given, and this model was trained without conditions")
@@ -281,6 +291,11 @@ def _rows(one: Conditioner, words: Any, n: int) -> Tensor:
     if len(value) != n:
         raise LabelError(_NUMBER.format(len(value), n))
     return value
+
+
+def kept_of(known: Sequence[Conditioner]) -> frozenset[str]:
+    """Return the names whose values are never dropped."""
+    return frozenset(one.value for one in known if not one.droppable)
 
 
 def _taker(known: Sequence[Conditioner], words: Any) -> Conditioner:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from fromnoise.arrays import Batch, Scale, Time, expand_to
 from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
-from fromnoise.data.codec import Affine, Codec
+from fromnoise.data.codec import Affine, Codec, codec_of
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.moments import rms_about_mean
-from fromnoise.deprecated import Renamed
+from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import InputError
 from fromnoise.nn.network import Network, conditioners_of
 from fromnoise.process import Prediction, prediction, predictions
@@ -111,6 +111,7 @@ class Denoiser(nn.Module):
         InputError: if the output cannot give x0 at t = 1, where this schedule leaves no signal.
     """
 
+    @renamed_argument("scaling", "codec", codec_of)
     def __init__(
         self,
         network: nn.Module,
@@ -126,9 +127,9 @@ class Denoiser(nn.Module):
         self.network = network
         self.schedule = schedule
         self.predict = prediction(predict)
+        self.shape: tuple[int, ...] = tuple(network.shape)  # pyright: ignore[reportArgumentType] every network has one
         self.rescale(codec or Affine(), sigma_data)
         self._may_measure = codec is None
-        self.shape: tuple[int, ...] = tuple(network.shape)  # pyright: ignore[reportArgumentType] every network has one
         self.learned_variance = bool(getattr(network, "learned_variance", False))
         self.conditioners = conditioners_of(network)
         if label_names or conditioners:
@@ -191,7 +192,7 @@ class Denoiser(nn.Module):
 
     def rescale(self, codec: Codec, sigma_data: float) -> None:
         """Take these as the data's codec and standard deviation, and fit the prediction to them."""
-        self.codec, self.sigma_data, self._may_measure = codec, sigma_data, False
+        self.codec, self.sigma_data, self._may_measure = codec.shaped(self.shape), sigma_data, False
         self.prediction: Prediction = self.predict.fitted(sigma_data, codec)
         scales = [self.schedule.scales(t) for t in (0.0, 0.5, 1.0)]
         self._rescales = any(self.prediction.input_scale(*scale) != 1 for scale in scales)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def warn(old: str, new: str, stacklevel: int = 3) -> None:
@@ -52,6 +56,46 @@ def renamed(module: str, names: Mapping[str, str], stacklevel: int = 3) -> Calla
         return getattr(importlib.import_module(place or module), new)
 
     return find
+
+
+def alias(owner: type, old: str, new: str, function: Callable[..., Any]) -> None:
+    """Let a static or class method be called under its old name.
+
+    Args:
+        owner: the class.
+        old: its name there.
+        new: what it is called now, as a message names it.
+        function: what it does.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        warn(f"{owner.__name__}.{old}", new)
+        return function(*args, **kwargs)
+
+    setattr(owner, old, staticmethod(call))
+
+
+def renamed_argument(old: str, new: str, convert: Callable[[Any], Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function that takes an argument under its old name too.
+
+    Args:
+        old: its name in the release before.
+        new: its name now.
+        convert: turns what was given then into what is given now.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if old in kwargs:
+                warn(f"{function.__qualname__.removesuffix('.__init__')}({old}=...)", f"{new}=...")
+                kwargs[new] = convert(kwargs.pop(old))
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 class _Moved(ModuleType):

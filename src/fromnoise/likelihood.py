@@ -144,7 +144,7 @@ def elbo(
     prior = 0.5 * at_end * float(x.square().flatten(1).sum(1).mean())
     total = sum(simple)
     return ELBO(
-        prior, tuple(terms[:-1]), terms[-1], _units(denoiser, d), math.sqrt(sum(variances)), times,
+        prior, tuple(terms[:-1]), terms[-1], _affine(denoiser).log_volume, math.sqrt(sum(variances)), times,
         tuple(part / total for part in simple), d,
     )  # fmt: skip
 
@@ -197,11 +197,6 @@ def _last(schedule: Schedule, t: float, square: Tensor) -> Tensor:
     return (0.5 / sigma**2 * square + 0.5 * math.log(2 * math.pi) + math.log(sigma)).sum(1)
 
 
-def _units(denoiser: DenoiserLike, d: int) -> float:
-    """Return the sum of log std over a sample's coordinates."""
-    return float(_affine(denoiser).std.double().log().expand(denoiser.shape).sum()) if d else 0.0
-
-
 def _affine(denoiser: DenoiserLike) -> Affine:
     """Return the denoiser's codec, if densities can be carried through it."""
     if not isinstance(denoiser.codec, Affine):
@@ -235,4 +230,4 @@ def log_likelihood(
         raise InputError(f"x has samples of shape {list(x.shape[1:])}, the denoiser {list(denoiser.shape)}")
     z = _affine(denoiser).exactly_into(x.to(denoiser.device))
     found = ProbabilityFlow(denoiser, tolerance).density(z, cond, trace=trace, seed=seed)
-    return found.log_prob - _units(denoiser, z[0].numel())
+    return found.log_prob - _affine(denoiser).log_volume

@@ -67,3 +67,17 @@ def sampler(name: str) -> Callable[[C], C]:
     from fromnoise.samplers import samplers
 
     return samplers.register(name)
+
+
+def codec(name: str) -> Callable[[C], C]:
+    """Register a `fromnoise.data.Codec`: what lies between the data's units and the denoiser's."""
+    from fromnoise.data import codecs
+
+    return codecs.register(name)
+
+
+def conditioner(name: str) -> Callable[[C], C]:
+    """Register a `fromnoise.cond.Conditioner`: what turns a user's words into conditions."""
+    from fromnoise.cond import conditioners
+
+    return conditioners.register(name)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.data import dataset, effective_dimension
+from fromnoise.data import effective_dimension, moments
 from fromnoise.data.moments import mean_and_variance
 from fromnoise.rng import stream
 
@@ -66,7 +66,7 @@ def test_an_exact_denoiser_knows_its_laws(law):
 
 def test_weights_are_drawn_by(monkeypatch):
     """Above as many rows as are taken, the components are drawn by their weights."""
-    monkeypatch.setattr(dataset, "_ROWS", 500)
+    monkeypatch.setattr(moments, "_ROWS", 500)
     means = torch.cat([normal(600, 8), 50 * normal(600, 8, seed=1)]).double()
     weights = torch.cat([torch.ones(600), torch.zeros(600)]).double()
     own = fn.GaussianMixture(means[:600], 0.5).effective_dimension()

@@ -82,5 +82,5 @@ def test_a_class_that_was_never_registered_is_told_the_decorator():
 
     with pytest.raises(ConfigError, match=r"@fromnoise\.register\.schedule\('a-name'\)"):
         schedules.settings(Mine())
-    for kind in ("schedule", "network", "prediction", "loss", "weighting", "times", "sampler"):
+    for kind in ("schedule", "network", "prediction", "loss", "weighting", "times", "sampler", "codec", "conditioner"):
         assert callable(getattr(fn.register, kind))

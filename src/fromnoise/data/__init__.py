@@ -1,7 +1,7 @@
 """Data sets: points with a known distribution, and what every data set has in common."""
 
 from fromnoise.cond import find_label
-from fromnoise.data.codec import Affine, Codec, codecs
+from fromnoise.data.codec import Affine, Codec, Scaling, codecs
 from fromnoise.data.dataset import Dataset, Distribution, sobol, sobol_noise
 from fromnoise.data.moments import effective_dimension, rms_about_mean
 from fromnoise.data.points import (
@@ -22,13 +22,14 @@ from fromnoise.data.points import (
 from fromnoise.data.source import open
 from fromnoise.deprecated import renamed
 
-__getattr__ = renamed(__name__, {"Law": "Distribution", "even_start": "sobol_noise", "Scaling": "Affine"})
+__getattr__ = renamed(__name__, {"Law": "Distribution", "even_start": "sobol_noise"})
 
 __all__ = [
     "Affine",
     "Codec",
     "Dataset",
     "Distribution",
+    "Scaling",
     "checkerboard",
     "circles",
     "codecs",

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from fromnoise.deprecated import alias, warn
 from fromnoise.errors import InputError
 from fromnoise.registry import Registry
 
@@ -62,6 +63,10 @@ class Codec:
         """
         raise InputError("parts of these samples cannot be kept: their codec mixes them")
 
+    def shaped(self, shape: tuple[int, ...]) -> Codec:
+        """Return the codec for z of this shape; itself, where it was fitted."""
+        return self
+
     def tensors(self) -> dict[str, Tensor]:
         """Return what was measured, as the run keeps it."""
         raise NotImplementedError
@@ -103,7 +108,7 @@ class Affine(Codec):
         return {1: "points", 3: "images"}.get(len(self.shape), "arrays")
 
     @property
-    def log_volume(self) -> float | None:
+    def log_volume(self) -> float:
         return float(self.std.double().log().expand(self.shape).sum())
 
     def fitted(self, x: Tensor) -> Affine:
@@ -133,6 +138,9 @@ class Affine(Codec):
     def mask(self, known: Tensor) -> Tensor:
         return known
 
+    def shaped(self, shape: tuple[int, ...]) -> Affine:
+        return self if self.shape else self._with(self.mean, self.std, shape)
+
     def tensors(self) -> dict[str, Tensor]:
         return {"mean": self.mean, "std": self.std}
 
@@ -157,3 +165,19 @@ class Affine(Codec):
         for name, value in (("mean", mean), ("std", std), ("shape", shape)):
             object.__setattr__(made, name, value)
         return made
+
+
+def codec_of(scaling: Any) -> Any:
+    """Return the codec for what used to be called a scaling: "isotropic", "columns", "none", or an object."""
+    return codecs.build({"name": "affine", "kind": scaling}) if isinstance(scaling, str) else scaling
+
+
+class Scaling:
+    """`Affine` as it was called: `Scaling(mean, std)` and `Scaling.of(x, kind)`."""
+
+    def __new__(cls, mean: Tensor | float = 0.0, std: Tensor | float = 1.0) -> Affine:  # pyright: ignore[reportInconsistentConstructor]
+        warn("data.Scaling", "data.Affine.given")
+        return Affine.given(mean, std)
+
+
+alias(Scaling, "of", "data.Affine(kind).fitted(x)", lambda x, kind="isotropic": codec_of(kind).fitted(x))

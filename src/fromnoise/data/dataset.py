@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fromnoise.cond import Cond, Conditioner, Labels, conditions_of, find_label, label_names_of
+from fromnoise.cond import Cond, Conditioner, Labels, conditions_of, find_label, kept_of, label_names_of
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError, LabelError
 from fromnoise.rng import stream
@@ -82,7 +82,8 @@ class Dataset:
 
     def cond_for(self, known: Sequence[Conditioner]) -> Cond | None:
         """Return the samples' conditions as far as these conditioners know them; None where they know none."""
-        return None if self.cond is None else self.cond.only([one.value for one in known])
+        cond = None if self.cond is None else self.cond.only([one.value for one in known])
+        return None if cond is None else replace(cond, kept=kept_of(known))
 
     @property
     def identity(self) -> dict[str, Any]:

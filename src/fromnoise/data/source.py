@@ -12,7 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.points import make, names
-from fromnoise.deprecated import warn
+from fromnoise.deprecated import alias
 from fromnoise.errors import InputError, UnknownName
 
 _PRECISE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
@@ -102,9 +102,4 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=kind, order="C"))
 
 
-def _renamed(what: Any, name: str = "data") -> Dataset:
-    warn("Dataset.of", "data.open")
-    return open(what, name)
-
-
-setattr(Dataset, "of", staticmethod(_renamed))  # noqa: B010  its name in the release before
+alias(Dataset, "of", "data.open", open)

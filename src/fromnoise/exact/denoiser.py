@@ -27,7 +27,7 @@ class ExactDenoiser:
         self.schedule = schedule
         self.shape = law.shape
         self.sigma_data = float(law.mean_and_variance()[1].mean().sqrt())
-        self.codec = codec or Affine()
+        self.codec = (codec or Affine()).shaped(law.shape)
 
     scaling = Renamed("codec")
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from fromnoise.arrays import Scale
 from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
-from fromnoise.data.codec import Codec
+from fromnoise.data.codec import Codec, codec_of
 from fromnoise.data.moments import participation
+from fromnoise.deprecated import renamed_argument
 from fromnoise.errors import InputError, LabelError
 from fromnoise.exact.components import Column, Components, Full, Round
 from fromnoise.exact.conditions import ComponentConditions
@@ -203,6 +204,7 @@ class GaussianMixture:
         law.note = "the mixture"
         return law
 
+    @renamed_argument("scaling", "codec", codec_of)
     def denoiser(self, schedule: Schedule, codec: Codec | None = None) -> ExactDenoiser:
         """Return the exact denoiser E[x0 | x_t, cond] on a schedule.
 

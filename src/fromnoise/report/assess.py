@@ -55,8 +55,8 @@ class Result:
 
 def exact_beside(run: Run, data: Dataset) -> DenoiserLike:
     """Return the exact denoiser of the run's data, on its schedule and in its units."""
-    scaling = run.denoiser.codec
-    return mixture_of_data(data, scaling).denoiser(run.denoiser.schedule, scaling)
+    codec = run.denoiser.codec
+    return mixture_of_data(data, codec).denoiser(run.denoiser.schedule, codec)
 
 
 def table_for(sampler: Sampler, schedule: Schedule) -> Schedule:

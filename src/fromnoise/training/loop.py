@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from fromnoise.cond import Cond
-from fromnoise.data.codec import Codec, codecs
+from fromnoise.data.codec import Codec, codec_of, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import open as open_data
 from fromnoise.denoiser import Denoiser
-from fromnoise.deprecated import Renamed
+from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import ConfigError, Diverged
 from fromnoise.memory import keep_freed_memory
 from fromnoise.rng import Streams
@@ -205,6 +205,7 @@ class _Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
 
 
+@renamed_argument("scaling", "codec", codec_of)
 def fit(
     denoiser: Denoiser,
     data: Dataset | Tensor | Any,

@@ -11,10 +11,11 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from fromnoise import recipes
 from fromnoise.arrays import usable_device
-from fromnoise.data.codec import Codec, codecs
+from fromnoise.data.codec import Codec, codec_of, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import open as open_data
 from fromnoise.denoiser import Denoiser
+from fromnoise.deprecated import alias, renamed_argument, warn
 from fromnoise.errors import ConfigError, InputError
 from fromnoise.nn.network import Network, networks
 from fromnoise.process import Prediction, predictions
@@ -62,6 +63,9 @@ class Plan(BaseModel):
             ConfigError: if a setting is unknown or out of range.
         """
         base, changes = recipes.read(recipe), dict(changes or {})
+        if "scaling" in changes:
+            warn("the setting scaling", "codec.kind")
+            changes["codec"] = {"name": "affine", "kind": changes.pop("scaling")}
         other_path = any(_name(changes.get(key, base[key])) != _name(base[key]) for key in ("predict", "schedule"))
         if other_path:
             base["train"] = {k: v for k, v in base["train"].items() if k not in ("weighting", "times")}
@@ -118,6 +122,10 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
     return merged
 
 
+alias(Plan, "of", "Plan.from_recipe", Plan.from_recipe)
+
+
+@renamed_argument("scaling", "codec", codec_of)
 def train(
     data: Dataset | torch.Tensor | Any,
     *,
