@@ -56,9 +56,7 @@ def test_the_layout_is_the_documented_one(trained):
     assert set(manifest["files"]) == files - {"manifest.json"}
 
 
-@pytest.mark.parametrize(
-    "name", ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "manifest.json"]
-)
+@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "state.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["truncated", "edited", "gone", "empty"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, name, damage):
     first, second = RunFolder(run).steps()

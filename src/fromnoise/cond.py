@@ -131,6 +131,9 @@ class Conditioner:
         """
         raise NotImplementedError
 
+    def check(self, values: Tensor) -> None:
+        """Raise LabelError if values `[n, ...]`, read from a file, are none that the conditioner can have given."""
+
     def sizes(self) -> dict[str, Any]:
         """Return the settings of a network that follow from the conditioner."""
         raise NotImplementedError
@@ -180,6 +183,9 @@ class Labels(Conditioner):
         if not isinstance(words, Sequence):
             raise LabelError(f"labels are names or whole numbers, not {type(words).__name__}")
         return torch.tensor([find_label(word, self.names) for word in words], dtype=torch.long)
+
+    def check(self, values: Tensor) -> None:
+        self.read(values)
 
     def sizes(self) -> dict[str, Any]:
         return {"classes": len(self.names)}
@@ -237,6 +243,10 @@ class Vector(Conditioner):
         mean, std = (torch.tensor(v, dtype=torch.float64) if v else None for v in (self.mean, self.std))
         x = x if mean is None else x - mean
         return (x if std is None else x / std).float()
+
+    def check(self, values: Tensor) -> None:
+        if values.dtype != torch.float32 or values.shape[1:] != (self.dim,) or not torch.isfinite(values).all():
+            raise LabelError(f"condition vectors are not {self.dim} finite numbers each")
 
     def sizes(self) -> dict[str, Any]:
         return {"cond_dim": self.dim}

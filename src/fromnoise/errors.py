@@ -37,10 +37,10 @@ class UnknownName(InputError):
     """A name that no component has."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
-        names = sorted(known)
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+        names, said = sorted(known), name if isinstance(name, str) and len(name) <= 60 else shown(name)
+        near = difflib.get_close_matches(said, names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        super().__init__(f"unknown {kind} {str(name)!r}: {hint}known: {', '.join(names)}")
+        super().__init__(f"unknown {kind} {said!r}: {hint}known: {', '.join(names)}")
 
 
 class ConfigError(InputError):
@@ -83,6 +83,21 @@ class Diverged(FromnoiseError):
     """Training met a NaN or an infinity."""
 
 
+def shown(value: object, most: int = 60) -> str:
+    """Return a value as a message shows it: its repr, cut to `most` characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of thousands of digits, lists within lists
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def one_line(text: str, most: int = 1000) -> str:
+    """Return a message as one line of at most `most` characters, without control characters."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 2 * most]).split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
 def whole_number(what: str, value: Any, *, least: int = 1) -> int:
     """Return `value` as an int of at least `least`; any integer type is accepted, a bool is not.
 
@@ -94,5 +109,5 @@ def whole_number(what: str, value: Any, *, least: int = 1) -> int:
     except TypeError:
         number = least - 1
     if number < least or isinstance(value, bool):
-        raise InputError(f"{what} must be a whole number of at least {least}, not {value!r}")
+        raise InputError(f"{what} must be a whole number of at least {least}, not {shown(value)}")
     return number

@@ -28,7 +28,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from fromnoise import deprecated
-from fromnoise.errors import ConfigError, UnknownName
+from fromnoise.errors import ConfigError, UnknownName, one_line, shown
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -47,8 +47,10 @@ def explain(error: ValidationError, where: str) -> ConfigError:
         error: what pydantic raised.
         where: the thing that was configured, as a user would name it.
     """
-    parts = []
-    for item in error.errors():
+    parts, count = [], error.error_count()
+    if count > 1000:
+        return ConfigError(f"{where}: {count:,} settings cannot be used")
+    for item in error.errors(include_url=False)[:10]:
         place = ".".join(str(p) for p in item["loc"])
         if item["type"] == "extra_forbidden":
             parts.append(f"{place} is not a setting of {where}")
@@ -56,8 +58,9 @@ def explain(error: ValidationError, where: str) -> ConfigError:
             parts.append(f"{place} is missing")
         else:
             text = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
-            parts.append(f"{place} {text}, not {item['input']!r}" if place else text)
-    return ConfigError(f"{where}: {'; '.join(parts)}")
+            parts.append(f"{place} {text}, not {shown(item['input'])}" if place else text)
+    more = count - len(parts)
+    return ConfigError(one_line(f"{where}: {'; '.join(parts)}{f'; and {more} more' if more else ''}"))
 
 
 def _schema(cls: type, name: str) -> type[BaseModel]:
@@ -159,10 +162,12 @@ class Registry(Generic[T]):
     def complete(self, settings: Any) -> Settings:
         """Check settings without building, and fill in the defaults. Raises as `build` does."""
         if not isinstance(settings, str | Mapping):
-            raise ConfigError(f"{self.kind}: a name or settings are expected, not {settings!r}")
+            raise ConfigError(f"{self.kind}: a name or settings are expected, not {shown(settings)}")
         given = {"name": settings} if isinstance(settings, str) else dict(settings)
         if "name" not in given:
             raise ConfigError(f"{self.kind}: name is missing; known: {', '.join(self.names())}")
+        if not isinstance(given["name"], str):
+            raise UnknownName(self.kind, given["name"], self.names())
         name, given = self.current(given.pop("name"), given, warn=True)
         return {"name": name, **self._check(name, given)}
 

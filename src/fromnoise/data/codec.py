@@ -149,7 +149,7 @@ class Affine(Codec):
         for part in (mean, std):
             if tuple(part.shape) not in ((), shape) or not torch.isfinite(part).all():
                 raise ValueError(f"a mean or std of shape {list(part.shape)} for samples of {list(shape)}")
-        if not bool((std > 0).all()) or mean.dtype != std.dtype:
+        if not bool((std > 0).all()) or mean.dtype != std.dtype or not std.is_floating_point():
             raise ValueError("a std that is not positive, or of another type than the mean")
         return self._with(mean, std, shape)
 

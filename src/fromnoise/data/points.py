@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.data.dataset import Dataset, Distribution, Points, normal_quantile
-from fromnoise.errors import ConfigError, InputError, UnknownName, whole_number
+from fromnoise.errors import ConfigError, InputError, UnknownName, shown, whole_number
 from fromnoise.rng import check_seed
 
 _TAU = 2 * math.pi
@@ -138,6 +138,17 @@ _DISTRIBUTIONS: dict[str, Distribution] = {
 _LABELLED: dict[str, tuple[str, ...]] = {"shapes": ("spiral", "circles", "moons")}
 
 
+_MOST = 10_000_000
+"""How many points a built-in data set may have; 400 MB."""
+
+
+def _number(n: int) -> int:
+    number = whole_number("n", n)
+    if number > _MOST:
+        raise InputError(f"n must be at most {_MOST:,}, not {shown(n)}")
+    return number
+
+
 class Maker(Protocol):
     """Makes a data set of n points."""
 
@@ -147,7 +158,7 @@ class Maker(Protocol):
 
 
 def _draw(name: str, n: int = 2000, seed: int = 0) -> Dataset:
-    n, seed = whole_number("n", n), check_seed(seed)
+    n, seed = _number(n), check_seed(seed)
     x, _ = _DISTRIBUTIONS[name].draw(n, seed)
     return Dataset(x, name=name, config={"name": name, "n": n, "seed": seed}, distribution=_DISTRIBUTIONS[name])
 
@@ -192,7 +203,7 @@ def labelled(**parts: Dataset) -> Dataset:
 
 def shapes(n: int = 6000, seed: int = 0) -> Dataset:
     """Draw n points of spiral, circles and moons, labelled so, as near to equally many as can be."""
-    n, seed = whole_number("n", n), check_seed(seed)
+    n, seed = _number(n), check_seed(seed)
     names = _LABELLED["shapes"]
     counts = [n // len(names) + (k < n % len(names)) for k in range(len(names))]
     if min(counts) < 1:

@@ -27,7 +27,7 @@ class SinusoidalEmbedding(nn.Module):
     def __init__(self, width: int, period: float = 10_000.0) -> None:
         super().__init__()
         half = width // 2
-        freqs = torch.exp(-math.log(period) * torch.arange(half, dtype=torch.float64) / half)
+        freqs = torch.arange(half, dtype=torch.float64).mul_(-math.log(period)).div_(half).exp_()
         self.register_buffer("freqs", freqs.float(), persistent=False)
         self._known: dict[tuple[float, torch.dtype, torch.device], Tensor] = {}
 
@@ -59,7 +59,7 @@ class FourierFeatures(nn.Module):
 
     def __init__(self, dim: int, count: int, scale: float) -> None:
         super().__init__()
-        self.register_buffer("weight", 2 * math.pi * scale * torch.randn(count, dim))
+        self.register_buffer("weight", torch.randn(count, dim).mul_(2 * math.pi * scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B, D]` to `[B, D + 2 count]`."""

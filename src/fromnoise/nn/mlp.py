@@ -22,8 +22,8 @@ from fromnoise.cond import Cond
 from fromnoise.nn.embed import Condition, FourierFeatures, SinusoidalEmbedding
 from fromnoise.nn.network import Network, networks
 
-Count = Annotated[int, Field(ge=0)]
-Width = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0, le=2**20)]
+Width = Annotated[int, Field(ge=1, le=2**20)]
 
 _ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "silu": (F.silu, partial(F.silu, inplace=True)),
@@ -73,13 +73,13 @@ class MLP(Network):
         self,
         dim: Width,
         hidden: Width = 128,
-        depth: Width = 2,
+        depth: Annotated[int, Field(ge=1, le=4096)] = 2,
         *,
         activation: Literal["silu", "gelu", "relu", "leaky_relu", "tanh"] = "silu",
         residual: bool = False,
         fourier: Count = 0,
         fourier_scale: Annotated[float, Field(gt=0)] = 0.4,
-        time_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 64,
+        time_dim: Annotated[int, Field(ge=2, le=2**20, multiple_of=2)] = 64,
         classes: Count = 0,
         cond_dim: Count = 0,
         learned_variance: bool = False,

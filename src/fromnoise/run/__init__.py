@@ -1,7 +1,8 @@
 """The run folder: configuration, checkpoints, metrics and samples of one training."""
 
 from fromnoise.run.config import Measured, RunConfig, describe
-from fromnoise.run.folder import Checkpoint, Run, RunFolder, last_loss, load
+from fromnoise.run.folder import Checkpoint, RunFolder, last_loss
+from fromnoise.run.run import Run, load
 
 __all__ = [
     "Checkpoint",

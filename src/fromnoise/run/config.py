@@ -17,7 +17,7 @@ from fromnoise.cond import conditioners
 from fromnoise.data.codec import Codec, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.denoiser import Denoiser
-from fromnoise.errors import FormatTooNew
+from fromnoise.errors import FormatTooNew, RunError, shown
 from fromnoise.nn.network import networks
 from fromnoise.process import predictions
 from fromnoise.registry import STRICT, Settings
@@ -107,10 +107,13 @@ def _plain(settings: Settings) -> Settings:
 
 
 def check_version(version: Any, path: Path) -> None:
-    """Refuse what a newer fromnoise wrote."""
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    """Refuse what a newer fromnoise wrote, and what none did."""
+    if type(version) is not int or version < 1:
+        raise RunError(f"{path} has format {shown(version)}, which no fromnoise ever wrote")
+    if version > FORMAT_VERSION:
         raise FormatTooNew(
-            f"{path} has format {version!r}, and this fromnoise reads up to {FORMAT_VERSION}: install a newer fromnoise"
+            f"{path} has format {shown(version)}, and this fromnoise reads up to {FORMAT_VERSION}: "
+            "install a newer fromnoise"
         )
 
 

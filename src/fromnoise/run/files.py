@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fromnoise.cond import Cond, Conditioner
 from fromnoise.data.dataset import Dataset
-from fromnoise.errors import CheckpointDamaged, RunError
+from fromnoise.errors import CheckpointDamaged, LabelError, RunError, one_line, shown
+from fromnoise.run.guard import STATE_BYTES, checked_size, distrusting, read_header
 
 
 class Writing:
@@ -35,50 +36,88 @@ class Writing:
             ) from None
 
 
-def read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def check_header(path: Path, wanted: Mapping[str, Tensor]) -> None:
+    """Check that a file holds exactly the tensors wanted, by name, dtype and shape, from its header alone.
+
+    Raises:
+        CheckpointDamaged: if it does not.
+    """
+    found = read_header(path)
+    odd = sorted(set(found) ^ set(wanted))
+    if odd:
+        raise CheckpointDamaged(f"{path} does not fit the configuration: {odd[0]:.60} is missing or not wanted")
+    for name, like in wanted.items():
+        dtype, shape = found[name]
+        if shape != tuple(like.shape) or dtype != _DTYPES.get(like.dtype):
+            raise CheckpointDamaged(
+                f"{path}: {name} is {dtype}{list(shape)} and the configuration says "
+                f"{_DTYPES.get(like.dtype)}{list(like.shape)}"
+            )
+
+
+def read_tensors(path: Path, wanted: Mapping[str, Tensor], sha256: Any) -> dict[str, Tensor]:
     """Read tensors that must be exactly those wanted, by name, shape and dtype, and finite.
+
+    Args:
+        path: of the file.
+        wanted: tensors of the shapes and dtypes wanted; they may be on the meta device.
+        sha256: the sum that the file must have.
 
     Raises:
         CheckpointDamaged: if they are not.
     """
-    try:
-        return _read_tensors(path, wanted)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointDamaged(f"{path} cannot be read: {error}") from None
+    check_header(path, wanted)
+    check_sum(path, sha256)
+    with distrusting(path, CheckpointDamaged), safe_open(path, "pt") as file:
+        return {name: _finite(path, name, file.get_tensor(name)) for name in wanted}
 
 
-def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    names = _header_names(path)
-    if sorted(names) != sorted(wanted):
-        odd = sorted(set(names) ^ set(wanted)) or ["a name that occurs twice"]
-        raise CheckpointDamaged(f"{path} does not fit the configuration: {odd[0]} is missing or not wanted")
-    with safe_open(path, "pt") as file:
-        for name, like in wanted.items():
-            part = file.get_slice(name)
-            shape, dtype = tuple(part.get_shape()), part.get_dtype()
-            if shape != tuple(like.shape) or dtype != _DTYPES.get(like.dtype):
-                raise CheckpointDamaged(
-                    f"{path}: {name} is {dtype}{list(shape)} and the configuration says "
-                    f"{_DTYPES.get(like.dtype)}{list(like.shape)}"
-                )
-        tensors = {name: file.get_tensor(name) for name in wanted}
+def _finite(path: Path, name: str, tensor: Tensor) -> Tensor:
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        raise CheckpointDamaged(f"{path}: {name} holds a NaN or an infinity")
+    return tensor
+
+
+_DTYPES = {
+    torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+
+
+def read_measured(path: Path, numbers: int) -> dict[str, Tensor]:
+    """Read what a codec measured, a few numbers for each of a sample's `numbers`.
+
+    Raises:
+        CheckpointDamaged: if the file cannot be read, or is larger.
+    """
+    with distrusting(path, CheckpointDamaged):
+        checked_size(path, STATE_BYTES + 64 * numbers)
+        names = read_header(path)
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in names}
+
+
+def read_optimizer(path: Path, parameters: Sequence[Tensor], sha256: Any) -> dict[str, Tensor]:
+    """Read Adam's state: for each parameter that had a gradient its step and its two moments.
+
+    Args:
+        path: of the file.
+        parameters: in the optimizer's order.
+        sha256: the sum that the file must have.
+
+    Raises:
+        CheckpointDamaged: if it does not fit the parameters.
+    """
+    count, wanted = torch.empty((), dtype=torch.float32, device="meta"), dict[str, Tensor]()
+    present = {name.partition(".")[0] for name in read_header(path)}
+    for index, parameter in enumerate(parameters):
+        if str(index) in present:
+            wanted |= {f"{index}.step": count, f"{index}.exp_avg": parameter, f"{index}.exp_avg_sq": parameter}
+    tensors = read_tensors(path, wanted, sha256)
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointDamaged(f"{path}: {name} holds a NaN or an infinity")
+        if not name.endswith(".exp_avg") and bool((tensor < 0).any()):
+            raise CheckpointDamaged(f"{path}: {name} is negative")
     return tensors
-
-
-_DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64"}
-
-
-def _header_names(path: Path) -> list[str]:
-    """Return the tensors' names as the file lists them, doubles included (its reader would drop those silently)."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > 100_000_000:
-            raise CheckpointDamaged(f"{path} is not a safetensors file")
-        pairs = json.loads(file.read(length), object_pairs_hook=list)
-    return [name for name, _ in pairs if name != "__metadata__"]
 
 
 def save_data(path: Path, data: Dataset) -> None:
@@ -95,25 +134,51 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
     flush(path)
 
 
-def load_data(path: Path, known: Sequence[Conditioner]) -> Dataset:
-    """Read stored samples and their conditions, as far as the run knows them."""
+def load_data(path: Path, known: Sequence[Conditioner], rows: Any = None) -> Dataset:
+    """Read stored samples and their conditions, as far as the run knows them.
+
+    Args:
+        path: of the file.
+        known: the run's conditioners.
+        rows: how many samples there must be, where the configuration says so.
+
+    Raises:
+        CheckpointDamaged: if they cannot be read, or their conditions are none that the run knows.
+    """
+    found = read_header(path)
+    dtype, shape = found.get("x", ("", ()))
+    if dtype not in ("F32", "F64") or len(shape) < 2 or 0 in shape or rows not in (None, shape[0]):
+        said = "" if rows is None else f", {shown(rows)} of them"
+        raise CheckpointDamaged(f"{path}: x is {dtype}{list(shape)}, and samples are F32 or F64 [N, ...]{said}")
+    names = {"labels" if one.value == "label" and "labels" in found else f"cond.{one.value}": one for one in known}
+    for name, one in names.items():  # "labels" in format 1
+        kind, size = found.get(name, ("", ()))
+        if size[:1] != shape[:1] or len(size) != 1 + one.ndim:
+            raise CheckpointDamaged(f"{path}: {name} is {kind}{list(size)} for {shape[0]} samples")
+    with distrusting(path, CheckpointDamaged), safe_open(path, "pt") as file:
+        title = one_line((file.metadata() or {}).get("name", "data"), 200)
+        x = _finite(path, "x", file.get_tensor("x"))
+        values = {one.value: _finite(path, name, file.get_tensor(name)) for name, one in names.items()}
     try:
-        with safe_open(path, "pt") as file:
-            name = (file.metadata() or {}).get("name", "data")
-        tensors = load_file(path)
-        values = {key.removeprefix("cond."): value for key, value in tensors.items() if key.startswith("cond.")}
-        if "labels" in tensors:  # format 1
-            values["label"] = tensors["labels"]
-        cond = Cond(values).only([one.value for one in known])
-        return Dataset(tensors["x"], name=name, cond=cond, conditioners=tuple(known) if cond is not None else ())
-    except (OSError, KeyError, SafetensorError) as error:
-        raise CheckpointDamaged(f"{path} cannot be read: {error}") from None
+        for one in known:
+            one.check(values[one.value])
+    except LabelError as error:
+        raise CheckpointDamaged(f"{path}: {error}") from None
+    return Dataset(x, name=title, cond=Cond(values) if values else None, conditioners=tuple(known) if values else ())
 
 
 def file_sum(path: Path) -> str:
     """Return a file's sha256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sum(path: Path, sha256: Any) -> None:
+    """Raise CheckpointDamaged if a file's sha256 is another."""
+    with distrusting(path, CheckpointDamaged):
+        checked_size(path)
+        if file_sum(path) != sha256:
+            raise CheckpointDamaged(f"{path} is truncated or was edited: its sum is not the manifest's")
 
 
 def write_json(path: Path, value: Any) -> None:

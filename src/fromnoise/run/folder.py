@@ -20,9 +20,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
-import tomllib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,35 +30,44 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fromnoise.card import card, frames
 from fromnoise.cond import conditioners
 from fromnoise.data.codec import Codec, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.points import make
 from fromnoise.denoiser import Denoiser
-from fromnoise.deprecated import Renamed
-from fromnoise.errors import CheckpointDamaged, ConfigChanged, FormatTooNew, InputError, NoRun, RunError, RunExists
+from fromnoise.errors import (
+    CheckpointDamaged,
+    ConfigChanged,
+    ConfigError,
+    InputError,
+    NoRun,
+    RunError,
+    RunExists,
+    shown,
+)
 from fromnoise.registry import explain
+from fromnoise.rng import seeded
 from fromnoise.run.config import FORMAT_VERSION, RunConfig, check_version, environment, to_toml
 from fromnoise.run.files import (
     Writing,
+    check_sum,
     file_sum,
     flush,
     load_data,
+    read_measured,
+    read_optimizer,
     read_tensors,
     save_data,
     save_tensors,
     write,
     write_json,
-)
+)  # fmt: skip
+from fromnoise.run.guard import CONFIG_BYTES, distrusting, is_whole, parse_toml, read_bytes, read_object, read_rows
 from fromnoise.run.upgrade import codec_tensors, name_in, upgraded
-from fromnoise.samplers import sample
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,7 @@ class RunFolder:
             RunExists: if another run is here and resume is not asked for.
             ConfigChanged: if the run here has another configuration.
             RunError: if the folder cannot be written.
+            InputError: if the configuration is too long to be read again.
         """
         if self.exists:
             if not resume:
@@ -117,6 +127,9 @@ class RunFolder:
                 )
             self._check_same(config, free)
             return True
+        text = to_toml(config).encode()
+        if len(text) > CONFIG_BYTES:
+            raise InputError(f"the configuration has {len(text):,} bytes, and at most {CONFIG_BYTES:,} are read again")
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunExists(f"{self.path} exists and is not a run: choose another --out")
         with Writing(self.path):
@@ -125,7 +138,7 @@ class RunFolder:
             if data.config is None:
                 save_data(self.path / "data.safetensors", data)
             write_json(self.path / "environment.json", environment())
-            write(self.path / "config.toml", to_toml(config).encode())  # last: it is what makes this a run
+            write(self.path / "config.toml", text)  # last: it is what makes this a run
         return False
 
     def _check_same(self, config: RunConfig, free: frozenset[str]) -> None:
@@ -151,61 +164,77 @@ class RunFolder:
             ConfigError: if it is not a valid configuration.
         """
         path = self.path / "config.toml"
-        raw = self._raw
-        check_version(raw.get("format_version", 0), path)
-        try:
-            return RunConfig(**upgraded(raw))
-        except ValidationError as error:
-            raise explain(error, str(path)) from None
+        with distrusting(path):
+            try:
+                config = RunConfig(**upgraded(self._raw))
+            except ValidationError as error:
+                raise explain(error, str(path)) from None
+            _check_settings(path, config)
+            return config
 
     @cached_property
     def _raw(self) -> dict[str, Any]:
-        """What config.toml says, in the format it has."""
+        """The content of config.toml, in the format it has."""
         path = self.path / "config.toml"
-        try:
-            return tomllib.loads(path.read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            raise NoRun(f"no run at {self.path}: there is no {path}") from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise RunError(f"{path} cannot be read: {error}") from None
+        with distrusting(path):
+            try:
+                raw = parse_toml(read_bytes(path, CONFIG_BYTES))
+            except (FileNotFoundError, NotADirectoryError):
+                raise NoRun(f"no run at {self.path}: there is no {path}") from None
+            check_version(raw.get("format_version"), path)
+            return raw
 
     def codec(self) -> Codec:
         """Return the codec as it was measured.
 
         Raises:
-            CheckpointDamaged: if what was kept of it cannot be read.
+            CheckpointDamaged: if what was kept of it cannot be read, or does not fit the configuration.
         """
         path, shape = self.path / "codec.safetensors", tuple(self.config.measured.shape)
-        try:
-            tensors = codec_tensors(self._raw) or load_file(path)
+        with distrusting(path, CheckpointDamaged):
+            tensors = codec_tensors(self._raw)
+            if tensors is None:
+                tensors = read_measured(path, math.prod(shape))
             return codecs.build(self.config.codec).with_tensors(tensors, shape)
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise CheckpointDamaged(f"{path} cannot be read: {error}") from None
 
     def denoiser(self) -> Denoiser:
-        """Build the run's denoiser, with fresh weights."""
-        return self.config.denoiser(self.codec())
+        """Build the run's denoiser, with fresh weights, without a trace in torch's own random state."""
+        with seeded(0, "network"):
+            denoiser = self.config.denoiser(self.codec())
+        if list(denoiser.shape) != self.config.measured.shape:
+            raise RunError(
+                f"{self.path}: the network is for {list(denoiser.shape)}, and samples are {self.config.measured.shape}"
+            )
+        return denoiser
 
     def data(self) -> Dataset:
-        """Return the data the run was trained on."""
-        stored = self.path / "data.safetensors"
-        if not stored.exists():
-            return make(self.config.data)
-        return load_data(stored, [conditioners.build(one) for one in self.config.conditioners])
+        """Return the data the run was trained on.
+
+        Raises:
+            RunError: if they cannot be read.
+            InputError: if the configuration cannot be used.
+        """
+        stored, about = self.path / "data.safetensors", self.config.data
+        with distrusting(stored):
+            if not stored.exists() and "sha256" not in about:
+                return self._fitting(make(about))
+            known = [conditioners.build(one) for one in self.config.conditioners]
+            data = load_data(stored, known, about.get("n"))
+            if data.identity["sha256"] != about.get("sha256"):
+                raise CheckpointDamaged(f"{stored} was edited: its samples are not those of the configuration")
+            return self._fitting(data)
+
+    def _fitting(self, data: Dataset) -> Dataset:
+        if list(data.shape) != self.config.measured.shape:
+            raise RunError(f"{self.path}: the data are {list(data.shape)}, and the run's {self.config.measured.shape}")
+        return data
 
     # -- metrics -------------------------------------------------------------------------------------------------
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl that are whole."""
         path = self.path / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        rows = []
-        for line in lines:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:  # cut off by a crash
-                continue
-        return rows
+        return list(read_rows(path)) if path.exists() else []
 
     def loss(self) -> float | None:
         """Return the mean loss over the last tenth of the steps done; None before the first is logged."""
@@ -216,7 +245,7 @@ class RunFolder:
         """Drop the lines after a step: they belong to work that a resumed run does again."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            rows = [row for row in self.metrics() if row.get("step", 0) <= step]
+            rows = [row for row in self.metrics() if row["step"] <= step]
             write(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
@@ -225,7 +254,8 @@ class RunFolder:
         """Return the steps at which checkpoints stand, latest first."""
         root = self.path / "checkpoints"
         names = [p.name for p in root.iterdir()] if root.is_dir() else []
-        return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+        found = (int(name) for name in names if re.fullmatch("[0-9]{9,18}", name))
+        return sorted((step for step in found if self.place(step).name in names), reverse=True)
 
     def place(self, step: int) -> Path:
         """Return the folder of a checkpoint."""
@@ -238,7 +268,7 @@ class RunFolder:
             RunError: if it cannot be written; what stood before still stands.
         """
         root, target = self.path / "checkpoints", self.place(checkpoint.step)
-        if target.exists() and self._flaw(target) is None:
+        if target.exists() and self._is_sound(target):
             return target
         with Writing(target):
             root.mkdir(parents=True, exist_ok=True)
@@ -271,11 +301,15 @@ class RunFolder:
             shutil.rmtree(leftover, ignore_errors=True)
 
     def load(self, denoiser: Denoiser, *, optimizer: bool = False) -> Checkpoint:
+        """Return the latest checkpoint that is sound and fits a denoiser's network. Raises as `latest` does."""
+        return self.latest(denoiser.network, optimizer=optimizer)
+
+    def latest(self, network: nn.Module, *, optimizer: bool = False) -> Checkpoint:
         """Return the latest checkpoint that is sound.
 
         Args:
-            denoiser: whose network the tensors must fit by name, shape and dtype.
-            optimizer: also read the optimizer's state.
+            network: which the tensors must fit by name, shape and dtype; it may be on the meta device.
+            optimizer: also read the optimizer's state, without which a checkpoint is then not sound.
 
         Raises:
             NoRun: if no checkpoint was ever written.
@@ -288,43 +322,69 @@ class RunFolder:
         reasons = []
         for step in steps:
             try:
-                checkpoint = self._load_one(step, denoiser.network, optimizer)
+                with distrusting(self.place(step), CheckpointDamaged):
+                    checkpoint = self._load_one(step, network, optimizer)
             except CheckpointDamaged as error:
                 reasons.append(str(error))
                 continue
             if reasons:
-                warnings.warn(f"{reasons[0]}; fell back to the checkpoint at step {step}", stacklevel=2)
+                warnings.warn(f"{reasons[0]}; fell back to the checkpoint at step {step}", stacklevel=3)
             return checkpoint
-        raise CheckpointDamaged(f"{'; '.join(reasons)}; no sound checkpoint is left, train again")
+        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        raise CheckpointDamaged(f"{'; '.join(reasons[:3])}{more}; no sound checkpoint is left, train again")
 
-    def _flaw(self, place: Path) -> str | None:
-        """Return what is wrong with a checkpoint's files, going by its manifest; None if nothing is."""
+    def _manifest(self, place: Path) -> tuple[int, dict[str, Any]]:
+        """Return a checkpoint's format and the sum of each of its files."""
+        with distrusting(place, CheckpointDamaged):
+            manifest = read_object(place / "manifest.json")
+            check_version(manifest.get("format_version"), place)
+            if not is_whole(manifest["step"]) or self.place(manifest["step"]) != place:
+                raise CheckpointDamaged(f"{place} holds the checkpoint of step {shown(manifest['step'])}")
+            return manifest["format_version"], {name: manifest["files"][name]["sha256"] for name in _FILES}
+
+    def _is_sound(self, place: Path) -> bool:
+        """Return whether a checkpoint's files are those of its manifest."""
         try:
-            manifest = json.loads((place / "manifest.json").read_text())
-            check_version(manifest["format_version"], place)
-            for name in _FILES:
-                if file_sum(place / name) != manifest["files"][name]["sha256"]:
-                    return f"{place / name} is truncated or was edited: its sum is not the manifest's"
-        except FormatTooNew:
-            raise
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            return f"checkpoint {place} cannot be read: {type(error).__name__}: {error}"
-        return None
+            for name, sha256 in self._manifest(place)[1].items():
+                check_sum(place / name, sha256)
+        except CheckpointDamaged:
+            return False
+        return True
 
     def _load_one(self, step: int, network: nn.Module, optimizer: bool) -> Checkpoint:
         place = self.place(step)
-        flaw = self._flaw(place)
-        if flaw is not None:
-            raise CheckpointDamaged(flaw)
-        version = json.loads((place / "manifest.json").read_text())["format_version"]
+        version, sums = self._manifest(place)
+        check_sum(place / "state.json", sums["state.json"])
+        state = read_object(place / "state.json")
+        if state.get("step") != step:
+            raise CheckpointDamaged(f"{place}: state.json is of step {shown(state.get('step'))}")
         old_names = {name: name_in(version, name) for name in network.state_dict()}
         wanted = {old_names[name]: tensor for name, tensor in network.state_dict().items()}
         model, ema = (
             {name: tensors[old] for name, old in old_names.items()}
-            for tensors in (read_tensors(place / f"{kind}.safetensors", wanted) for kind in ("model", "ema"))
+            for tensors in (read_tensors(place / name, wanted, sums[name]) for name in _FILES[:2])
         )
-        extra = load_file(place / "optimizer.safetensors") if optimizer else {}
-        return Checkpoint(step, model, ema, extra, json.loads((place / "state.json").read_text()))
+        extra: dict[str, Tensor] = {}
+        if optimizer:
+            extra = read_optimizer(place / _FILES[2], list(network.parameters()), sums[_FILES[2]])
+            if bool(extra) != bool(step):
+                raise CheckpointDamaged(f"{place / _FILES[2]} is not the optimizer's state after {step} steps")
+        return Checkpoint(step, model, ema, extra, state)
+
+
+def _check_settings(path: Path, config: RunConfig) -> None:
+    """Refuse settings that are of no use where the library reads them later: the data's name, the training's sizes."""
+    if not isinstance(config.data.get("name"), str):
+        raise ConfigError(f"{path}: data.name must be a text, not {shown(config.data.get('name'))}")
+    for key in ("steps", "batch_size"):
+        if not is_whole(config.train.get(key)) or not config.train[key]:
+            raise ConfigError(f"{path}: train.{key} must be a whole number above 0, not {shown(config.train.get(key))}")
+    for key in ("weighting", "times"):
+        if not isinstance(config.train.get(key), (str, dict)):
+            raise ConfigError(f"{path}: train.{key} must be a component, not {shown(config.train.get(key))}")
+    dropped = config.train.get("drop_cond")
+    if isinstance(dropped, bool) or not isinstance(dropped, (int, float)) or not 0 <= dropped < 1:
+        raise ConfigError(f"{path}: train.drop_cond must lie in [0, 1), not {shown(dropped)}")
 
 
 def last_loss(rows: Sequence[Mapping[str, Any]]) -> float:
@@ -332,81 +392,6 @@ def last_loss(rows: Sequence[Mapping[str, Any]]) -> float:
     done = max((row["step"] for row in rows), default=0)
     last = [float(row["loss"]) for row in rows if row["step"] > 0.9 * done]
     return sum(last) / len(last) if last else math.nan
-
-
-_SHOWN = 300
-"""How many samples a run's card shows."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A trained run: `fn.load("runs/spiral")`.
-
-    Attributes:
-        folder: on disk, or None for a training that was not kept.
-        config: everything that made it.
-        denoiser: with the averaged weights, or the last ones where no average was kept.
-        opened: the data, where they are in memory.
-        step: how many steps it was trained for.
-    """
-
-    folder: RunFolder | None
-    config: RunConfig
-    denoiser: Denoiser
-    opened: Dataset | None
-    step: int
-
-    data = Renamed("source")
-
-    @property
-    def source(self) -> Dataset:
-        """What it was trained on; read from the disk, or made again, when first asked for."""
-        if self.opened is None:
-            assert self.folder is not None
-            object.__setattr__(self, "opened", self.folder.data())
-        assert self.opened is not None
-        return self.opened
-
-    def __repr__(self) -> str:
-        where = self.folder.path if self.folder else "not kept"
-        return f"Run({where}, {self.config.data.get('name', 'data')}, {self.step} steps)"
-
-    def _repr_html_(self) -> str:
-        """Return the run's card, for a notebook: what it is, and samples of it where they are points in the plane."""
-        c, loss = self.config, self.folder.loss() if self.folder else None
-        numbers = {
-            "data": str(c.data.get("name", "data")),
-            "model": f"{c.network['name']} predicts {c.predict['name']} on the {c.schedule['name']} schedule",
-            "steps": f"{self.step:,} of {c.train['batch_size']} samples",
-            "loss": "-" if loss is None else f"{loss:.4f}",
-        }
-        picture = ""
-        if self.denoiser.shape == (2,):
-            names = self.denoiser.label_names
-            labels = torch.arange(_SHOWN) * len(names) // _SHOWN if names else None
-            x = sample(self.denoiser, _SHOWN, steps=10, cond=labels)
-            picture = frames([x], labels, what=f"{_SHOWN} samples of the run")
-        return card("A run" if self.folder is None else str(self.folder.path), numbers, picture)
-
-
-def load(path: str | Path, *, weights: str = "ema") -> Run:
-    """Load a run, without the data it was trained on: `run.source` reads them when asked for.
-
-    Args:
-        path: its folder.
-        weights: "ema" for the averaged weights, "model" for the last.
-
-    Raises:
-        RunError: if there is no run, it is damaged, or a newer fromnoise wrote it.
-    """
-    if weights not in ("ema", "model"):
-        raise InputError(f'weights must be "ema" or "model", not {weights!r}')
-    folder = RunFolder(path)
-    denoiser = folder.denoiser()
-    checkpoint = folder.load(denoiser)
-    denoiser.network.load_state_dict(getattr(checkpoint, weights))
-    denoiser.eval().requires_grad_(False)
-    return Run(folder, folder.config, denoiser, None, checkpoint.step)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 from fromnoise.data import Dataset, make, names
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import InputError, RunError, UnknownName
+from fromnoise.nn.skeleton import skeleton
 from fromnoise.registry import STRICT, explain
 from fromnoise.run import RunConfig, RunFolder
 from fromnoise.training import Plan, TrainConfig, check_fit
@@ -193,6 +194,7 @@ def going_on(path: Path) -> tuple[Denoiser, Dataset, TrainConfig, RunConfig]:
         raise RunError(f"{path} has no checkpoint to go on from: train it anew")
     if steps[0] >= train.steps:
         raise RunError(f"{path} is trained to its end, step {train.steps}")
+    folder.latest(skeleton(config.network))  # before memory is taken for the network
     return folder.denoiser(), folder.data(), train, config
 
 

@@ -95,7 +95,7 @@ class GeometricLevels(TimeLaw):
         low: the lowest level.
     """
 
-    levels: Annotated[int, Field(ge=2)] = 50
+    levels: Annotated[int, Field(ge=2, le=100_000)] = 50
     high: Annotated[float, Field(gt=0)] = 20.0
     low: Annotated[float, Field(gt=0)] = 0.01
 

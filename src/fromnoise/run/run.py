@@ -1,0 +1,95 @@
+"""A trained run, and how it is loaded from its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fromnoise.card import card, frames
+from fromnoise.data.dataset import Dataset
+from fromnoise.denoiser import Denoiser
+from fromnoise.deprecated import Renamed
+from fromnoise.errors import InputError
+from fromnoise.nn.skeleton import skeleton
+from fromnoise.run.config import RunConfig
+from fromnoise.run.folder import RunFolder
+from fromnoise.run.guard import distrusting
+from fromnoise.samplers import sample
+
+_SHOWN = 300
+"""How many samples a run's card shows."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run: `fn.load("runs/spiral")`.
+
+    Attributes:
+        folder: on disk, or None for a training that was not kept.
+        config: everything that made it.
+        denoiser: with the averaged weights, or the last ones where no average was kept.
+        opened: the data, where they are in memory.
+        step: how many steps it was trained for.
+    """
+
+    folder: RunFolder | None
+    config: RunConfig
+    denoiser: Denoiser
+    opened: Dataset | None
+    step: int
+
+    data = Renamed("source")
+
+    @property
+    def source(self) -> Dataset:
+        """What it was trained on; read from the disk, or made again, when first asked for."""
+        if self.opened is None:
+            assert self.folder is not None
+            object.__setattr__(self, "opened", self.folder.data())
+        assert self.opened is not None
+        return self.opened
+
+    def __repr__(self) -> str:
+        where = self.folder.path if self.folder else "not kept"
+        return f"Run({where}, {self.config.data.get('name', 'data')}, {self.step} steps)"
+
+    def _repr_html_(self) -> str:
+        """Return the run's card, for a notebook: what it is, and samples of it where they are points in the plane."""
+        c, loss = self.config, self.folder.loss() if self.folder else None
+        numbers = {
+            "data": str(c.data.get("name", "data")),
+            "model": f"{c.network['name']} predicts {c.predict['name']} on the {c.schedule['name']} schedule",
+            "steps": f"{self.step:,} of {c.train['batch_size']} samples",
+            "loss": "-" if loss is None else f"{loss:.4f}",
+        }
+        picture = ""
+        if self.denoiser.shape == (2,):
+            names = self.denoiser.label_names
+            labels = torch.arange(_SHOWN) * len(names) // _SHOWN if names else None
+            x = sample(self.denoiser, _SHOWN, steps=10, cond=labels)
+            picture = frames([x], labels, what=f"{_SHOWN} samples of the run")
+        return card("A run" if self.folder is None else str(self.folder.path), numbers, picture)
+
+
+def load(path: str | Path, *, weights: str = "ema") -> Run:
+    """Load a run, without the data it was trained on: `run.source` reads them when asked for.
+
+    Args:
+        path: its folder.
+        weights: "ema" for the averaged weights, "model" for the last.
+
+    Raises:
+        RunError: if there is no run, it is damaged, or a newer fromnoise wrote it.
+    """
+    if weights not in ("ema", "model"):
+        raise InputError(f'weights must be "ema" or "model", not {weights!r}')
+    folder = RunFolder(path)
+    with distrusting(folder.path):
+        config = folder.config
+        checkpoint = folder.latest(skeleton(config.network))  # before memory is taken for the network
+        denoiser = folder.denoiser()
+        denoiser.network.load_state_dict(getattr(checkpoint, weights))
+        denoiser.eval().requires_grad_(False)
+    return Run(folder, config, denoiser, None, checkpoint.step)
