@@ -94,3 +94,19 @@ def test_shapes_and_labels_must_fit():
         fn.Denoiser(fn.nn.MLP(2, classes=2), fn.EDM(), "edm").measure(fn.data.shapes(30))
     with pytest.raises(LabelError, match="the network knows 2 labels and the data have 1"):
         fn.Denoiser(fn.nn.MLP(2, classes=2), fn.EDM(), "edm", label_names=["a"])
+    with pytest.raises(InputError, match="the network takes none of these"):
+        fn.Denoiser(fn.nn.MLP(2), fn.EDM(), "edm", label_names=["a"])
+
+
+def test_the_effective_dimension_is_measured_kept_and_forwarded(tmp_path):
+    x = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1.0, 1e-3, 1e-3, 1e-3])
+    run = fn.train(x, steps=1, out=tmp_path / "run")
+    assert run.denoiser.effective_dimension == pytest.approx(2, abs=0.05)
+    again = fn.load(tmp_path / "run").denoiser
+    assert again.effective_dimension == run.denoiser.effective_dimension
+    assert (
+        fn.Inpainted(again, x[0], [True, False, False, False, False]).effective_dimension == again.effective_dimension
+    )
+    exact = fn.FiniteSet(run.denoiser.codec.into(x)).denoiser(fn.EDM())
+    assert exact.effective_dimension == pytest.approx(again.effective_dimension, rel=1e-4)
+    assert fn.Denoiser(fn.nn.MLP(5), fn.EDM()).effective_dimension == 5

@@ -16,7 +16,7 @@ from fromnoise.arrays import Batch, Scale, Time, expand_to
 from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
 from fromnoise.data.codec import Affine, Codec, codec_of
 from fromnoise.data.dataset import Dataset
-from fromnoise.data.moments import rms_about_mean
+from fromnoise.data.moments import effective_dimension, rms_about_mean
 from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import InputError
 from fromnoise.nn.network import Network, conditioners_of
@@ -41,6 +41,11 @@ class DenoiserLike(Protocol):
     @property
     def sigma_data(self) -> float:
         """One coordinate's standard deviation about the mean, in the denoiser's units."""
+        ...
+
+    @property
+    def effective_dimension(self) -> float:
+        """In how many directions the data vary, (tr C)^2 / tr C^2."""
         ...
 
     @property
@@ -103,6 +108,7 @@ class Denoiser(nn.Module):
         schedule: the path it is trained on.
         predict: what its output means: "eps", "x0", "v", "flow", "score", "edm", or a prediction of your own.
         sigma_data: one coordinate's standard deviation in the denoiser's units, for predictions that depend on it.
+        effective_dimension: in how many directions the data vary; in all, where it was not measured.
         codec: between the data's units and the denoiser's.
         label_names: names for the network's classes; their numbers where none are given.
         conditioners: for what the network takes, where it is not labels by name or plain vectors.
@@ -119,6 +125,7 @@ class Denoiser(nn.Module):
         predict: str | Mapping[str, Any] | Prediction = "eps",
         *,
         sigma_data: float = 1.0,
+        effective_dimension: float | None = None,
         codec: Codec | None = None,
         label_names: Sequence[str] = (),
         conditioners: Sequence[Conditioner] = (),
@@ -128,12 +135,16 @@ class Denoiser(nn.Module):
         self.schedule = schedule
         self.predict = prediction(predict)
         self.shape: tuple[int, ...] = tuple(network.shape)  # pyright: ignore[reportArgumentType] every network has one
-        self.rescale(codec or Affine(), sigma_data)
+        self.rescale(codec or Affine(), sigma_data, effective_dimension)
         self._may_measure = codec is None
         self.learned_variance = bool(getattr(network, "learned_variance", False))
         self.conditioners = conditioners_of(network)
-        if label_names or conditioners:
-            self._know([*([Labels(names=tuple(label_names))] if label_names else []), *conditioners])
+        given = [*([Labels(names=tuple(label_names))] if label_names else []), *conditioners]
+        extra = {one.value for one in given} - {one.value for one in self.conditioners}
+        if extra:
+            raise InputError(f"a conditioner of {extra.pop()!r} was given, and the network takes none of these")
+        if given:
+            self._know(given)
         if self.prediction.needs_signal and schedule.alpha(1.0) == 0:
             name = predictions.settings(self.predict)["name"]
             raise InputError(
@@ -160,7 +171,8 @@ class Denoiser(nn.Module):
         self._know(data.conditioners)
         if self._may_measure:
             fitted = (codec or Affine()).fitted(data.x)
-            self.rescale(fitted, rms_about_mean(fitted.into(data.x)))
+            z = fitted.into(data.x)
+            self.rescale(fitted, rms_about_mean(z), effective_dimension(z))
 
     def _know(self, given: Sequence[Conditioner]) -> None:
         """Take conditioners for what the network takes; of what it does not take it need not know.
@@ -190,10 +202,17 @@ class Denoiser(nn.Module):
         """
         return read_cond(self.conditioners, words, n, self.device)
 
-    def rescale(self, codec: Codec, sigma_data: float) -> None:
-        """Take these as the data's codec and standard deviation, and fit the prediction to them."""
+    def rescale(self, codec: Codec, sigma_data: float, effective_dimension: float | None = None) -> None:
+        """Take these as what was measured of the data, and fit the prediction to them.
+
+        Args:
+            codec: between the data's units and the denoiser's.
+            sigma_data: one coordinate's standard deviation about the mean.
+            effective_dimension: in how many directions the data vary; in all, where it was not measured.
+        """
         self.codec, self.sigma_data, self._may_measure = codec.shaped(self.shape), sigma_data, False
-        self.prediction: Prediction = self.predict.fitted(sigma_data, codec)
+        self.effective_dimension = effective_dimension or float(math.prod(self.shape))
+        self.prediction: Prediction = self.predict.fitted(sigma_data, self.codec)
         scales = [self.schedule.scales(t) for t in (0.0, 0.5, 1.0)]
         self._rescales = any(self.prediction.input_scale(*scale) != 1 for scale in scales)
 
@@ -306,6 +325,11 @@ class Wrapper:
     def sigma_data(self) -> float:
         """One coordinate's standard deviation about the mean."""
         return self.base.sigma_data
+
+    @property
+    def effective_dimension(self) -> float:
+        """In how many directions the data vary."""
+        return self.base.effective_dimension
 
     scaling = Renamed("codec")
 

@@ -39,7 +39,17 @@ class Counting:
 
     def __init__(self, base):
         self.base, self.calls = base, 0
-        for name in ("schedule", "shape", "sigma_data", "codec", "conditioners", "label_names", "device", "read"):
+        for name in (
+            "schedule",
+            "shape",
+            "sigma_data",
+            "effective_dimension",
+            "codec",
+            "conditioners",
+            "label_names",
+            "device",
+            "read",
+        ):
             setattr(self, name, getattr(base, name))
 
     def __call__(self, x_t, t, cond=None):

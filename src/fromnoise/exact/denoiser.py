@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,12 +28,15 @@ class ExactDenoiser:
         self.sigma_data = float(law.mean_and_variance()[1].mean().sqrt())
         self.codec = (codec or Affine()).shaped(law.shape)
 
+    _effective_dimension: float | None = None
     scaling = Renamed("codec")
 
-    @functools.cached_property
+    @property
     def effective_dimension(self) -> float:
         """(tr C)^2 / tr C^2 of the law's covariance C, from 1 to D."""
-        return self.law.effective_dimension()
+        if self._effective_dimension is None:
+            self._effective_dimension = self.law.effective_dimension()
+        return self._effective_dimension
 
     @property
     def conditioners(self) -> tuple[Conditioner, ...]:

@@ -80,6 +80,6 @@ def at_scales(
 
 def _label_of(mixture: GaussianMixture, x: Tensor) -> Tensor:
     """Return the most probable label of each sample, `[n]`; a finite set is smoothed by 1% of its spread."""
-    _, covariance = mixture.mean_and_covariance()
-    width = 0.01 * float(covariance.diagonal().mean().sqrt()) if mixture.is_finite_set else 0.0
+    _, variance = mixture.mean_and_variance()
+    width = 0.01 * float(variance.mean().sqrt()) if mixture.is_finite_set else 0.0
     return torch.argmax(mixture.label_probs(x.to(mixture.flat), 1.0, width), dim=1)

@@ -33,6 +33,7 @@ class Measured(BaseModel):
 
     shape: list[int] = Field(default_factory=list)
     sigma_data: float = 1.0
+    effective_dimension: float | None = None
 
 
 class RunConfig(BaseModel):
@@ -43,7 +44,7 @@ class RunConfig(BaseModel):
         data: how to make the data again: a built-in's name, n and seed; or the name and sum of stored samples.
         conditioners: what turns a user's words into conditions, a component's settings each.
         codec: a component's settings; what it measured is in codec.safetensors.
-        measured: the shape of z and its standard deviation.
+        measured: the shape of z, its standard deviation, and in how many directions it varies.
         schedule: a component's settings.
         network: a component's settings.
         predict: what the network's output means, a component's settings.
@@ -78,6 +79,7 @@ class RunConfig(BaseModel):
             schedules.build(self.schedule),
             self.predict,
             sigma_data=self.measured.sigma_data,
+            effective_dimension=self.measured.effective_dimension,
             codec=codec,
             conditioners=[conditioners.build(one) for one in self.conditioners],
         )
@@ -93,7 +95,9 @@ def describe(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Run
         data=data.identity,
         conditioners=[_plain(conditioners.settings(one)) for one in denoiser.conditioners],
         codec=codecs.settings(denoiser.codec),
-        measured=Measured(shape=list(denoiser.shape), sigma_data=denoiser.sigma_data),
+        measured=Measured(
+            shape=list(denoiser.shape), sigma_data=denoiser.sigma_data, effective_dimension=denoiser.effective_dimension
+        ),
         schedule=schedules.settings(denoiser.schedule),
         network=networks.settings(denoiser.network),  # pyright: ignore[reportArgumentType] a user's own may be any module
         predict=predictions.settings(denoiser.predict),

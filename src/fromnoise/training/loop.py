@@ -243,7 +243,8 @@ def fit(
     going_on = folder is not None and folder.begin(described, denoiser.codec, data, resume=resume, free=FREE_KEYS)
     if folder is not None and going_on:  # what was measured then, to the last bit
         described = folder.config
-        denoiser.rescale(folder.codec(), described.measured.sigma_data)
+        measured = described.measured
+        denoiser.rescale(folder.codec(), measured.sigma_data, measured.effective_dimension)
     trainer = _Trainer(denoiser, data, config)
     done = 0
     if folder is not None and folder.steps():
