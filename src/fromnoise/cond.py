@@ -56,9 +56,16 @@ class Cond:
 
     def drop(self, p: float, generator: torch.Generator) -> Cond:
         """Return the condition with each row left out as a whole with probability p, but for what is kept."""
-        first = next(iter(self.values.values()))
-        stays = torch.rand(len(self), generator=generator, device=generator.device).to(first.device) >= p
+        return self.where(torch.rand(len(self), generator=generator, device=generator.device) >= p)
+
+    def where(self, stays: Tensor) -> Cond:
+        """Return the condition with the rows left out where `stays`, bool `[B]`, is False, but for what is kept."""
+        stays = stays.to(next(iter(self.values.values())).device)
         return self._masked(lambda mask: mask & stays)
+
+    def told(self, **values: Tensor) -> Cond:
+        """Return the condition with more values by name."""
+        return Cond({**self.values, **values}, self.given, self.kept | values.keys())
 
     def only(self, names: Sequence[str]) -> Cond | None:
         """Return the part of these names; None where nothing is left."""

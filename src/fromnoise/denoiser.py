@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from fromnoise.arrays import Batch, Scale, Time, expand_to
 from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
 from fromnoise.data.codec import Affine, Codec, codec_of
-from fromnoise.data.dataset import Dataset
 from fromnoise.data.moments import effective_dimension, rms_about_mean
+from fromnoise.data.source import Source, samples
 from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import InputError
 from fromnoise.nn.network import Network, conditioners_of
@@ -155,7 +155,7 @@ class Denoiser(nn.Module):
     told, raw, scaling = Renamed("c_noise"), Renamed("prediction_of"), Renamed("codec")
     say, scale_in, halves = Renamed("network_output"), Renamed("precondition"), Renamed("split_variance")
 
-    def measure(self, data: Dataset, codec: Codec | None = None) -> None:
+    def measure(self, data: Source, codec: Codec | None = None) -> None:
         """Take codec, sigma_data and conditioners from the data, unless a codec was given at construction.
 
         Args:
@@ -170,8 +170,8 @@ class Denoiser(nn.Module):
             raise InputError(f"the data's samples have shape {list(data.shape)}, the network's {list(self.shape)}")
         self._know(data.conditioners)
         if self._may_measure:
-            fitted = (codec or Affine()).fitted(data.x)
-            z = fitted.into(data.x)
+            fitted = (codec or Affine()).fitted(data)
+            z = fitted.into(fitted.store(samples(data)))
             self.rescale(fitted, rms_about_mean(z), effective_dimension(z))
 
     def _know(self, given: Sequence[Conditioner]) -> None:

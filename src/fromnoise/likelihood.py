@@ -31,7 +31,7 @@ from fromnoise.arrays import finest
 from fromnoise.cond import Cond, Words
 from fromnoise.data.codec import Affine
 from fromnoise.data.dataset import Dataset
-from fromnoise.data.source import open as open_data
+from fromnoise.data.opening import open as open_data
 from fromnoise.denoiser import DenoiserLike, predicted
 from fromnoise.dynamics import ProbabilityFlow, Trace
 from fromnoise.errors import InputError, whole_number

@@ -15,7 +15,9 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from fromnoise.errors import InputError, whole_number
 
@@ -55,6 +57,19 @@ class Streams:
 def stream(seed: int, purpose: str, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a fresh generator at the start of the stream named (seed, purpose, index)."""
     return Streams(seed, purpose, device).at(index)
+
+
+def hashed(seed: int, purpose: str, count: int) -> Tensor:
+    """Return a number in [0, 1) for each of 0, 1, ..., count - 1, `[count]` float64: number i does not depend on count.
+
+    Source: the mixing function of SplitMix64 (Steele, Lea & Flood 2014), of a hash of the name plus i steps.
+    """
+    start = int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[8:16], "little")
+    with np.errstate(over="ignore"):
+        h = np.uint64(start) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return torch.from_numpy(((h ^ (h >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def check_seed(seed: int) -> int:

@@ -1,95 +1,112 @@
-import fractions
+"""Sources: samples by number, what a codec keeps of them, and rows that are held out."""
 
-import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
 
 import fromnoise as fn
-from fromnoise.errors import FromnoiseError
-
-X = np.random.default_rng(0).normal(size=(20, 3))
-
-
-class Frame:
-    """What a frame of pandas or polars shows of itself."""
-
-    columns = ("a", "b", "c")
-
-    def to_numpy(self):
-        return X
+from fromnoise.data import Affine, Batch, Source
+from fromnoise.data.source import Stored, samples, split
+from fromnoise.rng import hashed
 
 
-@pytest.mark.parametrize(
-    ("what", "dtype"),
-    [(X, torch.float64), (X.astype(np.float32), torch.float32), (X.astype(">f8"), torch.float64),
-     (X.astype(np.float16), torch.float32), (X.astype(np.longdouble), torch.float64), (X[::-1, ::-1], torch.float64),
-     (X.tolist(), torch.float64), (torch.tensor(X), torch.float64), (torch.tensor(X).bfloat16(), torch.float32),
-     ((10 * X).astype(np.int64), torch.float64), ((10 * X).astype(np.int8), torch.float32), (X > 0, torch.float32),
-     (Frame(), torch.float64), (TensorDataset(torch.tensor(X)), torch.float64), (np.asfortranarray(X), torch.float64)],
-)  # fmt: skip
-def test_arrays_frames_lists_and_torch_datasets_are_read_without_loss(what, dtype):
-    source = fn.data.open(what)
-    assert (source.shape, len(source), source.x.dtype) == ((3,), 20, dtype)
-    expected = what.x if isinstance(what, fn.Dataset) else getattr(what, "tensors", [what])[0]
-    expected = X if isinstance(expected, Frame) else expected
-    torch.testing.assert_close(
-        source.x.double(),
-        torch.as_tensor(expected if isinstance(expected, torch.Tensor) else np.array(expected, dtype=float)).double(),
-        rtol=0,
-        atol=0,
-    )
+class Squares:
+    """A source of the user's own that keeps nothing: sample k is (k, k^2)/100."""
 
+    name, shape, suggests, conditioners, distribution = "squares", (2,), {"recipe": "points"}, (), None
 
-def test_read_only_and_shared_memory_is_left_alone():
-    x = X.copy()
-    x.flags.writeable = False
-    source = fn.data.open(x)
-    source.x[0] = 7.0
-    assert x[0, 0] != 7.0
+    def __init__(self, rows):
+        self.rows = rows
 
+    @property
+    def identity(self):
+        return {"name": self.name, "n": len(self)}
 
-def test_names_and_data_sets_are_opened():
-    assert fn.data.open("spiral").name == "spiral"
-    data = fn.data.moons(30)
-    assert fn.data.open(data) is data
-
-
-def test_pairs_have_conditions():
-    labelled = fn.data.open((X, ["a", "b"] * 10))
-    assert (labelled.label_names, labelled.labels.tolist()[:3]) == (("a", "b"), [0, 1, 0])
-    told = fn.data.open((X, np.linspace(0, 1, 40).reshape(20, 2)))
-    assert told.cond.values["vector"].shape == (20, 2)
-    of_torch = fn.data.open(TensorDataset(torch.tensor(X), torch.arange(20) % 4))
-    assert of_torch.label_names == ("0", "1", "2", "3")
-    pictures = fn.data.open([(torch.zeros(1, 4, 4) + k) for k in range(5)])
-    assert pictures.shape == (1, 4, 4)
-
-
-class Endless(torch.utils.data.Dataset):
-    def __getitem__(self, k):
-        return torch.zeros(2)
-
-
-class Uneven(torch.utils.data.Dataset):
     def __len__(self):
-        return 3
+        return len(self.rows)
 
-    def __getitem__(self, k):
-        return torch.zeros(k + 1)
+    def read(self, rows):
+        k = self.rows[rows].float()
+        return Batch(torch.stack([k, k * k], 1) / 100, None)
+
+    def take(self, rows):
+        return Squares(self.rows[rows])
+
+    def resident(self, device, budget):
+        return self
 
 
-@pytest.mark.parametrize(
-    ("what", "words"),
-    [(None, "not None"), ([[1, 2], [3]], "differ in length"), (np.array([["a", "b"]]), "text"),
-     (np.array([[fractions.Fraction(1, 2)]], dtype=object), "objects"), ([[1, "x"], [2, "y"]], "text"),
-     ("spirl", "did you mean 'spiral'"), (np.array([[1 + 2j]]), "complex"), (np.zeros((0, 2)), "N at least 1"),
-     (np.zeros(5), r"\[N, \*S\]"), (3.0, r"\[N, \*S\]"), ([], r"\[N, \*S\]"), (np.array([[np.nan, 1.0]]), "finite"),
-     (np.array([["2020-01-01"]], dtype="datetime64[D]"), "dates"), (Endless(), "length"), (Uneven(), "one shape"),
-     ((X, ["a"] * 19), "19 conditions were given for 20"), ((X, [0.5] * 20), "condition vectors must be"),
-     ({"a": [1]}, "objects"), (b"bytes", "bytes"), (object(), "objects")],
-)  # fmt: skip
-def test_what_cannot_be_read_is_one_clear_line(what, words):
-    with pytest.raises(FromnoiseError, match=words) as caught:
-        fn.data.open(what)
-    assert "\n" not in str(caught.value)
+def test_a_data_set_is_a_source_and_reads_its_rows():
+    data = fn.data.shapes(30)
+    assert isinstance(data, Source)
+    rows = torch.tensor([3, 3, 29])
+    batch = data.read(rows)
+    assert torch.equal(batch.x, data.x[rows])
+    assert torch.equal(batch.cond.values["label"], data.labels[rows])
+    assert torch.equal(data.read(slice(4)).x, data.x[:4])
+    assert data.resident(torch.device("cpu"), 0.0) is data
+
+
+def test_data_stay_where_they_are_if_they_do_not_fit():
+    data = fn.data.shapes(30)
+    other = torch.device("cpu:0")
+    assert data.resident(other, data.x.nbytes - 1) is data
+    moved = data.resident(other, data.x.nbytes)
+    assert moved is not data
+    assert torch.equal(moved.x, data.x)
+    assert torch.equal(moved.cond.values["label"], data.labels)
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.2])
+def test_a_source_of_the_users_own_is_trained_on(tmp_path, held_out):
+    source = Squares(torch.arange(100))
+    assert isinstance(source, Source)
+    config = fn.TrainConfig(steps=20, batch_size=16, held_out=held_out)
+    *_, last = fn.fit(fn.Denoiser(fn.nn.MLP(2, 16), fn.EDM(), "edm"), source, config, out=tmp_path / "r")
+    assert last.run.source is source
+    assert (last.held_out is None) == (not held_out)
+    again = fn.load(tmp_path / "r")
+    assert torch.equal(fn.sample(again.denoiser, 5, steps=3), fn.sample(last.run.denoiser, 5, steps=3))
+    in_memory = fn.Dataset(source.read(slice(None)).x)
+    *_, other = fn.fit(fn.Denoiser(fn.nn.MLP(2, 16), fn.EDM(), "edm"), in_memory, config)
+    assert other.run.denoiser.sigma_data == last.run.denoiser.sigma_data
+
+
+def test_of_a_large_source_the_same_rows_are_measured_every_time(monkeypatch):
+    monkeypatch.setattr("fromnoise.data.source._MEASURED", 200)
+    source = Squares(torch.arange(5000))
+    once = samples(source)
+    assert once.shape == (100, 2)
+    assert len(once.unique(dim=0)) == 100
+    assert torch.equal(once, samples(source))
+    assert float(once[:, 0].mean()) == pytest.approx(25, abs=5)  # of 0..50, standard error 1.4
+    assert Affine().fitted(source).mean[0] == pytest.approx(float(once[:, 0].mean()))
+
+
+def test_what_is_stored_becomes_z_row_by_row():
+    data = fn.Dataset(torch.randn(40, 3) * 5 + 2)
+    codec = Affine("columns").fitted(data)
+    stored, rows = Stored(data, codec), torch.tensor([7, 0, 7])
+    assert torch.equal(stored.z(rows), codec.into(data.x)[rows])
+    assert stored.cond is None
+
+
+def test_held_out_rows_follow_from_seed_and_number_alone():
+    train, held = split(10_000, 0.1, seed=3)
+    assert len(train) + len(held) == 10_000
+    assert len(set(train.tolist()) & set(held.tolist())) == 0
+    assert len(held) == pytest.approx(1000, abs=120)  # standard error 30
+    assert split(20_000, 0.1, seed=3)[1][: len(held)].tolist() == held.tolist()  # rows that are added move none
+    more = split(10_000, 0.2, seed=3)[1]
+    assert set(held.tolist()) <= set(more.tolist())
+    assert split(10_000, 0.1, seed=4)[1].tolist() != held.tolist()
+    assert len(split(10, 0.0, seed=0)[1]) == 0
+
+
+def test_hashed_numbers_are_uniform_and_unrelated():
+    """100,000 numbers: the mean's standard error is 0.0009, a correlation's 0.003."""
+    u, v = hashed(0, "a", 100_000), hashed(1, "a", 100_000)
+    assert 0 <= float(u.min()) <= float(u.max()) < 1
+    assert float(u.mean()) == pytest.approx(0.5, abs=0.005)
+    assert (u * 100).long().bincount(minlength=100).min() > 850
+    for other in (v, u.roll(1), hashed(0, "b", 100_000)):
+        assert abs(float(torch.corrcoef(torch.stack([u, other]))[0, 1])) < 0.015

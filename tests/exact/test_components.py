@@ -33,6 +33,7 @@ def test_full_components_of_isotropic_covariance_are_round_ones(alpha):
         mean, variance = one.mean_and_variance(w)
         answers.append((
             one.log_joint(rows, alpha, 0.3, log_weights), one.posterior_mean(r, rows, alpha, 0.3), one.score(r, rows),
+            one.posterior_variance(r, rows, alpha, 0.3),
             mean, variance, one.covariance(w, mean), one.trace_of_square(w, mean, variance.sum()),
             one.noised(0.5, 0.2).log_joint(rows, 1.0, 0.0, log_weights),
             one.take(torch.arange(K) < 3).score(r[:, :3], rows),

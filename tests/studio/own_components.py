@@ -14,7 +14,7 @@ import fromnoise as fn
 from fromnoise.process import Prediction
 from fromnoise.samplers import Sampler
 from fromnoise.schedule import Schedule
-from fromnoise.training import Loss, TimeLaw, Weighting
+from fromnoise.training import Drawn, Task, TimeLaw, Weighting
 
 
 @fn.register.schedule("half-cosine")
@@ -80,7 +80,7 @@ class PlainNetwork(nn.Module):
 
 @fn.register.loss("huber")
 @dataclass(frozen=True)
-class Huber(Loss):
+class Huber(Task):
     """The Huber loss of the output.
 
     Args:
@@ -89,10 +89,10 @@ class Huber(Loss):
 
     delta: Annotated[float, Field(gt=0)] = 1.0
 
-    def __call__(self, denoiser: Any, batch: Any, network_output: Any) -> Tensor:
-        out = network_output(batch.x, batch.c_noise, batch.cond)
-        rows = nn.functional.huber_loss(out, batch.target, delta=self.delta, reduction="none").flatten(1).mean(1)
-        return (rows if batch.weight is None else batch.weight * rows).mean()
+    def loss(self, drawn: Drawn) -> Tensor:
+        out = self.network_output(drawn)
+        rows = nn.functional.huber_loss(out, drawn.target, delta=self.delta, reduction="none").flatten(1).mean(1)
+        return (rows if drawn.weight is None else drawn.weight * rows).mean()
 
 
 @fn.register.weighting("flat")

@@ -12,7 +12,7 @@ import torch
 import fromnoise as fn
 from fromnoise.errors import ConfigChanged, ConfigError, Diverged, InputError, RunExists
 from fromnoise.run import RunFolder
-from fromnoise.training import EMA, Interrupted, Plan
+from fromnoise.training import EMA, Interrupted, Plan, Stop, stop_on_signals
 from fromnoise.training.config import learning_rate
 
 
@@ -66,17 +66,75 @@ def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path):
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, stop_after, options):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     drain(fn.fit(denoiser(), fn.data.spiral(100), config(**options), out=whole))
-    events = fn.fit(denoiser(), fn.data.spiral(100), config(log_every=1, **options), out=halves)
-    for event in events:
-        if event.step == stop_after:
-            os.kill(os.getpid(), signal.SIGINT)  # honoured between two steps, after saving
-            break
+    stop = Stop()
+    events = fn.fit(denoiser(), fn.data.spiral(100), config(log_every=1, **options), out=halves, stop=stop)
     with pytest.raises(Interrupted):
-        drain(events)
+        for event in events:
+            stop.asked = event.step == stop_after
     assert RunFolder(halves).steps()[0] == stop_after
     # the second half starts from other weights in memory: all must come from the folder
     drain(fn.fit(denoiser(seed=9), fn.data.spiral(100), config(**options), out=halves, resume=True))
     assert same(weights(whole), weights(halves))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_step_is_honoured_after_it(tmp_path, number):
+    d, calls = denoiser(), []
+
+    def kill_at_13(*_):
+        calls.append(None)
+        if len(calls) == 13:
+            os.kill(os.getpid(), number)
+
+    d.network.register_forward_hook(kill_at_13)
+    with pytest.raises(Interrupted, match="stopped after step 13"):
+        drain(fn.fit(d, fn.data.spiral(100), config(), out=tmp_path / "r"))
+    assert RunFolder(tmp_path / "r").steps()[0] == 13
+
+
+def test_between_two_events_signals_act_on_the_callers_code():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    events = fn.fit(denoiser(), fn.data.spiral(100), config())
+    next(events)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    with pytest.raises(KeyboardInterrupt) as caught:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert type(caught.value) is KeyboardInterrupt
+    assert next(events).step == 14
+
+
+def test_a_caller_may_hold_the_signals_over_the_whole_loop(tmp_path):
+    with stop_on_signals() as stop, pytest.raises(Interrupted):
+        for event in fn.fit(denoiser(), fn.data.spiral(100), config(), out=tmp_path / "r", stop=stop):
+            if event.step == 14:
+                os.kill(os.getpid(), signal.SIGTERM)
+    assert RunFolder(tmp_path / "r").steps()[0] == 14
+
+
+@pytest.mark.parametrize("loss", ["denoising", "sliced", "hybrid"])
+@pytest.mark.parametrize("together", [1, 2, 4])
+def test_a_batch_computed_in_parts_is_the_whole_batch_to_rounding(loss, together):
+    """In float64, whose rounding Adam's first steps cannot make large."""
+
+    def trained(parts_together):
+        torch.manual_seed(0)
+        network = fn.nn.MLP(2, 16, classes=3, learned_variance=loss == "hybrid").double()
+        d = fn.Denoiser(network, fn.LinearBeta(), "eps")
+        options = config(steps=30, batch_size=24, drop_cond=0.2, loss=loss, parts_together=parts_together, log_every=1)
+        losses = [event.loss for event in fn.fit(d, fn.data.shapes(99), options)]
+        return losses, d.network.state_dict()
+
+    (whole, weights_whole), (parts, weights_parts) = trained(0), trained(together)
+    assert parts == pytest.approx(whole, rel=1e-6)
+    for name, value in weights_whole.items():
+        torch.testing.assert_close(weights_parts[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_parts_must_divide_those_of_the_batch():
+    for size, together in ((24, 3), (24, 5), (12, 8), (7, 2)):
+        with pytest.raises(ConfigError, match="parts_together must divide"):
+            drain(fn.fit(denoiser(), fn.data.spiral(100), config(batch_size=size, parts_together=together)))
+    drain(fn.fit(denoiser(), fn.data.spiral(100), config(steps=3, batch_size=7, parts_together=1)))
 
 
 SCRIPT = """
@@ -186,7 +244,7 @@ def test_ema_follows_with_a_warm_up():
         decay = min(0.9, (1 + k) / (10 + k))
         expected = decay * expected + (1 - decay) * net.weight.item()
         ema.update(k)
-        assert ema.network.weight.item() == pytest.approx(expected, rel=1e-5)
+        assert ema.averages["weight"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_learning_rate_warms_up_and_decays():
@@ -209,8 +267,8 @@ def test_labels_are_dropped_as_often_as_asked():
 
 
 def test_bf16_trains():
-    events = drain(fn.fit(denoiser(), fn.data.spiral(100), config(steps=200, precision="bf16")))
-    assert events[-1].loss < events[0].loss
+    events = drain(fn.fit(denoiser(), fn.data.spiral(100), config(steps=1000, precision="bf16")))
+    assert events[-1].loss < 0.5 * events[0].loss
 
 
 @pytest.mark.parametrize(

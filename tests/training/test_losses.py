@@ -9,13 +9,15 @@ from torch.distributions import Normal, kl_divergence
 
 import fromnoise as fn
 from fromnoise import process
+from fromnoise.data import Batch
 from fromnoise.errors import ConfigError, InputError
 from fromnoise.nn.network import Network
 from fromnoise.report import respaced, score_fields
 from fromnoise.rng import stream
-from fromnoise.training import Plan, time_laws
-from fromnoise.training.losses import Hybrid, Loss, Prepared, Sliced, losses, mean_square, steps_of
+from fromnoise.training import Draws, Plan, time_laws
+from fromnoise.training.losses import Hybrid, Sliced, losses, mean_square, steps_of
 from fromnoise.training.noising import objective
+from fromnoise.training.task import Drawn, Task
 
 MIXTURE = fn.GaussianMixture(torch.tensor([[1.0, 0.5], [-1.0, -0.4], [0.6, -1.2]]), 0.35)
 DATA = fn.Dataset(MIXTURE.sample(50_000, seed=0), name="mixture")
@@ -49,17 +51,11 @@ class Exact(Network):
 
 
 def mean_loss(kind, denoiser, weighting="uniform", rounds=8, n=20_000):
-    goal, law = objective(denoiser, weighting), MIXTURE._in(torch.float64)
+    task, law = kind.bound(denoiser, fn.TrainConfig(weighting=weighting)), MIXTURE._in(torch.float64)
     values = []
     for i in range(rounds):
-        generator = stream(i, "criteria")
-        x0 = law.sample(n, seed=100 + i)
-        t = goal.times.draw(goal.schedule, n, generator)
-        noised = goal.noised(x0, t, torch.randn(x0.shape, generator=generator, dtype=x0.dtype))
-        c_noise = torch.as_tensor(denoiser.c_noise(t))
-        probe = torch.randint(0, 2, x0.shape, generator=generator).double() * 2 - 1
-        batch = Prepared(noised.x_t, c_noise, None, noised.target, noised.weight, noised.t, x0, probe)
-        values.append(float(kind(denoiser, batch, denoiser.network).detach()))
+        clean = Batch(law.sample(n, seed=100 + i), None)
+        values.append(float(task.loss(task.draw(clean, Draws(i, n, name="losses"))).detach()))
     values = torch.tensor(values)
     return float(values.mean()), float(values.std() / math.sqrt(rounds))
 
@@ -123,7 +119,7 @@ def test_the_score_of_a_trained_model_is_minus_eps_over_sigma():
     torch.testing.assert_close((alpha * denoiser(x_t, t) - x_t) / sigma**2, said, rtol=1e-4, atol=1e-4)
 
 
-def test_a_ladder_has_its_rungs_each_as_often_as_the_others():
+def test_geometric_levels_come_each_as_often_as_the_others():
     schedule = fn.EDM(sigma_max=10.0)
     t = time_laws.build(LEVELS).draw(schedule, 20_000, stream(0, "test"))
     levels, counts = schedule.noise_level(t).double().round(decimals=6).unique(return_counts=True)
@@ -168,12 +164,12 @@ def test_the_hybrid_loss_leaves_the_mean_to_the_simple_one():
     t = torch.linspace(0.01, 1, 256, dtype=torch.float64)
     noised = objective(denoiser).noised(DATA.x[:256], t, torch.randn(256, 2))
     c_noise = torch.as_tensor(denoiser.c_noise(t)).float()
-    batch = Prepared(noised.x_t, c_noise, None, noised.target, None, t, DATA.x[:256])
-    mean, _ = denoiser.split_variance(denoiser.network_output(batch.x, batch.c_noise))
-    mean_square(mean, batch.target, None).backward()
+    drawn = Drawn(noised.x_t, c_noise, None, noised.target, None, t, DATA.x[:256])
+    mean, _ = denoiser.split_variance(denoiser.network_output(drawn.x, drawn.c_noise))
+    mean_square(mean, drawn.target, None).backward()
     simple = denoiser.network.out.weight.grad.clone()
     denoiser.zero_grad()
-    Hybrid(vlb_weight=0.5)(denoiser, batch, denoiser.network_output).backward()
+    Hybrid(vlb_weight=0.5).bound(denoiser, fn.TrainConfig()).loss(drawn).backward()
     hybrid = denoiser.network.out.weight.grad
     torch.testing.assert_close(hybrid[:2], simple[:2])
     assert simple[2:].abs().max() == 0
@@ -278,9 +274,9 @@ def test_the_sliced_loss_stays_finite_where_the_noise_nearly_vanishes():
 def test_a_loss_of_the_users_own_has_no_floor():
     @losses.register("test-only")
     @dataclass(frozen=True)
-    class Mine(Loss):
-        def __call__(self, denoiser, batch, say):
-            return say(batch.x, batch.c_noise, batch.cond).square().mean()
+    class Mine(Task):
+        def loss(self, drawn):
+            return self.network_output(drawn).square().mean()
 
     *_, last = fn.fit(fn.Denoiser(fn.nn.MLP(2, 16), fn.VP(), "v"), DATA, fn.TrainConfig(steps=3, loss="test-only"))
     assert last.floor is None

@@ -4,24 +4,6 @@ import torch
 import fromnoise as fn
 from fromnoise.rng import stream
 from fromnoise.training import time_laws
-from fromnoise.training.noising import interleave
-
-
-@pytest.mark.parametrize("hands", [1, 4, 16])
-def test_every_batch_of_a_stratified_round_is_stratified(hands):
-    batch, schedule = 25, fn.RectifiedFlow()
-    drawn = time_laws.build("stratified").draw(schedule, hands * batch, stream(0, "test"))
-    for t in interleave(drawn, hands):
-        strata = ((1 - t) * batch).long().sort().values
-        assert strata.tolist() == list(range(batch))
-
-
-def test_dealing_keeps_every_row_and_what_belongs_together():
-    x = torch.randn(12, 3)
-    hands = interleave(x, 4)
-    assert [hand.shape for hand in hands] == [(3, 3)] * 4
-    assert torch.equal(torch.cat(list(hands)), torch.cat([x[k::4] for k in range(4)]))
-    assert interleave(None, 4) == [None] * 4
 
 
 @pytest.mark.parametrize("schedule", [fn.LinearBeta(T=10), fn.CosineBeta(T=1000)])

@@ -2,8 +2,10 @@
 
 from fromnoise.cond import find_label
 from fromnoise.data.codec import Affine, Codec, Scaling, codecs
-from fromnoise.data.dataset import Dataset, Distribution, sobol, sobol_noise
+from fromnoise.data.dataset import Dataset
+from fromnoise.data.distribution import Distribution, sobol, sobol_noise
 from fromnoise.data.moments import effective_dimension, rms_about_mean
+from fromnoise.data.opening import open
 from fromnoise.data.points import (
     checkerboard,
     circles,
@@ -19,17 +21,19 @@ from fromnoise.data.points import (
     swiss_roll,
     two_spirals,
 )
-from fromnoise.data.source import open
+from fromnoise.data.source import Batch, Source
 from fromnoise.deprecated import renamed
 
 __getattr__ = renamed(__name__, {"Law": "Distribution", "even_start": "sobol_noise"})
 
 __all__ = [
     "Affine",
+    "Batch",
     "Codec",
     "Dataset",
     "Distribution",
     "Scaling",
+    "Source",
     "checkerboard",
     "circles",
     "codecs",

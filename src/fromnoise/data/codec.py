@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from fromnoise.arrays import finest
+from fromnoise.data.source import Source, samples
 from fromnoise.deprecated import alias, warn
 from fromnoise.errors import InputError
 from fromnoise.registry import Registry
@@ -39,8 +41,8 @@ class Codec:
         """Log |d sample/d z|, in nats; None where the codec is not affine."""
         return None
 
-    def fitted(self, x: Tensor) -> Codec:
-        """Return the codec measured on data `[N, *X]`."""
+    def fitted(self, data: Source | Tensor) -> Codec:
+        """Return the codec measured on data, a source or `[N, *X]`."""
         raise NotImplementedError
 
     def store(self, x: Tensor) -> Tensor:
@@ -65,6 +67,10 @@ class Codec:
 
     def shaped(self, shape: tuple[int, ...]) -> Codec:
         """Return the codec for z of this shape; itself, where it was fitted."""
+        return self
+
+    def to(self, device: torch.device) -> Codec:
+        """Return the codec with its tensors on a device."""
         return self
 
     def tensors(self) -> dict[str, Tensor]:
@@ -111,7 +117,8 @@ class Affine(Codec):
     def log_volume(self) -> float:
         return float(self.std.double().log().expand(self.shape).sum())
 
-    def fitted(self, x: Tensor) -> Affine:
+    def fitted(self, data: Source | Tensor) -> Affine:
+        x = samples(data)
         precise = torch.float64 if x.dtype == torch.float64 else torch.float32
         shape, x = tuple(x.shape[1:]), x.double()
         if self.kind == "none":
@@ -140,6 +147,11 @@ class Affine(Codec):
 
     def shaped(self, shape: tuple[int, ...]) -> Affine:
         return self if self.shape else self._with(self.mean, self.std, shape)
+
+    def to(self, device: torch.device) -> Affine:
+        coarse = torch.float32 if finest(device) == torch.float32 else self.mean.dtype
+        mean, std = (part.to(device, coarse) for part in (self.mean, self.std))
+        return self._with(mean, std, self.shape)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"mean": self.mean, "std": self.std}

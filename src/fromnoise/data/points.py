@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fromnoise.data.dataset import Dataset, Distribution, Points, normal_quantile
+from fromnoise.data.dataset import Dataset
+from fromnoise.data.distribution import Distribution, Points, normal_quantile
 from fromnoise.errors import ConfigError, InputError, UnknownName, shown, whole_number
 from fromnoise.rng import check_seed
 

@@ -1,105 +1,143 @@
-"""One function that opens every kind of data: `data.open(what)`."""
+"""Sources: samples by number, wherever they are kept.
+
+A training asks a source for rows and for nothing else, so which rows a step takes follows from its own random numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset as TorchDataset
 
-from fromnoise.data.dataset import Dataset
-from fromnoise.data.points import make, names
-from fromnoise.deprecated import alias
-from fromnoise.errors import InputError, UnknownName
+from fromnoise.cond import Cond, Conditioner, kept_of
+from fromnoise.rng import hashed, stream
 
-_PRECISE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
-"""What float32 would round: such data are kept in float64, all others in float32."""
+if TYPE_CHECKING:
+    from fromnoise.data.codec import Codec
+    from fromnoise.data.distribution import Distribution
 
 
-def open(what: Any, name: str = "data") -> Dataset:
-    """Return data as a data set.
+class Batch(NamedTuple):
+    """Some samples.
+
+    Attributes:
+        x: `[B, *S]`.
+        cond: the condition of each, or None.
+    """
+
+    x: Tensor
+    cond: Cond | None
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Samples by number, with what is known of them. `Dataset` is one."""
+
+    @property
+    def name(self) -> str:
+        """For titles and messages."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape S of one sample."""
+        ...
+
+    @property
+    def suggests(self) -> Mapping[str, Any]:
+        """The recipe that fits this form of data, and settings to lay over it."""
+        ...
+
+    @property
+    def conditioners(self) -> tuple[Conditioner, ...]:
+        """What turns a user's words into the conditions that the samples have."""
+        ...
+
+    @property
+    def distribution(self) -> Distribution | None:
+        """What the samples were drawn from, where it is known."""
+        ...
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run keeps of the data, and compares when it is resumed."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def read(self, rows: slice | Tensor) -> Batch:
+        """Return the samples of these rows, a slice or indices `[n]`, with their conditions."""
+        ...
+
+    def take(self, rows: Tensor) -> Source:
+        """Return the source of some rows only, `[n]`."""
+        ...
+
+    def resident(self, device: torch.device, budget: float) -> Source:
+        """Return the source with its samples on a device, if they take at most `budget` bytes; else as it is."""
+        ...
+
+
+class Stored:
+    """What a codec keeps of a source's samples, in memory: a training's own source.
 
     Args:
-        what: a built-in data set's name; an array, tensor, frame of numbers or list `[N, *S]`; a pair of these and N
-            labels or vectors; a `torch.utils.data.Dataset` of samples, or of samples and labels; or a data set, which
-            is returned as it is.
-        name: what to call data that have no name.
-
-    Raises:
-        InputError: if it cannot be read as data.
-        UnknownName: if there is no data set of that name.
+        source: read once.
+        codec: whose `store` is kept.
+        conditioners: of the denoiser; conditions that these do not know are left out.
     """
-    if isinstance(what, Dataset):
-        return what
-    if isinstance(what, str):
-        if what not in names():
-            raise UnknownName("data set", what, names())
-        return make({"name": what})
-    if isinstance(what, TorchDataset):
-        return _of_items(what, name)
-    if isinstance(what, tuple) and len(what) == 2 and np.ndim(what[0]) >= 2:
-        return open(what[0], name).conditioned(what[1])
-    return Dataset(_samples(what), name=name)
+
+    def __init__(self, source: Source, codec: Codec, conditioners: Sequence[Conditioner] = ()) -> None:
+        x, cond = source.read(slice(None))
+        self.x = codec.store(x)
+        self.codec = codec.to(self.x.device)
+        self.cond = cond_for(cond, conditioners)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def z(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return what the denoiser sees of rows `[n]`, `[n, *S]` float32; the codec may draw from the generator."""
+        return self.codec.into(self.x.index_select(0, rows.to(self.x.device)), generator)
 
 
-def _of_items(items: Any, name: str) -> Dataset:
-    """Read a torch data set item by item."""
-    try:
-        read = [items[k] for k in range(len(items))]
-    except (TypeError, NotImplementedError) as error:
-        raise InputError(f"a torch data set must have a length and give items by number: {error}") from None
-    if read and isinstance(read[0], (tuple, list)):
-        if len(read[0]) == 1:
-            return Dataset(_stacked([item[0] for item in read]), name=name)
-        labels = [item[1].item() if isinstance(item[1], Tensor) and item[1].dim() == 0 else item[1] for item in read]
-        vectors = isinstance(labels[0], Tensor)
-        return Dataset(_stacked([item[0] for item in read]), name=name).conditioned(
-            torch.stack(labels) if vectors else labels
-        )
-    return Dataset(_stacked(read), name=name)
+_MEASURED = 2**28
+"""How many numbers of a source are measured at most."""
 
 
-def _stacked(items: Sequence[Any]) -> Tensor:
-    shapes = {tuple(np.shape(item)) for item in items}
-    if len(shapes) > 1:
-        first, second, *_ = sorted(shapes)
-        raise InputError(f"samples must have one shape, and there are {list(first)} and {list(second)}")
-    return _samples([np.asarray(item) for item in items])
+def samples(data: Source | Tensor) -> Tensor:
+    """Return the samples that a codec is measured on, `[n, *S]`: all of them where they have at most 2^28 numbers.
+
+    Of more, as many rows as have that number are drawn without replacement; they are the same every time.
+    """
+    if isinstance(data, Tensor):
+        return data
+    count = max(2, _MEASURED // max(math.prod(data.shape), 1))
+    if len(data) <= count:
+        return data.read(slice(None)).x
+    return data.read(torch.randperm(len(data), generator=stream(0, "measured"))[:count].sort().values).x
 
 
-def _samples(what: Any) -> Tensor:
-    """Return numbers `[N, *S]` as a tensor of float32, or of float64 where float32 would round them."""
-    x = what.detach() if isinstance(what, Tensor) else _tensor(_array(what))
-    if x.is_complex():
-        raise InputError("data must be real numbers, not complex: give real and imaginary part as two columns")
-    return x.to(torch.float64 if x.dtype in _PRECISE else torch.float32)
+def cond_for(cond: Cond | None, known: Sequence[Conditioner]) -> Cond | None:
+    """Return conditions as far as these conditioners know them; None where they know none."""
+    part = None if cond is None else cond.only([one.value for one in known])
+    return None if part is None else Cond(part.values, part.given, kept_of(known))
 
 
-def _array(what: Any) -> np.ndarray:
-    if what is None:
-        raise InputError("data must be an array, a frame, a list of samples or a data set's name, not None")
-    if hasattr(what, "columns") and hasattr(what, "to_numpy"):
-        what = what.to_numpy()
-    try:
-        array = np.asarray(what)
-    except (ValueError, TypeError):
-        raise InputError("data must be [N, *S]: these samples differ in length") from None
-    if array.dtype.kind not in "biufc":
-        kinds = {"O": "objects of several kinds", "U": "text", "S": "bytes", "M": "dates", "m": "durations"}
-        raise InputError(
-            f"data must be numbers, and these are {kinds.get(array.dtype.kind, str(array.dtype))}: "
-            "give an array of numbers, and labels apart, as a pair (x, labels)"
-        )
-    return array
+def split(count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split rows 0, 1, ..., count - 1 in those to train on and those held out, int64 each.
 
+    Whether a row is held out follows from the seed and its number alone, so rows that are added later move none.
 
-def _tensor(array: np.ndarray) -> Tensor:
-    """Return an array of any layout, byte order or width of float as a tensor of its own memory."""
-    kind = np.float64 if array.dtype.kind == "f" and array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
-    return torch.from_numpy(np.array(array, dtype=kind, order="C"))
-
-
-alias(Dataset, "of", "data.open", open)
+    Args:
+        count: how many rows there are.
+        share: of the rows to hold out, in [0, 1).
+        seed: of the choice.
+    """
+    out = hashed(seed, "held out", count) < share
+    return (~out).nonzero().flatten(), out.nonzero().flatten()

@@ -198,6 +198,16 @@ class Full:
         off, total, a = self._along_axes(rows, alpha, sigma)
         return self.points.mix(r) + torch.einsum("bk,kde,bke->bd", r, vectors, a * values / total * off)
 
+    def posterior_variance(self, r: Tensor, rows: Tensor, alpha: Column, sigma: Column) -> Tensor:
+        """Return the posterior's variance of each coordinate: that between the components' means, and that within."""
+        values, vectors = self.axes
+        off, total, a = self._along_axes(rows, alpha, sigma)
+        means = self.points.flat.to(rows) + torch.einsum("kde,bke->bkd", vectors, a * values / total * off)
+        between = means - torch.einsum("bk,bkd->bd", r, means)[:, None]
+        within = (values - a * a * values * values / total).clamp(min=0).expand_as(off)
+        within = torch.einsum("bk,kde,bke->bd", r, vectors.square(), within)
+        return within + torch.einsum("bk,bkd->bd", r, between.square())
+
     def _along_axes(self, rows: Tensor, alpha: Column, sigma: Column) -> tuple[Tensor, Tensor, Any]:
         """Return x - alpha m_k along the components' axes `[b, K, D]`, the variances there, and alpha to go with."""
         values, vectors = self.axes

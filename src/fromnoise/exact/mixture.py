@@ -135,10 +135,14 @@ class GaussianMixture:
     def sample(self, n: int, seed: int = 0, cond: Words = None) -> Tensor:
         """Draw n samples `[n, *S]`, under one condition if one is given."""
         law = self if cond is None else self._under(self.read(cond, 1))
-        generator = stream(seed, "law", device=law.flat.device)
-        k = torch.multinomial(law.log_weights.exp(), n, replacement=True, generator=generator)
-        noise = torch.randn((n, law.flat.shape[1]), generator=generator, dtype=law.dtype, device=k.device)
-        return law.components.draw(k, noise).reshape(n, *law.shape)
+        return law.draw(n, stream(seed, "law", device=law.flat.device))[0]
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Cond | None]:
+        """Draw n samples `[n, *S]`; return them and the condition of each, that of its component."""
+        k = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)
+        noise = torch.randn((n, self.flat.shape[1]), generator=generator, dtype=self.dtype, device=k.device)
+        x = self.components.draw(k, noise).reshape(n, *self.shape)
+        return x, None if self.cond is None else self.cond.rows(k)
 
     @functools.cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
@@ -225,13 +229,12 @@ class GaussianMixture:
         return law._by_rows(x_t, alpha, sigma, cond, mean_rows).reshape(x_t.shape)
 
     def posterior_variance(self, x_t: Tensor, alpha: Scale, sigma: Scale, cond: Words = None) -> Tensor:
-        """Return Var(x0 | x_t) of each coordinate, `[B, *S]` float64. Round components only."""
-        law, cond = self._given(cond, x_t)
-        components = law._round()
+        """Return Var(x0 | x_t) of each coordinate, `[B, *S]` float64."""
+        law, cond = self._given(cond, x_t.double())
 
         def variance_rows(rows: Tensor, alpha: Column, sigma: Column, cond: Cond | None) -> Tensor:
             r = law._responsibilities(rows, alpha, sigma, cond)
-            return components.posterior_variance(r, rows, alpha, sigma)
+            return law.components.posterior_variance(r, rows, alpha, sigma)
 
         return law._by_rows(x_t.double(), alpha, sigma, cond, variance_rows).reshape(x_t.shape)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from fromnoise.data.codec import Affine, Codec
-from fromnoise.data.dataset import Dataset, Distribution
+from fromnoise.data.dataset import Dataset
+from fromnoise.data.distribution import Distribution
 from fromnoise.exact.mixture import GaussianMixture
 from fromnoise.rng import stream
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.data.dataset import Dataset
-from fromnoise.data.source import open as open_data
+from fromnoise.data.opening import open as open_data
 from fromnoise.errors import InputError
 from fromnoise.metrics.distances import (
     EXACT_UP_TO,

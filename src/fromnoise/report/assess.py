@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from fromnoise.cond import Cond
-from fromnoise.data.dataset import Dataset, sobol_noise
+from fromnoise.data.dataset import Dataset
+from fromnoise.data.distribution import sobol_noise
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.exact import mixture_of_data
 from fromnoise.metrics import evaluate, low_noise, wasserstein_floor

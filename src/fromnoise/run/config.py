@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from fromnoise.cond import conditioners
 from fromnoise.data.codec import Codec, codecs
-from fromnoise.data.dataset import Dataset
+from fromnoise.data.source import Source
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import FormatTooNew, RunError, shown
 from fromnoise.nn.network import networks
@@ -85,7 +85,7 @@ class RunConfig(BaseModel):
         )
 
 
-def describe(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> RunConfig:
+def describe(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> RunConfig:
     """Return the configuration of a training.
 
     Raises:

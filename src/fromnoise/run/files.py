@@ -97,27 +97,33 @@ def read_measured(path: Path, numbers: int) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in names}
 
 
-def read_optimizer(path: Path, parameters: Sequence[Tensor], sha256: Any) -> dict[str, Tensor]:
+def read_optimizer(
+    path: Path, parameters: Mapping[str, Tensor], called: Mapping[str, str], sha256: Any
+) -> dict[str, Tensor]:
     """Read Adam's state: for each parameter that had a gradient its step and its two moments.
 
     Args:
         path: of the file.
-        parameters: in the optimizer's order.
+        parameters: by name.
+        called: what each is called in the file.
         sha256: the sum that the file must have.
+
+    Returns:
+        `name.step`, `name.exp_avg` and `name.exp_avg_sq`.
 
     Raises:
         CheckpointDamaged: if it does not fit the parameters.
     """
-    count, wanted = torch.empty((), dtype=torch.float32, device="meta"), dict[str, Tensor]()
-    present = {name.partition(".")[0] for name in read_header(path)}
-    for index, parameter in enumerate(parameters):
-        if str(index) in present:
-            wanted |= {f"{index}.step": count, f"{index}.exp_avg": parameter, f"{index}.exp_avg_sq": parameter}
+    count = torch.empty((), dtype=torch.float32, device="meta")
+    present = {name.rpartition(".")[0] for name in read_header(path)}
+    moving = {name: p for name, p in parameters.items() if called[name] in present}
+    shapes = {"step": lambda _: count, "exp_avg": lambda p: p, "exp_avg_sq": lambda p: p}
+    wanted = {f"{called[name]}.{key}": like(p) for name, p in moving.items() for key, like in shapes.items()}
     tensors = read_tensors(path, wanted, sha256)
     for name, tensor in tensors.items():
         if not name.endswith(".exp_avg") and bool((tensor < 0).any()):
             raise CheckpointDamaged(f"{path}: {name} is negative")
-    return tensors
+    return {f"{name}.{key}": tensors[f"{called[name]}.{key}"] for name in moving for key in shapes}
 
 
 def save_data(path: Path, data: Dataset) -> None:

@@ -38,6 +38,7 @@ from fromnoise.cond import conditioners
 from fromnoise.data.codec import Codec, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.points import make
+from fromnoise.data.source import Source
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import (
     CheckpointDamaged,
@@ -67,7 +68,7 @@ from fromnoise.run.files import (
     write_json,
 )  # fmt: skip
 from fromnoise.run.guard import CONFIG_BYTES, distrusting, is_whole, parse_toml, read_bytes, read_object, read_rows
-from fromnoise.run.upgrade import codec_tensors, name_in, upgraded
+from fromnoise.run.upgrade import codec_tensors, name_in, names_of_parameters, upgraded
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,13 @@ class RunFolder:
         """Whether there is a run here."""
         return (self.path / "config.toml").exists()
 
-    def begin(self, config: RunConfig, codec: Codec, data: Dataset, *, resume: bool, free: frozenset[str]) -> bool:
+    def begin(self, config: RunConfig, codec: Codec, data: Source, *, resume: bool, free: frozenset[str]) -> bool:
         """Make the folder for a new run, or check that the run in it is the same one.
 
         Args:
             config: of the training about to start.
             codec: as it was measured.
-            data: stored beside it where it cannot be made again by name.
+            data: stored beside it where they are in memory and cannot be made again by name.
             resume: go on with the run that is here, if there is one.
             free: the names of train settings that may differ.
 
@@ -135,7 +136,7 @@ class RunFolder:
         with Writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             save_tensors(self.path / "codec.safetensors", codec.tensors())
-            if data.config is None:
+            if isinstance(data, Dataset) and data.config is None:
                 save_data(self.path / "data.safetensors", data)
             write_json(self.path / "environment.json", environment())
             write(self.path / "config.toml", text)  # last: it is what makes this a run
@@ -366,7 +367,9 @@ class RunFolder:
         )
         extra: dict[str, Tensor] = {}
         if optimizer:
-            extra = read_optimizer(place / _FILES[2], list(network.parameters()), sums[_FILES[2]])
+            parameters = dict(network.named_parameters())
+            called = names_of_parameters(version, list(parameters))
+            extra = read_optimizer(place / _FILES[2], parameters, called, sums[_FILES[2]])
             if bool(extra) != bool(step):
                 raise CheckpointDamaged(f"{place / _FILES[2]} is not the optimizer's state after {step} steps")
         return Checkpoint(step, model, ema, extra, state)

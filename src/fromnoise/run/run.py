@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from fromnoise.card import card, frames
 from fromnoise.data.dataset import Dataset
+from fromnoise.data.source import Source
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
@@ -37,7 +39,7 @@ class Run:
     folder: RunFolder | None
     config: RunConfig
     denoiser: Denoiser
-    opened: Dataset | None
+    opened: Source | None
     step: int
 
     data = Renamed("source")
@@ -48,8 +50,7 @@ class Run:
         if self.opened is None:
             assert self.folder is not None
             object.__setattr__(self, "opened", self.folder.data())
-        assert self.opened is not None
-        return self.opened
+        return cast(Dataset, self.opened)  # of another class only where a source of the user's own was trained on
 
     def __repr__(self) -> str:
         where = self.folder.path if self.folder else "not kept"

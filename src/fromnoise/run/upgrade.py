@@ -6,6 +6,7 @@ for a few settings; what scales the data stood in config.toml.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,8 +34,12 @@ def _from_1(raw: Tree) -> Tree:
     if isinstance(measured, dict):
         raw["measured"] = {key: value for key, value in measured.items() if key not in ("mean", "std")}
     if isinstance(raw.get("train"), dict):
-        raw["train"] = {key: _renamed(key, value) for key, value in raw["train"].items()}
+        raw["train"] = {**_SINCE_1, **{key: _renamed(key, value) for key, value in raw["train"].items()}}
     return raw
+
+
+_SINCE_1 = {"held_out": 0.0, "check_every": 500, "patience": 0, "parts_together": 0}
+"""Settings of a training that format 1 did not have, as its runs were trained."""
 
 
 def _renamed(key: str, value: Any) -> Any:
@@ -59,3 +64,8 @@ def codec_tensors(raw: Tree) -> dict[str, Tensor] | None:
 def name_in(format_version: int, name: str) -> str:
     """Return what a weight of today's network is called in a checkpoint of an earlier format."""
     return name.replace(".modulation.", ".told.") if format_version == 1 else name
+
+
+def names_of_parameters(format_version: int, names: Sequence[str]) -> dict[str, str]:
+    """Return what each of a network's parameters is called in the optimizer's file: its number, in format 1."""
+    return {name: str(k) if format_version == 1 else name for k, name in enumerate(names)}

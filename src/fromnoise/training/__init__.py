@@ -1,23 +1,35 @@
-"""Training: the loss and its floor, the loop, the moving average."""
+"""Training: tasks and their floors, the loop, the moving average."""
 
 from fromnoise.training.config import TrainConfig
+from fromnoise.training.draws import Draws
 from fromnoise.training.ema import EMA
-from fromnoise.training.floor import Floor, loss_floor
-from fromnoise.training.loop import Event, Interrupted, check_fit, fit
-from fromnoise.training.losses import Loss
+from fromnoise.training.floor import loss_floor
+from fromnoise.training.held_out import HeldOutLoss
+from fromnoise.training.loop import Event, check_fit, fit
+from fromnoise.training.losses import Denoising, Hybrid, Sliced
 from fromnoise.training.noising import Objective, objective
+from fromnoise.training.optimum import Floor
 from fromnoise.training.plan import Plan, train
+from fromnoise.training.stop import Interrupted, Stop, stop_on_signals
+from fromnoise.training.task import Drawn, Task
 from fromnoise.training.times import TimeLaw, time_laws
 from fromnoise.training.weighting import Weighting, weightings
 
 __all__ = [
+    "Denoising",
+    "Drawn",
+    "Draws",
     "EMA",
     "Event",
     "Floor",
+    "HeldOutLoss",
+    "Hybrid",
     "Interrupted",
-    "Loss",
     "Objective",
     "Plan",
+    "Sliced",
+    "Stop",
+    "Task",
     "TimeLaw",
     "TrainConfig",
     "Weighting",
@@ -25,6 +37,7 @@ __all__ = [
     "fit",
     "loss_floor",
     "objective",
+    "stop_on_signals",
     "time_laws",
     "train",
     "weightings",

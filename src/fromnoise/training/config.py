@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from fromnoise.registry import STRICT, Settings, explain
-from fromnoise.training.losses import losses
+from fromnoise.training.task import losses
 from fromnoise.training.times import time_laws
 from fromnoise.training.weighting import weightings
 
@@ -39,6 +39,12 @@ class TrainConfig(BaseModel):
         log_every: steps between lines in metrics.jsonl.
         save_every: steps between checkpoints.
         keep: how many checkpoints are kept.
+        held_out: the share of the samples that are not trained on, whose loss is told; 0 for none.
+        check_every: steps between two looks at the held-out loss.
+        patience: how many looks without a new minimum end the training, after a decay of the learning rate to 0 in a
+            fifth of the steps done; 0 for never.
+        parts_together: how many of the 8 parts in which a batch is drawn are computed together, less memory for more
+            passes; 0 for all. The gradient is the same, to rounding.
     """
 
     model_config = STRICT
@@ -68,6 +74,10 @@ class TrainConfig(BaseModel):
     log_every: Annotated[int, Field(ge=1)] = 100
     save_every: Annotated[int, Field(ge=1)] = 5_000
     keep: Annotated[int, Field(ge=1)] = 2
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    check_every: Annotated[int, Field(ge=1)] = 500
+    patience: Annotated[int, Field(ge=0)] = 0
+    parts_together: Annotated[int, Field(ge=0, le=8)] = 0
 
     def __init__(self, **data: Any) -> None:
         try:
@@ -76,8 +86,8 @@ class TrainConfig(BaseModel):
             raise explain(error, "train") from None
 
 
-FREE_KEYS = frozenset({"log_every", "save_every", "keep"})
-"""Settings that change nothing about what is learned, so that a run may be resumed with others."""
+FREE_KEYS = frozenset({"log_every", "save_every", "keep", "parts_together"})
+"""Settings that change nothing about what is learned but rounding, so that a run may be resumed with others."""
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

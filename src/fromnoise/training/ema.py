@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMA:
-    """A copy of a network whose parameters follow the original's: p <- d p + (1 - d) original.
+    """An average that follows each parameter of a network: average <- d average + (1 - d) parameter.
 
-    The decay d warms up as (1 + k)/(10 + k) at update k, so that the start is soon forgotten. Buffers are
-    copied when the average is asked for.
+    The decay d warms up as (1 + k)/(10 + k) at update k, so that the start is soon forgotten.
 
     Args:
-        network: the original; the copy is `self.network`.
+        network: whose parameters are averaged.
         decay: the highest decay.
+
+    Attributes:
+        averages: by the parameters' names.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.network = copy.deepcopy(network).requires_grad_(False)
-        self._averages = [p.detach() for p in self.network.parameters()]
-        self._originals = [p.detach() for p in network.parameters()]
-        self._buffers = list(zip(self.network.buffers(), network.buffers(), strict=True))
+        self.original, self.decay = network, decay
+        self._parameters = dict(network.named_parameters())
+        self.averages = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._lists = list(self.averages.values()), [p.detach() for p in self._parameters.values()]
 
     def update(self, step: int) -> None:
-        """Follow the original's parameters after optimizer step 0, 1, ..."""
+        """Follow the parameters after optimizer step 0, 1, ..."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._averages, self._originals, 1 - decay)  # pyright: ignore[reportPrivateImportUsage] no public name
+        torch._foreach_lerp_(*self._lists, 1 - decay)  # pyright: ignore[reportPrivateImportUsage] no public name
 
-    @torch.no_grad()
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the averages, with the original's buffers as they are now."""
-        for average, original in self._buffers:
-            average.copy_(original)
-        return self.network.state_dict()
+    @property
+    def network(self) -> nn.Module:
+        """A copy of the network with the averages for parameters."""
+        averaged = copy.deepcopy(self.original).requires_grad_(False)
+        averaged.load_state_dict(self.state_dict())
+        return averaged
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the network's state with the averages in place of the parameters."""
+        average_of = {id(p): self.averages[name] for name, p in self._parameters.items()}
+        state: dict[str, Tensor] = self.original.state_dict(keep_vars=True)
+        return {name: average_of.get(id(value), value.detach()) for name, value in state.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take the averages from such a state."""
+        for name, average in self.averages.items():
+            average.copy_(state[name])
+
+    @contextlib.contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """Give the network the averages for parameters inside the block."""
+        own = {name: p.data for name, p in self._parameters.items()}
+        try:
+            for name, p in self._parameters.items():
+                p.data = self.averages[name]
+            yield
+        finally:
+            for name, p in self._parameters.items():
+                p.data = own[name]

@@ -1,48 +1,45 @@
 """The training loop.
 
 Each step's random numbers derive from the seed and the step's number, so a resumed run needs no saved generator: it is
-bit for bit the run that was never interrupted (on one device type and build, with the same number of threads). Small
-batches are drawn and noised many steps at a time, as their many small operations would cost a small network a tenth of
-its speed. Inside the loop nothing waits for the device; losses are read every `log_every` steps.
+bit for bit the run that was never interrupted (on one device type and build, with the same number of threads). Inside
+the loop nothing waits for the device; losses are read every `log_every` steps.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fromnoise.cond import Cond
 from fromnoise.data.codec import Codec, codec_of, codecs
 from fromnoise.data.dataset import Dataset
-from fromnoise.data.source import open as open_data
+from fromnoise.data.opening import open as open_data
+from fromnoise.data.source import Source, Stored, split
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed, renamed_argument
-from fromnoise.errors import ConfigError, Diverged
+from fromnoise.errors import ConfigError, InputError
 from fromnoise.memory import keep_freed_memory
-from fromnoise.rng import Streams
-from fromnoise.run import Checkpoint, Run, RunFolder, describe, last_loss
+from fromnoise.run import Run, RunConfig, RunFolder, describe, last_loss
 from fromnoise.run.files import Writing
+from fromnoise.training.batches import Batches, passes
 from fromnoise.training.config import FREE_KEYS, TrainConfig, learning_rate
-from fromnoise.training.ema import EMA
-from fromnoise.training.floor import Floor, floor_of
-from fromnoise.training.losses import Prepared, losses
-from fromnoise.training.noising import Noised, interleave, objective
+from fromnoise.training.held_out import HeldOut, HeldOutLoss, Patience
+from fromnoise.training.learner import Learner
+from fromnoise.training.optimum import Floor
+from fromnoise.training.stop import Interrupted, Stop, stop_on_signals
+from fromnoise.training.task import losses
 
 
 @dataclass(frozen=True)
 class Event:
-    """News from a training, every `log_every` steps and at the end.
+    """News from a training, every `log_every` steps, at every check of the held-out loss, and at the end.
 
     Attributes:
         step: steps done.
@@ -54,6 +51,7 @@ class Event:
         rate: steps a second.
         seconds_left: at that rate.
         run: the finished run, with the last event only.
+        held_out: the last held-out loss; None before the first, and where no rows are held out.
     """
 
     step: int
@@ -65,144 +63,9 @@ class Event:
     rate: float
     seconds_left: float
     run: Run | None = None
+    held_out: HeldOutLoss | None = None
 
     share = Renamed("progress")
-
-
-class Interrupted(KeyboardInterrupt):
-    """The training was asked to stop; it saved its state at `step` if it has a folder."""
-
-    def __init__(self, step: int, path: Path | None) -> None:
-        self.step, self.path = step, path
-        where = f"; its state is saved in {path}" if path else ""
-        super().__init__(f"stopped after step {step}{where}")
-
-
-_TOGETHER = 2**16
-"""About how many numbers the noisy batches of a round of steps have together, where one batch has fewer."""
-
-
-class _Trainer:
-    """What a training consists of: network, average, optimizer, objective and data on the device."""
-
-    def __init__(self, denoiser: Denoiser, data: Dataset, config: TrainConfig) -> None:
-        keep_freed_memory()
-        self.denoiser, self.config = denoiser, config
-        self.device = denoiser.device
-        self.goal = objective(denoiser, config.weighting, config.times)
-        self.loss = losses.build(config.loss)
-        self.network = denoiser.network.train().requires_grad_(True)
-        self.average = EMA(self.network, config.ema) if config.ema else None
-        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        self.optimizer = kind(
-            self.network.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
-        )
-        self.parameters = list(self.network.parameters())
-        self.x = denoiser.codec.into(data.x).to(self.device)
-        cond = data.cond_for(denoiser.conditioners)
-        self.cond = None if cond is None else cond.to(self.device)
-        self.streams = Streams(config.seed, "train", self.device)
-        self.times = Streams(config.seed, "times")
-        self.losses: list[Tensor] = []
-        self.round = min(max(_TOGETHER // (config.batch_size * math.prod(data.shape)), 1), 64)
-        self._number, self._batches = -1, list[Prepared]()
-
-    def step(self, step: int) -> None:
-        """Do optimizer step 0, 1, ... and keep its loss."""
-        loss = self.loss(self.denoiser, self._batch(step), self._network_output)
-        loss.backward()
-        if self.config.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, foreach=True)
-        self.optimizer.param_groups[0]["lr"] = learning_rate(self.config, step)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(step)
-        self.losses.append(loss.detach())
-
-    def _batch(self, step: int) -> Prepared:
-        """Return the batch of a step, one of a round made together."""
-        number, place = divmod(step, self.round)
-        if number != self._number:
-            self._number, self._batches = number, self._make(number)
-        return self._batches[place]
-
-    def _make(self, number: int) -> list[Prepared]:
-        """Make the batches of a round of steps: one by one, they take as long as a small network's forward pass."""
-        denoiser, n = self.denoiser, self.round * self.config.batch_size
-        generator = self.streams.at(number)
-        rows = torch.randint(len(self.x), (n,), generator=generator, device=self.device)
-        x0 = self.x.index_select(0, rows)
-        t = self.goal.times.draw(denoiser.schedule, n, self.times.at(number))
-        eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=self.device)
-        noised = self.goal.noised(x0, t, eps)
-        x = denoiser.precondition(noised.x_t, noised.scales)
-        cond = None if self.cond is None else self.cond.rows(rows)
-        if cond is not None and self.config.drop_cond:
-            cond = cond.drop(self.config.drop_cond, generator)
-        weight = None if noised.weight is None else noised.weight.to(x)
-        whole = Prepared(x, torch.as_tensor(denoiser.c_noise(t)).to(x), cond, noised.target, weight)
-        whole = whole._replace(**{need: self._more(need, rows, noised, generator) for need in self.loss.needs})
-        return [Prepared(*batch) for batch in zip(*(self._dealt(part) for part in whole), strict=True)]
-
-    def _dealt(self, part: Any) -> Sequence[Any]:
-        """Split a part of the round's rows into the batches of its steps."""
-        if isinstance(part, Cond):
-            return [part.rows(slice(k, None, self.round)) for k in range(self.round)]
-        return interleave(part, self.round)
-
-    def _more(self, need: str, rows: Tensor, noised: Noised, generator: torch.Generator) -> Tensor:
-        """Return a part of the batches that only some losses need."""
-        if need == "x0":
-            return self.x.index_select(0, rows)
-        if need == "t":
-            return noised.t
-        return torch.randint(0, 2, noised.x_t.shape, generator=generator, device=self.device).to(noised.x_t) * 2 - 1
-
-    def _network_output(self, x: Tensor, c_noise: Tensor, cond: Cond | None) -> Tensor:
-        bf16 = self.config.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
-            return self.denoiser.network_output(x, c_noise, cond)
-
-    def mean_loss(self, first: int) -> float:
-        """Return the mean of the losses kept since the last log, of step `first` and those after it.
-
-        Raises:
-            Diverged: naming the first step whose loss is not finite.
-        """
-        kept = torch.stack(self.losses).tolist()
-        for step, loss in enumerate(kept, first):
-            if not math.isfinite(loss):
-                raise Diverged(
-                    f"the loss became {loss} at step {step + 1}: training stopped, checkpoints before it are kept; "
-                    "lower --lr or set train.clip_norm"
-                )
-        return sum(kept) / len(kept)
-
-    def checkpoint(self, step: int) -> Checkpoint:
-        """Return the state after `step` steps."""
-        for name, tensor in self.network.state_dict().items():
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise Diverged(f"{name} became infinite or NaN by step {step}: lower --lr or set train.clip_norm")
-        model = self.network.state_dict()
-        optimizer = {
-            f"{i}.{key}": value
-            for i, moments in self.optimizer.state_dict()["state"].items()
-            for key, value in moments.items()
-        }
-        ema = self.average.state_dict() if self.average is not None else model
-        return Checkpoint(step, model, ema, optimizer, {"seed": self.config.seed})
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to a checkpoint's state."""
-        self.network.load_state_dict(checkpoint.model)
-        if self.average is not None:
-            self.average.network.load_state_dict(checkpoint.ema)
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in checkpoint.optimizer.items():
-            index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
 
 
 @renamed_argument("scaling", "codec", codec_of)
@@ -214,6 +77,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     codec: Codec | Mapping[str, Any] | str | None = None,
+    stop: Stop | None = None,
 ) -> Iterator[Event]:
     """Train a denoiser, step by step: a generator whose caller owns the loop.
 
@@ -225,6 +89,8 @@ def fit(
         resume: go on with the run in `out` if there is one.
         codec: between the data's units and the denoiser's, an object, settings or a name, unless the denoiser was
             made with one; `Affine()` when not given.
+        stop: asks the training to stop. When not given, Ctrl-C and SIGTERM do, while steps are done: between two
+            events they act on the caller's code, as ever.
 
     Yields:
         An `Event` every `log_every` steps; the last one carries the `Run`.
@@ -232,39 +98,13 @@ def fit(
     Raises:
         RunExists, ConfigChanged, CheckpointDamaged, RunError: about `out`.
         Diverged: at a NaN; the last good checkpoint stays.
-        Interrupted: on Ctrl-C or SIGTERM, after saving.
+        Interrupted: when asked to stop, after saving.
     """
-    config = config or TrainConfig()
-    data = open_data(data)
-    denoiser.measure(data, codec if codec is None or isinstance(codec, Codec) else codecs.build(codec))
-    check_fit(denoiser, config)
+    built = codec if codec is None or isinstance(codec, Codec) else codecs.build(codec)
     folder = RunFolder(out) if out is not None else None
-    described = describe(denoiser, data, config.model_dump(mode="json"))
-    going_on = folder is not None and folder.begin(described, denoiser.codec, data, resume=resume, free=FREE_KEYS)
-    if folder is not None and going_on:  # what was measured then, to the last bit
-        described = folder.config
-        measured = described.measured
-        denoiser.rescale(folder.codec(), measured.sigma_data, measured.effective_dimension)
-    trainer = _Trainer(denoiser, data, config)
-    done = 0
-    if folder is not None and folder.steps():
-        checkpoint = folder.load(denoiser, optimizer=True)
-        trainer.restore(checkpoint)
-        done = checkpoint.step
-    if folder is not None:
-        folder.keep_metrics_up_to(done)
-        if done == 0:
-            folder.save(trainer.checkpoint(0), config.keep)
-    floor = floor_of(denoiser, data, config.model_dump()) if torch.Size(data.shape).numel() <= 4096 else None
-    rows: list[dict[str, Any]] = []
-    yield from _steps(trainer, folder, done, floor, rows)
-    if trainer.average is not None:
-        denoiser.network.load_state_dict(trainer.average.state_dict())
-    denoiser.eval().requires_grad_(False)
-    loss = last_loss(folder.metrics() if folder is not None else rows)
-    progress = floor.progress(loss) if floor is not None else None
-    run = Run(folder, described, denoiser, data, config.steps)
-    yield Event(config.steps, config.steps, loss, floor, progress, 0.0, 0.0, 0.0, run)
+    loop = _begin(denoiser, open_data(data), config or TrainConfig(), built, folder, resume=resume)
+    yield from loop.steps(stop)
+    yield loop.finish()
 
 
 def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
@@ -275,77 +115,190 @@ def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
     """
     if config.drop_cond and not denoiser.conditioners:
         raise ConfigError("train: drop_cond needs a network with classes or cond_dim, and this one has neither")
-    losses.build(config.loss).check(denoiser)
-    objective(denoiser, config.weighting, config.times)
+    if config.patience and not config.held_out:
+        raise ConfigError("train: patience waits for the held-out loss: set train.held_out above 0 too")
+    passes(config.batch_size, config.parts_together)
+    losses.build(config.loss).bound(denoiser, config)
 
 
-def _steps(
-    trainer: _Trainer, folder: RunFolder | None, done: int, floor: Floor | None, rows: list[dict[str, Any]]
-) -> Iterator[Event]:
-    """Do the steps from `done` on, with logs, kept in `rows` too, and checkpoints."""
-    config, since, logged = trainer.config, time.perf_counter(), done
-    with _stop_signals() as stop, _metrics(folder) as write:
-        for step in range(done, config.steps):
-            trainer.step(step)
-            after = step + 1
-            last = after == config.steps
-            if after % config.log_every == 0 or last:
-                loss = trainer.mean_loss(logged)
-                trainer.losses.clear()
-                now = time.perf_counter()
-                rate = (after - logged) / max(now - since, 1e-9)
-                event = Event(
-                    after, config.steps, loss, floor, floor.progress(loss) if floor else None,
-                    learning_rate(config, step), rate, (config.steps - after) / rate,
-                )  # fmt: skip
-                rows.append({"step": after, "loss": loss, "lr": event.lr, "rate": round(rate, 1)})
-                write(rows[-1])
-                logged = after
+def _begin(
+    denoiser: Denoiser, source: Source, config: TrainConfig, codec: Codec | None, folder: RunFolder | None, *,
+    resume: bool,
+) -> _Loop:  # fmt: skip
+    """Measure the data, make or find the folder, and go to its last checkpoint."""
+    keep_freed_memory()
+    check_fit(denoiser, config)
+    rows, held = (source, None) if not config.held_out else _held_apart(source, config)
+    denoiser.measure(rows, codec)
+    described = describe(denoiser, source, config.model_dump(mode="json"))
+    going_on = folder is not None and folder.begin(described, denoiser.codec, source, resume=resume, free=FREE_KEYS)
+    if folder is not None and going_on:  # what was measured then, to the last bit
+        described = folder.config
+        measured = described.measured
+        denoiser.rescale(folder.codec(), measured.sigma_data, measured.effective_dimension)
+    task = losses.build(config.loss).bound(denoiser, config)
+    device = denoiser.device
+    stored = [
+        part if part is None else Stored(part.resident(device, _budget(device)), denoiser.codec, denoiser.conditioners)
+        for part in (rows, held)
+    ]
+    assert stored[0] is not None
+    loop = _Loop(
+        denoiser=denoiser, source=source, config=config, folder=folder, described=described, floor=task.floor(rows),
+        learner=Learner(task, config), patience=Patience(config.patience), batches=Batches(task, stored[0], config),
+        check=None if stored[1] is None else HeldOut(task, stored[1], config.seed),
+    )  # fmt: skip
+    loop.restore()
+    return loop
+
+
+def _held_apart(source: Source, config: TrainConfig) -> tuple[Source, Source]:
+    """Return the samples to train on and the held-out ones."""
+    rows, held = split(len(source), config.held_out, config.seed)
+    if not len(rows) or not len(held):
+        raise InputError(
+            f"train: held_out = {config.held_out:g} of {len(source)} samples leaves none "
+            f"{'to train on' if not len(rows) else 'out'}: take another share, or give more data"
+        )
+    return source.take(rows), source.take(held)
+
+
+def _budget(device: torch.device) -> float:
+    """Return how many bytes of data may lie on a device: half of what is free on a CUDA device."""
+    return torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else 2.0**31
+
+
+@dataclass(kw_only=True)
+class _Loop:
+    """A training under way, after `done` steps."""
+
+    denoiser: Denoiser
+    source: Source
+    config: TrainConfig
+    folder: RunFolder | None
+    described: RunConfig
+    floor: Floor | None
+    learner: Learner
+    patience: Patience
+    batches: Batches
+    check: HeldOut | None
+    held_out: HeldOutLoss | None = None
+    done: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def restore(self) -> None:
+        """Go to the folder's last checkpoint, or make its first."""
+        if self.folder is None:
+            return
+        if self.folder.steps():
+            checkpoint = self.folder.load(self.denoiser, optimizer=True)
+            self.learner.restore(checkpoint)
+            self.done = checkpoint.step
+            if self.config.patience:
+                self.patience.restore(checkpoint.state.get("early_stopping", {}), self.done)
+        self.folder.keep_metrics_up_to(self.done)
+        if self.done == 0:
+            self.save()
+
+    @property
+    def end(self) -> int:
+        """The last step."""
+        return self.patience.end(self.config.steps)
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of step 0, 1, ..."""
+        begun = self.patience.stopped_at
+        if begun is None or step < begun:
+            return learning_rate(self.config, step)
+        return learning_rate(self.config, begun) * (self.end - step) / (self.end - begun)
+
+    def steps(self, stop: Stop | None) -> Iterator[Event]:
+        """Do the steps that are left; give an event whenever there is news."""
+        own = Stop()
+        with _metrics(self.folder) as write:
+            while self.done < self.end:
+                with stop_on_signals(own) if stop is None else contextlib.nullcontext(stop) as asked:
+                    event = self._until_news(asked, write)
                 yield event
-                since = time.perf_counter()
-            if folder is not None and (after % config.save_every == 0 or last or stop.asked):
-                if after > logged:
-                    trainer.mean_loss(logged)  # never save what a NaN went through
-                folder.save(trainer.checkpoint(after), config.keep)
-            if stop.asked and not last:
-                raise Interrupted(after, folder.path if folder else None)
+
+    def _until_news(self, stop: Stop, write: Callable[[dict[str, Any]], None]) -> Event:
+        """Do steps up to the next event; log and save on the way."""
+        config, first, began = self.config, self.done, time.perf_counter()
+        while True:
+            if stop.asked:
+                self._interrupt(first)
+            lr = self.lr(self.done)
+            self.learner.step(self.done, self.batches.at(self.done), lr)
+            self.done += 1
+            checks = self.check is not None and (self.done % config.check_every == 0 or self.done == self.end)
+            if checks:
+                self._hear()
+            last = self.done == self.end
+            news = checks or last or self.done % config.log_every == 0
+            event = self._event(first, lr, time.perf_counter() - began) if news else None
+            if event is not None:
+                self._log(event, checks, write)
+            if self.folder is not None and (last or self.done % config.save_every == 0):
+                self.save(None if news else first)
+            if event is not None:
+                return event
+
+    def _event(self, first: int, lr: float, seconds: float) -> Event:
+        """Return the news of the steps from `first` on."""
+        loss = self.learner.mean_loss(first, forget=True)
+        progress = self.floor.progress(loss) if self.floor else None
+        rate = (self.done - first) / max(seconds, 1e-9)
+        left = (self.end - self.done) / rate
+        return Event(self.done, self.end, loss, self.floor, progress, lr, rate, left, held_out=self.held_out)
+
+    def _log(self, event: Event, checked: bool, write: Callable[[dict[str, Any]], None]) -> None:
+        row = {"step": event.step, "loss": event.loss, "lr": event.lr, "rate": round(event.rate, 1)}
+        if checked and event.held_out is not None:
+            row["held_out"] = event.held_out._asdict()
+        self.rows.append(row)
+        write(row)
+
+    def _hear(self) -> None:
+        """Take the held-out loss."""
+        assert self.check is not None
+        with self.learner.answering():
+            self.held_out = self.check.loss()
+        self.patience.hear(self.done, self.held_out.loss)
+
+    def _interrupt(self, first: int) -> None:
+        """Save and stop; losses since step `first` have not been looked at yet."""
+        if self.folder is not None:
+            self.save(first if self.done > first else None)
+        raise Interrupted(self.done, self.folder.path if self.folder else None)
+
+    def save(self, unread: int | None = None) -> None:
+        """Keep a checkpoint, unless a loss of step `unread` or after it is not finite."""
+        assert self.folder is not None
+        if unread is not None:
+            self.learner.mean_loss(unread, forget=False)
+        state = {"early_stopping": self.patience.state()} if self.config.patience else {}
+        self.folder.save(self.learner.checkpoint(self.done, state), self.config.keep)
+
+    def finish(self) -> Event:
+        """Leave the averaged weights in the denoiser; return the last event."""
+        self.learner.finish()
+        self.denoiser.eval().requires_grad_(False)
+        loss = last_loss(self.folder.metrics() if self.folder is not None else self.rows)
+        progress = self.floor.progress(loss) if self.floor is not None else None
+        run = Run(self.folder, self.described, self.denoiser, self.source, self.done)
+        return Event(self.done, self.done, loss, self.floor, progress, 0.0, 0.0, 0.0, run, self.held_out)
 
 
 @contextlib.contextmanager
-def _metrics(folder: RunFolder | None) -> Iterator[Any]:
+def _metrics(folder: RunFolder | None) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Give a function that adds a line to metrics.jsonl."""
     if folder is None:
         yield lambda _: None
         return
     path = folder.path / "metrics.jsonl"
     with Writing(path), path.open("a", encoding="utf-8", buffering=1) as file:
-        yield lambda row: file.write(json.dumps(row) + "\n")
 
+        def write(row: dict[str, Any]) -> None:
+            file.write(json.dumps(row) + "\n")
 
-class _Stop:
-    asked = False
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a request that is honoured between two steps; a second one acts at once."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before: dict[int, Any] = {}
-
-    def put_back() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def ask(*_: Any) -> None:
-        stop.asked = True
-        put_back()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        put_back()
+        yield write

@@ -5,7 +5,6 @@ loss = E over t, x0, eps of  w(t) |output - target|^2 / D
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -74,13 +73,6 @@ class Objective:
     def gain(self, scales: tuple[Tensor, Tensor]) -> Tensor:
         """Return c_out at scales `[B]`: how far x0_hat moves when the output does."""
         return torch.as_tensor(self.prediction.coefficients(*scales)[1])
-
-
-def interleave(rows: Tensor | None, batches: int) -> Sequence[Tensor | None]:
-    """Split rows `[K N, ...]` into K batches of N, taking them in turn: stratified rows stay so in every batch."""
-    if rows is None:
-        return [None] * batches
-    return rows.unflatten(0, (-1, batches)).transpose(0, 1).contiguous().unbind(0)
 
 
 def objective(denoiser: Denoiser, weighting: Any = "uniform", times: Any = "stratified") -> Objective:

@@ -13,7 +13,7 @@ from fromnoise import recipes
 from fromnoise.arrays import usable_device
 from fromnoise.data.codec import Codec, codec_of, codecs
 from fromnoise.data.dataset import Dataset
-from fromnoise.data.source import open as open_data
+from fromnoise.data.opening import open as open_data
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import alias, renamed_argument, warn
 from fromnoise.errors import ConfigError, InputError

@@ -1,0 +1,75 @@
+"""The batches of a training: rows of the data, taken through the codec and drawn by the task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from fromnoise.data.source import Batch, Stored
+from fromnoise.errors import ConfigError
+from fromnoise.training.config import TrainConfig
+from fromnoise.training.draws import PARTS, Draws
+from fromnoise.training.task import Drawn, Task
+
+_TOGETHER = 2**16
+"""About how many numbers the noisy batches of a round of steps have together, where one batch has fewer."""
+
+
+def clean_batch(source: Stored, rows: Sequence[Tensor], draws: Draws) -> Batch:
+    """Return what the denoiser sees of some rows, `[K N, *S]`, and their conditions, on the device of the draws.
+
+    Args:
+        source: of the training.
+        rows: `[K n']` of each part.
+        draws: the round's random numbers.
+    """
+    parts = draws.each("codec", lambda generator, part: source.z(rows[part], generator), source.x.device)
+    cond = None if source.cond is None else source.cond.rows(draws.assemble(rows)).to(draws.device)
+    return Batch(draws.assemble(parts).to(draws.device), cond)
+
+
+def passes(batch_size: int, parts_together: int) -> int:
+    """Return in how many forward and backward passes a step computes a batch.
+
+    Raises:
+        ConfigError: if the batch's parts cannot be computed so many at a time.
+    """
+    parts = math.gcd(batch_size, PARTS)
+    if parts_together and parts % parts_together:
+        raise ConfigError(
+            f"train: parts_together must divide the {parts} parts in which a batch of {batch_size} is drawn, "
+            f"and {parts_together} does not"
+        )
+    return parts // (parts_together or parts)
+
+
+class Batches:
+    """The batches of steps 0, 1, ..., made a round at a time.
+
+    Args:
+        task: of the training.
+        source: the rows to train on.
+        config: the settings of the training.
+    """
+
+    def __init__(self, task: Task, source: Stored, config: TrainConfig) -> None:
+        self.task, self.source = task, source
+        numbers = config.batch_size * math.prod(task.denoiser.shape)
+        self.round = min(max(_TOGETHER // numbers, 1), 64)
+        self.draws = Draws(config.seed, config.batch_size, self.round, device=task.denoiser.device)
+        self.passes = passes(config.batch_size, config.parts_together)
+        self._number, self._drawn = -1, list[Drawn]()
+
+    def at(self, step: int) -> list[Drawn]:
+        """Return the batch of a step, in as many pieces as it takes passes."""
+        number, place = divmod(step, self.round)
+        if number != self._number:
+            self._number, self._drawn = number, self._make(number)
+        return self._drawn[place * self.passes : (place + 1) * self.passes]
+
+    def _make(self, number: int) -> list[Drawn]:
+        draws = self.draws.at(number)
+        clean = clean_batch(self.source, draws.rows(len(self.source)), draws)
+        return self.task.draw(clean, draws).split(self.round * self.passes)

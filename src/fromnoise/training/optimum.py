@@ -1,0 +1,140 @@
+"""What the best possible network would answer for drawn noisy samples: what loss floors are made of.
+
+The data are a finite set or a mixture, so the mean and the variance of x0 given x_t are known exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fromnoise.cond import Cond
+from fromnoise.deprecated import Renamed
+from fromnoise.exact import GaussianMixture
+from fromnoise.rng import stream
+from fromnoise.training.noising import Objective
+
+
+class Floor(NamedTuple):
+    """The least expected loss that any network can reach.
+
+    Attributes:
+        value: an estimate of it.
+        error: its standard error.
+        zero_output_loss: the loss of a network whose output is 0 everywhere, about where a training starts.
+        note: what the data were taken to be.
+    """
+
+    value: float
+    error: float
+    zero_output_loss: float
+    note: str
+
+    share, law, trivial = Renamed("progress"), Renamed("note"), Renamed("zero_output_loss")
+
+    def progress(self, loss: float) -> float:
+        """Return how far a loss has come from `zero_output_loss` (0) to the floor (1)."""
+        way = self.zero_output_loss - self.value
+        return (self.zero_output_loss - loss) / way if way > 0 else math.nan
+
+    def __str__(self) -> str:
+        return f"{self.value:.5f} +- {self.error:.5f} ({self.note})"
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Noisy samples `[n, D]` of a law, with its exact answers for them.
+
+    Attributes:
+        law: of the data, in the denoiser's units.
+        goal: schedule, prediction, weighting.
+        t: times, `[n]` float64 on the CPU.
+        x0: clean samples, `[n, D]` float64.
+        x_t: the same under noise.
+        alpha: the signal's scale at t, `[n]`.
+        sigma: the noise's scale at t, `[n]`.
+        cond: the condition of each row, or None.
+    """
+
+    law: GaussianMixture
+    goal: Objective
+    t: Tensor
+    x0: Tensor
+    x_t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    cond: Cond | None
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight of the output's squared error, `[n]`."""
+        weight = self.goal.weight(self.t, self.goal.schedule.scales(self.t))
+        return torch.ones_like(self.alpha) if weight is None else weight.to(self.x0)
+
+    @cached_property
+    def weight_of_x0(self) -> Tensor:
+        """The weight of the squared error of x0, w/c_out^2, `[n]`."""
+        return self.weight / self.goal.gain(self.goal.schedule.scales(self.t)).square().to(self.x0)
+
+    @cached_property
+    def variance(self) -> Tensor:
+        """Var(x0 | x_t) of each coordinate, `[n, D]`."""
+        return self.law.posterior_variance(self._shaped, self.alpha, self.sigma, self.cond).flatten(1)
+
+    @cached_property
+    def x0_hat(self) -> Tensor:
+        """E[x0 | x_t], `[n, D]`."""
+        return self.law.posterior_mean(self._shaped, self.alpha, self.sigma, self.cond).flatten(1)
+
+    @property
+    def _shaped(self) -> Tensor:
+        return self.x_t.reshape(len(self.x_t), *self.law.shape)
+
+    @property
+    def zero_output_error(self) -> Tensor:
+        """E |target|^2/D at each time, the squared error of an output of 0, `[n]`; the target is linear in x0, eps."""
+        mean, variance = self.law.mean_and_variance()
+        zero, one = torch.zeros_like(self.alpha), torch.ones_like(self.alpha)
+        of_x0, of_eps = (
+            self.goal.prediction.target(*pair, self.alpha, self.sigma) for pair in ((one, zero), (zero, one))
+        )
+        return of_x0.square() * (mean.square() + variance).mean().to(self.alpha) + of_eps.square()
+
+
+Losses = tuple[Tensor, Tensor]
+"""The least loss for each draw, `[n]`, and the loss of an output of 0, `[n]`."""
+
+
+def floor_at(
+    losses_of: Callable[[Optimum], Losses], law: GaussianMixture, goal: Objective, *,
+    drop_cond: float = 0.0, draws: int | None = None, seed: int = 0,
+) -> Floor:  # fmt: skip
+    """Return the mean of the least losses over draws of t, x0 and eps, with its standard error.
+
+    Args:
+        losses_of: what is averaged.
+        law: of the data, in the denoiser's units.
+        goal: schedule, prediction, times, weighting.
+        drop_cond: the probability of training without the condition.
+        draws: how many triples; 32,768 when not given, fewer for large sets.
+        seed: of the draws.
+    """
+    draws = draws or max(4096, min(32_768, 40_000_000 // max(law.flat.shape)))
+    generator = stream(seed, "floor", device=law.flat.device)
+    x0, cond = law.draw(draws, generator)
+    x0 = x0.flatten(1).double()
+    eps = torch.randn(x0.shape, generator=generator, device=x0.device).to(x0)
+    clock = stream(seed, "floor's times")
+    t = goal.times.draw(goal.schedule, draws, clock)[torch.randperm(draws, generator=clock)]
+    alpha, sigma = (torch.as_tensor(scale).to(x0) for scale in goal.schedule.scales(t))
+    if cond is not None and drop_cond:
+        cond = cond.drop(drop_cond, generator)
+    x_t = alpha[:, None] * x0 + sigma[:, None] * eps
+    least, zero = losses_of(Optimum(law, goal, t, x0, x_t, alpha, sigma, cond))
+    return Floor(float(least.mean()), float(least.std() / math.sqrt(draws)), float(zero.mean()), law.note)

@@ -1,0 +1,179 @@
+"""What a training does: how a batch is drawn, what its loss is, and the least that loss can be.
+
+The loop knows no more of a training than its task. A task of your own is a class that says what the loss is:
+
+    @fn.register.loss("absolute")
+    @dataclass(frozen=True)
+    class Absolute(Task):
+        def loss(self, drawn):
+            return (self.network_output(drawn) - drawn.target).abs().mean()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fromnoise.cond import Cond
+from fromnoise.data.dataset import Dataset
+from fromnoise.data.source import Batch, Source
+from fromnoise.denoiser import Denoiser
+from fromnoise.exact import mixture_of_data
+from fromnoise.registry import Registry
+from fromnoise.training.draws import Draws
+from fromnoise.training.noising import Objective, objective
+from fromnoise.training.optimum import Floor, Losses, Optimum, floor_at
+
+if TYPE_CHECKING:
+    from fromnoise.training.config import TrainConfig
+
+losses: Registry[Task] = Registry("loss")
+
+Own = TypeVar("Own", bound="Task")
+
+_LARGEST = 4096
+"""How many numbers a sample may have for its data's floor to be computed."""
+
+
+class Drawn(NamedTuple):
+    """Rows that a loss is taken of.
+
+    Attributes:
+        x: the network's input, `[B, *S]`.
+        c_noise: what the network is told of the time, `[B]`.
+        cond: the condition of each row, or None.
+        target: what the network should answer, `[B, *S]`.
+        weight: of each row's squared error, `[B]`, or of each number's, `[B, *S]`; None for 1.
+        t: times, `[B]` float64 on the CPU.
+        x0: the clean samples, `[B, *S]`.
+        also: what else a task has drawn, by name, of B rows each.
+    """
+
+    x: Tensor
+    c_noise: Tensor
+    cond: Cond | None
+    target: Tensor
+    weight: Tensor | None
+    t: Tensor
+    x0: Tensor
+    also: Mapping[str, Tensor] = MappingProxyType({})
+
+    def split(self, count: int) -> list[Drawn]:
+        """Return the rows in `count` equal parts."""
+        size = len(self.x) // count
+        return [Drawn(*parts) for parts in zip(*(_split(rows, size, count) for rows in self), strict=True)]
+
+    def rows(self, at: Tensor) -> Drawn:
+        """Return the rows of these indices `[b]`, on the CPU."""
+        return Drawn(*(_rows(value, at) for value in self))
+
+
+def _rows(rows: Any, at: Tensor) -> Any:
+    if isinstance(rows, Tensor):
+        return rows[at.to(rows.device)]
+    if isinstance(rows, Cond):
+        return rows.rows(at)
+    return {name: value[at.to(value.device)] for name, value in rows.items()} if rows else rows
+
+
+def _split(rows: Any, size: int, count: int) -> Sequence[Any]:
+    if isinstance(rows, Tensor):
+        return rows.split(size)
+    if isinstance(rows, Cond):
+        return [rows.rows(slice(k * size, (k + 1) * size)) for k in range(count)]
+    if not rows:
+        return [rows] * count
+    parts = zip(*(tensor.split(size) for tensor in rows.values()), strict=True)
+    return [dict(zip(rows, part, strict=True)) for part in parts]
+
+
+class Task:
+    """What a training does. Settings are its own; the rest is there once it is `bound`.
+
+    Attributes:
+        denoiser: whose network is trained.
+        goal: noise, target and weight of clean samples.
+        drop_cond: the probability with which a row's condition is left out.
+        precision: of the network's arithmetic.
+    """
+
+    denoiser: Denoiser
+    goal: Objective
+    drop_cond: float = 0.0
+    precision: ClassVar[str] = "float32"
+
+    def bound(self: Own, denoiser: Denoiser, config: TrainConfig) -> Own:
+        """Return the task of training a denoiser with these settings.
+
+        Raises:
+            ConfigError: if they do not go together.
+        """
+        task = copy.copy(self)
+        goal = objective(denoiser, config.weighting, config.times)
+        for name, value in (
+            ("denoiser", denoiser), ("goal", goal), ("drop_cond", config.drop_cond), ("precision", config.precision),
+        ):  # fmt: skip
+            object.__setattr__(task, name, value)
+        task.check()
+        return task
+
+    def check(self) -> None:
+        """Raise ConfigError if the denoiser cannot be trained with it."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
+        return self.denoiser.network
+
+    def draw(self, clean: Batch, draws: Draws) -> Drawn:
+        """Return the rows that the losses of a round are taken of.
+
+        Args:
+            clean: what the denoiser sees of the data, `[K N, *S]`, and its conditions.
+            draws: the round's random numbers.
+        """
+        denoiser, goal, x0 = self.denoiser, self.goal, clean.x
+        t = draws.times(goal.times, goal.schedule)
+        noised = goal.noised(x0, t, draws.normal("noise", x0))
+        x = denoiser.precondition(noised.x_t, noised.scales)
+        cond = clean.cond
+        if cond is not None and self.drop_cond:
+            cond = cond.where(draws.uniform("drop") >= self.drop_cond)
+        weight = None if noised.weight is None else noised.weight.to(x)
+        return Drawn(x, torch.as_tensor(denoiser.c_noise(t)).to(x), cond, noised.target, weight, t, x0)
+
+    def loss(self, drawn: Drawn) -> Tensor:
+        """Return the mean loss of some rows, `[]`."""
+        raise NotImplementedError
+
+    def network_output(self, drawn: Drawn, x: Tensor | None = None) -> Tensor:
+        """Return the network's output for drawn rows, or for `x` in place of theirs, in the training's precision."""
+        bf16 = self.precision == "bf16"
+        device = drawn.x.device.type
+        with torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext():
+            return self.denoiser.network_output(drawn.x if x is None else x, drawn.c_noise, drawn.cond)
+
+    def has_floor(self, goal: Objective) -> bool:
+        """Return whether the least expected loss is known for this schedule, prediction and weighting."""
+        return False
+
+    def least(self, best: Optimum) -> Losses:
+        """Return the loss of the best network for drawn samples, and that of an output of 0, `[n]` each."""
+        raise NotImplementedError
+
+    def floor(self, source: Source) -> Floor | None:
+        """Return the least expected loss on some data; None where it is not known."""
+        linear, small = self.denoiser.prediction.is_linear, math.prod(source.shape) <= _LARGEST
+        if not (isinstance(source, Dataset) and linear and small and self.has_floor(self.goal)):
+            return None
+        if not self.denoiser.conditioners:
+            source = Dataset(source.x, name=source.name, distribution=source.distribution)
+        law = mixture_of_data(source, self.denoiser.codec)
+        return floor_at(self.least, law, self.goal, drop_cond=self.drop_cond)
