@@ -30,9 +30,9 @@ def training(points: fn.Dataset, batch: int, window: int) -> Iterator[object]:
     No run folder. A line of its log is made every `window` steps (the recipe's own number is 100).
     """
     plan = Plan.from_recipe("article", {"train": {"batch_size": batch, "log_every": window, "steps": 10**9}})
-    denoiser = plan.denoiser(points)
-    assert sum(p.numel() for p in denoiser.parameters()) == PARAMETERS
-    return fn.fit(denoiser, points, plan.train, codec=plan.codec)
+    training = plan.assemble(points)
+    assert sum(p.numel() for p in training.denoiser.parameters()) == PARAMETERS
+    return training.fit()
 
 
 def denoiser_of(plain: Plain) -> fn.Denoiser:

@@ -76,6 +76,7 @@ OLD_NAMES = {
     "fn.train(data, steps=1, scaling='columns').config.codec": "{'name': 'affine', 'kind': 'columns'}",
     "Plan.from_recipe('points', {'scaling': 'none'})": "Plan.from_recipe('points', {'codec': {'kind': 'none'}})",
     "Plan.of('article')": "Plan.from_recipe('article')",
+    "Plan.from_recipe('article').for_labels()": "Plan.from_recipe('article', {'train': {'drop_cond': 0.1}})",
     "fn.Denoiser(fn.nn.MLP(2), fn.EDM(), scaling=fn.data.Affine('none')).codec.kind": "'none'",
     "fn.train(data, steps=1).data": "data",
     "denoiser.scaling": "denoiser.codec",

@@ -160,19 +160,23 @@ class Denoiser(nn.Module):
 
         Args:
             data: what will be trained on.
-            codec: fitted to the data; `Affine()` when not given.
+            codec: measured on the data, unless it was already; `Affine()` when not given.
 
         Raises:
             InputError: if the data's shape is not the network's.
             LabelError: if the network takes other conditions than the data have.
         """
-        if data.shape != self.shape:
+        if self._may_measure:
+            codec = codec or Affine()
+            codec = codec if codec.shape else codec.fitted(data)
+        else:
+            codec = self.codec
+        if codec.shape_of(data.shape) != self.shape:
             raise InputError(f"the data's samples have shape {list(data.shape)}, the network's {list(self.shape)}")
         self._know(data.conditioners)
         if self._may_measure:
-            fitted = (codec or Affine()).fitted(data)
-            z = fitted.into(fitted.store(samples(data)))
-            self.rescale(fitted, rms_about_mean(z), effective_dimension(z))
+            z = codec.into(codec.store(samples(data)))
+            self.rescale(codec, rms_about_mean(z), effective_dimension(z))
 
     def _know(self, given: Sequence[Conditioner]) -> None:
         """Take conditioners for what the network takes; of what it does not take it need not know.
@@ -183,7 +187,7 @@ class Denoiser(nn.Module):
         by_value = {one.value: one for one in given}
         for own in self.conditioners:
             own.check_fits(by_value.get(own.value))
-        self.conditioners = tuple(by_value[own.value] for own in self.conditioners)
+        self.conditioners = tuple(by_value.get(own.value, own) for own in self.conditioners)
 
     @property
     def label_names(self) -> tuple[str, ...]:

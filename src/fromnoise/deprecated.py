@@ -76,6 +76,23 @@ def alias(owner: type, old: str, new: str, function: Callable[..., Any]) -> None
     setattr(owner, old, staticmethod(call))
 
 
+def retired(owner: type, old: str, new: str, function: Callable[..., Any]) -> None:
+    """Let a method be called that another one has taken the place of.
+
+    Args:
+        owner: the class.
+        old: its name there.
+        new: what does its work now, as a message names it.
+        function: what it does, given the instance.
+    """
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        warn(f"{owner.__name__}.{old}", new)
+        return function(self, *args, **kwargs)
+
+    setattr(owner, old, call)
+
+
 def renamed_argument(old: str, new: str, convert: Callable[[Any], Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function that takes an argument under its old name too.
 

@@ -414,3 +414,19 @@ def test_help_answers_quickly():
 
 def test_version(run_cli):
     assert run_cli("--version")[1].strip() == f"fromnoise {fn.__version__}"
+
+
+def test_a_training_that_learns_by_heart_is_called_so_and_drawn(run_cli, tmp_path):
+    out = tmp_path / "r"
+    settings = ("train.held_out=0.5", "train.check_every=100", "train.patience=4", "train.log_every=50")
+    words = [word for one in settings for word in ("--set", one)]
+    code, said, news = run_cli("train", "spiral", "-n", "60", "--steps", "6000", "--out", out, "--no-report", *words)
+    assert code == 0
+    assert "held-out" in news
+    assert "memorising" in said
+    assert json.loads(run_cli("info", out, "--json")[1])["step"] < 6000
+    assert run_cli("plot", out, "loss")[0] == 0
+    code, _, err = run_cli("train", "spiral", "--set", "train.patience=3", "--out", tmp_path / "s")
+    assert code == 2
+    assert "held_out" in err
+    assert not (tmp_path / "s").exists()

@@ -540,14 +540,19 @@ OPTIMIZERS = {
     "one bit": content(OPTIMIZER, lambda old: old[:-1] + bytes([old[-1] ^ 1]), mended=False),
     "a huge header": content(OPTIMIZER, struct.pack("<Q", 2**62) + b"{}"),
     "no tensors": tensors(OPTIMIZER, lambda t: {}),
-    "a moment less": tensors(OPTIMIZER, lambda t: {key: v for key, v in t.items() if key != "0.exp_avg"}),
-    "a moment of another shape": tensors(OPTIMIZER, lambda t: {**t, "0.exp_avg": torch.ones(7)}),
-    "a moment of another dtype": tensors(OPTIMIZER, lambda t: {**t, "0.exp_avg": t["0.exp_avg"].double()}),
-    "a parameter too many": tensors(OPTIMIZER, lambda t: {**t, "99.step": torch.tensor(20.0)}),
-    "no number": tensors(OPTIMIZER, lambda t: {**t, "x.y": torch.tensor(20.0)}),
-    "a NaN": tensors(OPTIMIZER, lambda t: {**t, "0.exp_avg": t["0.exp_avg"] * torch.nan}),
-    "a negative square": tensors(OPTIMIZER, lambda t: {**t, "0.exp_avg_sq": t["0.exp_avg_sq"] - 1}),
-    "a negative step": tensors(OPTIMIZER, lambda t: {**t, "0.step": t["0.step"] - 100}),
+    "a moment less": tensors(OPTIMIZER, lambda t: {key: v for key, v in t.items() if key != "first.weight.exp_avg"}),
+    "a moment of another shape": tensors(OPTIMIZER, lambda t: {**t, "first.weight.exp_avg": torch.ones(7)}),
+    "a moment of another dtype": tensors(
+        OPTIMIZER, lambda t: {**t, "first.weight.exp_avg": t["first.weight.exp_avg"].double()}
+    ),
+    "a parameter too many": tensors(OPTIMIZER, lambda t: {**t, "last.weight.step": torch.tensor(20.0)}),
+    "no moment": tensors(OPTIMIZER, lambda t: {**t, "first.weight.momentum": torch.tensor(20.0)}),
+    "numbers for names": tensors(OPTIMIZER, lambda t: {f"{k}.{key}": v for k, (key, v) in enumerate(t.items())}),
+    "a NaN": tensors(OPTIMIZER, lambda t: {**t, "first.weight.exp_avg": t["first.weight.exp_avg"] * torch.nan}),
+    "a negative square": tensors(
+        OPTIMIZER, lambda t: {**t, "first.weight.exp_avg_sq": t["first.weight.exp_avg_sq"] - 1}
+    ),
+    "a negative step": tensors(OPTIMIZER, lambda t: {**t, "first.weight.step": t["first.weight.step"] - 100}),
 }
 
 

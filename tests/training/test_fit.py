@@ -305,4 +305,4 @@ def test_labels_are_left_out_now_and_then_unless_the_settings_say_how_often():
     assert fn.train(shapes, steps=2, batch_size=8).config.train["drop_cond"] == 0.1
     plain = fn.train(shapes, steps=2, batch_size=8, network=fn.nn.MLP(2, 8))  # a network that knows no labels
     assert plain.config.train["drop_cond"] == 0
-    assert Plan.from_recipe("points", {"train": {"drop_cond": 0.0}}).for_data(shapes).train.drop_cond == 0
+    assert Plan.from_recipe("points", {"train": {"drop_cond": 0.0}}).assemble(shapes).config.drop_cond == 0

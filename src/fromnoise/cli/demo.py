@@ -22,18 +22,18 @@ def demo(
 ) -> None:
     """Train on built-in data, sample in four ways, measure each beside the best possible, write a report and a GIF."""
     from fromnoise.cli.train import watch
-    from fromnoise.data import make
+    from fromnoise.data import open as open_data
     from fromnoise.report import Assessor, table_for, table_rows, write_report
     from fromnoise.samplers import DDIM, DDPM, Multistep
     from fromnoise.training import Plan
 
     train = {"seed": seed} if steps is None else {"seed": seed, "steps": steps}
     plan = Plan.from_recipe("points", {"train": train})
-    points = make({"name": data, **plan.data})
+    points = open_data(data, settings=plan.data)
     _clear(out)
     began = time.perf_counter()
     say(f"training on {points.name} with the default recipe, {plan.train.steps:,} steps")
-    run, last = watch(plan.denoiser(points), points, plan, out, resume=False)
+    run, last = watch(plan.assemble(points), out, resume=False)
     trained = time.perf_counter() - began
     say("sampling: one model, four samplers; the exact denoiser beside each")
     assessor = Assessor(run, n=1000, seed=seed)

@@ -229,6 +229,7 @@ def _variance(wish: _Wish, path: Path) -> dict[str, Any]:
 
 def _loss(wish: _Wish, path: Path) -> None:
     from fromnoise import plot as pictures
+    from fromnoise.run import held_out_losses
     from fromnoise.training.floor import floor_of
 
     run = wish.run
@@ -237,7 +238,8 @@ def _loss(wish: _Wish, path: Path) -> None:
         raise InputError("this run has no metrics yet: train it first")
     floor = floor_of(run.denoiser, run.source, run.config.train)
     known = {} if floor is None else {"floor": floor.value, "what": floor.note}
-    save_figure(pictures.loss([r["step"] for r in rows], [r["loss"] for r in rows], **known), path)
+    steps, losses = [row["step"] for row in rows], [row["loss"] for row in rows]
+    save_figure(pictures.loss(steps, losses, held_out=held_out_losses(rows), **known), path)
 
 
 def _schedule(wish: _Wish, path: Path) -> None:

@@ -13,9 +13,10 @@ from fromnoise.cli.common import Device, Json, Plugin, check_device, load_plugin
 from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
-    from fromnoise.data import Dataset
-    from fromnoise.run import Run
-    from fromnoise.training import Event, Floor, Plan
+    from collections.abc import Iterator
+
+    from fromnoise.run import Run, RunFolder
+    from fromnoise.training import Event, Floor, Training
 
 
 def train(
@@ -49,6 +50,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a denoiser on data and write a run: configuration, checkpoints, metrics, report.html."""
+    from fromnoise.data import open as open_data
     from fromnoise.training import Interrupted, Plan
 
     load_plugins(plugin)
@@ -57,12 +59,13 @@ def train(
         config, set_, schedule=schedule, predict=predict, network=net,
         train={"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}, data={"n": n},
     )  # fmt: skip
-    points, plan = _data_and_plan(data, recipe, changes, Plan)
-    folder = out or Path("runs") / points.name
-    denoiser = plan.denoiser(points).to(check_device(device))
+    plan = Plan.from_recipe(recipe, changes)
+    source = open_data(data, settings=plan.data)
+    folder = out or Path("runs") / source.name
+    training = plan.assemble(source, device=check_device(device))
     began = time.perf_counter()
     try:
-        run, last = watch(denoiser, points, plan, folder, resume)
+        run, last = watch(training, folder, resume)
     except Interrupted as stop:
         again = " ".join(["fromnoise", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
         say(f"{stop}; go on with: {again}")
@@ -102,36 +105,25 @@ def _changes(config: Path | None, pairs: list[str] | None, **flags: Any) -> dict
     return changes
 
 
-def _data_and_plan(name: str, recipe: str, changes: dict[str, Any], plans: type[Plan]) -> tuple[Dataset, Plan]:
-    from fromnoise.data import make, names
-    from fromnoise.errors import UnknownName
-
-    if name not in names():
-        raise UnknownName("data set", name, names())
-    plan = plans.from_recipe(recipe, changes)
-    points = make({"name": name, **plan.data})
-    return points, plan.for_data(points)
-
-
-def watch(denoiser: Any, data: Dataset, plan: Plan, out: Path, resume: bool) -> tuple[Run, Event]:
+def watch(training: Training, out: Path, resume: bool) -> tuple[Run, Event]:
     """Train while showing loss, floor, progress, rate and time left; return the run and the last event."""
-    from fromnoise.training import fit
+    from fromnoise.training import stop_on_signals
 
-    events = fit(denoiser, data, plan.train, out=out, resume=resume, codec=plan.codec)
     show = _show_bar if sys.stderr.isatty() else _show_lines
-    last = show(events, plan.train.steps)
+    with stop_on_signals() as stop:
+        last = show(training.fit(out, resume=resume, stop=stop))
     assert last.run is not None  # the last event carries it
     return last.run, last
 
 
-def _show_lines(events: Any, steps: int) -> Event:
+def _show_lines(events: Iterator[Event]) -> Event:
     event, shown = None, -1
     for event in events:
-        part = 10 * event.step // steps
+        part = 10 * event.step // event.steps
         if event.run is None and part > shown:
             shown = part
             speed = f"{event.rate:5.0f} steps/s  {event.seconds_left:4.0f} s left"
-            say(f"step {event.step:>7}/{steps}  {_numbers(event)}  {speed}")
+            say(f"step {event.step:>7}/{event.steps}  {_numbers(event)}  {speed}")
     assert event is not None
     return event
 
@@ -140,6 +132,8 @@ def _numbers(event: Event) -> str:
     text = f"loss {event.loss:.4f}"
     if event.floor is not None and event.progress is not None:
         text += f"  floor {event.floor.value:.4f}  progress {100 * event.progress:5.1f}%"
+    if event.held_out is not None:
+        text += f"  held-out {event.held_out.loss:.4f}"
     return text
 
 
@@ -147,7 +141,7 @@ def _short(floor: Floor) -> str:
     return f"{floor.value:.4f} +- {floor.error:.4f} ({floor.note})"
 
 
-def _show_bar(events: Any, steps: int) -> Event:
+def _show_bar(events: Iterator[Event]) -> Event:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -157,13 +151,26 @@ def _show_bar(events: Any, steps: int) -> Event:
     )  # fmt: skip
     event = None
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("train", total=steps, numbers="", rate="")
+        task = progress.add_task("train", total=None, numbers="", rate="")
         for event in events:
-            progress.update(task, completed=event.step, numbers=_numbers(event))
+            progress.update(task, completed=event.step, total=event.steps, numbers=_numbers(event))
             if event.run is None:
                 progress.update(task, rate=f"{event.rate:.0f} steps/s")
     assert event is not None
     return event
+
+
+def _held_out(folder: RunFolder, last: Event) -> list[str]:
+    """Say how the held-out loss went, and whether the samples were learned by heart."""
+    from fromnoise.run import held_out_losses
+
+    losses = held_out_losses(folder.metrics())
+    best = min(losses, key=lambda step: losses[step])
+    end = losses[max(losses)]
+    lines = [f"held-out loss {end:.4f}, the least was {losses[best]:.4f} at step {best:,}"]
+    if end > 1.05 * losses[best] and last.progress is not None and last.progress > 0.5:
+        lines.append("memorising: the training loss nears that of copying the samples, and the held-out loss has risen")
+    return lines
 
 
 def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: bool) -> None:
@@ -172,10 +179,13 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
     data: dict[str, Any] = {
         "run": str(run.folder.path), "steps": run.step, "seconds": round(seconds, 2), "loss": last.loss,
         "floor": None if last.floor is None else last.floor.value, "progress": last.progress,
+        "held_out": None if last.held_out is None else last.held_out.loss,
     }  # fmt: skip
     lines = [f"{run.folder.path}: {run.step:,} steps in {seconds:.1f} s"]
     if last.floor is not None and last.progress is not None:
         lines.append(f"loss {last.loss:.4f}, floor {_short(last.floor)}, {100 * last.progress:.1f}% of the way")
+    if last.held_out is not None:
+        lines += _held_out(run.folder, last)
     if report and run.denoiser.codec.form == "points":
         from fromnoise.report import Assessor, write_report
         from fromnoise.samplers import Multistep

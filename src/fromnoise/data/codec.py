@@ -45,6 +45,10 @@ class Codec:
         """Return the codec measured on data, a source or `[N, *X]`."""
         raise NotImplementedError
 
+    def shape_of(self, sample: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of z for samples of this shape; that of z as it was measured, unless a codec knows more."""
+        return self.shape
+
     def store(self, x: Tensor) -> Tensor:
         """Return what is kept of samples `[N, *X]`: the slow and deterministic part, done once."""
         return x
@@ -129,6 +133,9 @@ class Affine(Codec):
             std, least = std.square().mean().sqrt(), least.max()
         std = torch.where(std > least, std, 1.0)
         return self._with(mean.to(precise), std.to(precise), shape)
+
+    def shape_of(self, sample: tuple[int, ...]) -> tuple[int, ...]:
+        return sample
 
     def into(self, stored: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.exactly_into(stored).float()

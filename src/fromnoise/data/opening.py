@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -20,7 +21,7 @@ _PRECISE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
 """What float32 would round: such data are kept in float64, all others in float32."""
 
 
-def open(what: Any, name: str = "data") -> Dataset:
+def open(what: Any, name: str = "data", *, settings: Mapping[str, Any] = MappingProxyType({})) -> Dataset:
     """Return data as a data set.
 
     Args:
@@ -28,6 +29,7 @@ def open(what: Any, name: str = "data") -> Dataset:
             labels or vectors; a `torch.utils.data.Dataset` of samples, or of samples and labels; or a data set or
             another source, which is returned as it is.
         name: what to call data that have no name.
+        settings: of a built-in data set, its n and seed.
 
     Raises:
         InputError: if it cannot be read as data.
@@ -38,7 +40,7 @@ def open(what: Any, name: str = "data") -> Dataset:
     if isinstance(what, str):
         if what not in names():
             raise UnknownName("data set", what, names())
-        return make({"name": what})
+        return make({"name": what, **settings})
     if isinstance(what, TorchDataset):
         return _of_items(what, name)
     if isinstance(what, tuple) and len(what) == 2 and np.ndim(what[0]) >= 2:

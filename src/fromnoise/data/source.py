@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.cond import Cond, Conditioner, kept_of
+from fromnoise.errors import InputError
 from fromnoise.rng import hashed, stream
 
 if TYPE_CHECKING:
@@ -127,6 +128,23 @@ def cond_for(cond: Cond | None, known: Sequence[Conditioner]) -> Cond | None:
     """Return conditions as far as these conditioners know them; None where they know none."""
     part = None if cond is None else cond.only([one.value for one in known])
     return None if part is None else Cond(part.values, part.given, kept_of(known))
+
+
+def held_apart(source: Source, share: float, seed: int) -> tuple[Source, Source | None]:
+    """Return the samples to train on, and those held out; None of the latter where the share is 0.
+
+    Raises:
+        InputError: if either would be empty.
+    """
+    if not share:
+        return source, None
+    rows, held = split(len(source), share, seed)
+    if not len(rows) or not len(held):
+        raise InputError(
+            f"train: held_out = {share:g} of {len(source)} samples leaves none "
+            f"{'to train on' if not len(rows) else 'out'}: take another share, or give more data"
+        )
+    return source.take(rows), source.take(held)
 
 
 def split(count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -19,12 +19,14 @@ class Network(nn.Module):
         shape: the shape S of one sample.
         classes: the number of labels it knows; 0 for none.
         cond_dim: the length of its condition vectors; 0 for none.
+        conditioners: of whatever else it is told.
         learned_variance: whether its output is twice as long as x, the second half predicting the variance of a step.
     """
 
     shape: tuple[int, ...]
     classes: int = 0
     cond_dim: int = 0
+    conditioners: tuple[Conditioner, ...] = ()
     learned_variance: bool = False
 
     def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:
@@ -39,6 +41,7 @@ class Network(nn.Module):
 
 
 def conditioners_of(network: nn.Module) -> tuple[Conditioner, ...]:
-    """Return the conditioners of what a network takes: numbered labels and vectors as they are."""
+    """Return the conditioners of what a network takes: numbered labels, vectors as they are, and its own."""
     classes, dim = int(getattr(network, "classes", 0)), int(getattr(network, "cond_dim", 0))
-    return ((Labels.numbered(classes),) if classes else ()) + ((Vector(dim=dim),) if dim else ())
+    own: tuple[Conditioner, ...] = tuple(getattr(network, "conditioners", ()))
+    return ((Labels.numbered(classes),) if classes else ()) + ((Vector(dim=dim),) if dim else ()) + own

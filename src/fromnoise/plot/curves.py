@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,18 @@ from matplotlib.figure import Figure
 from fromnoise.plot.style import INK, PALETTE, QUIET, as_array, new_figure, styled
 
 
-def loss(steps: Sequence[int], losses: Sequence[float], *, floor: float | None = None, what: str = "") -> Figure:
-    """Draw the training loss over the steps, with its floor as a line.
+def loss(
+    steps: Sequence[int], losses: Sequence[float], *, floor: float | None = None, what: str = "",
+    held_out: Mapping[int, float] = MappingProxyType({}),
+) -> Figure:  # fmt: skip
+    """Draw the training loss over the steps, with its floor as a line, and the held-out loss where it is known.
 
     Args:
         steps: the steps at which the losses were logged.
         losses: the mean losses between those steps.
         floor: the lowest possible expected loss.
         what: a note on the floor, for the legend.
+        held_out: the loss on held-out samples by step.
     """
     x, y = np.asarray(steps, dtype=float), np.asarray(losses, dtype=float)
     with styled():
@@ -33,11 +38,14 @@ def loss(steps: Sequence[int], losses: Sequence[float], *, floor: float | None =
             axes.plot(x, y, color=PALETTE[0], label="training loss")
         if floor is not None:
             axes.axhline(floor, color=PALETTE[1], linestyle=(0, (4, 2)), label="floor" + (f": {what}" if what else ""))
-        low = min(float(y.min()), math.inf if floor is None else floor)
+        if held_out:
+            axes.plot(list(held_out), list(held_out.values()), color=PALETTE[2], marker=".", label="held-out loss")
+        low = min(float(y.min()), math.inf if floor is None else floor, *map(float, held_out.values()))
         high = float(np.quantile(y[min(1, len(y) - 1) :], 0.98)) if len(y) > 4 else float(y.max())
+        high = max(high, *map(float, held_out.values())) if held_out else high
         axes.set_ylim(low - 0.08 * (high - low + 1e-9), high + 0.15 * (high - low + 1e-9))
         axes.set(xlabel="step", ylabel="loss")
-        axes.legend(loc="upper right")
+        axes.legend(loc="best" if held_out else "upper right")
     return figure
 
 

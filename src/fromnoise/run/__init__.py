@@ -1,7 +1,8 @@
 """The run folder: configuration, checkpoints, metrics and samples of one training."""
 
 from fromnoise.run.config import Measured, RunConfig, describe
-from fromnoise.run.folder import Checkpoint, RunFolder, last_loss
+from fromnoise.run.folder import Checkpoint, RunFolder
+from fromnoise.run.log import held_out_losses, last_loss
 from fromnoise.run.run import Run, load
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "RunConfig",
     "RunFolder",
     "describe",
+    "held_out_losses",
     "last_loss",
     "load",
 ]

@@ -24,7 +24,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +67,16 @@ from fromnoise.run.files import (
     write,
     write_json,
 )  # fmt: skip
-from fromnoise.run.guard import CONFIG_BYTES, distrusting, is_whole, parse_toml, read_bytes, read_object, read_rows
+from fromnoise.run.guard import (
+    CONFIG_BYTES,
+    distrusting,
+    is_whole,
+    parse_toml,
+    read_bytes,
+    read_object,
+    read_rows,
+)
+from fromnoise.run.log import last_loss
 from fromnoise.run.upgrade import codec_tensors, name_in, names_of_parameters, upgraded
 
 
@@ -388,13 +397,6 @@ def _check_settings(path: Path, config: RunConfig) -> None:
     dropped = config.train.get("drop_cond")
     if isinstance(dropped, bool) or not isinstance(dropped, (int, float)) or not 0 <= dropped < 1:
         raise ConfigError(f"{path}: train.drop_cond must lie in [0, 1), not {shown(dropped)}")
-
-
-def last_loss(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Return the mean loss over the last tenth of the steps that these lines of metrics.jsonl tell of."""
-    done = max((row["step"] for row in rows), default=0)
-    last = [float(row["loss"]) for row in rows if row["step"] > 0.9 * done]
-    return sum(last) / len(last) if last else math.nan
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -163,7 +163,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
         row = parse_json(line)
     except ValueError:  # cut off by a crash
         return None
-    fine = isinstance(row, dict) and is_whole(row.get("step")) and _is_finite(row.get("loss"))
+    fine = isinstance(row, dict) and is_whole(row.get("step")) and is_finite(row.get("loss"))
     return row if fine else None
 
 
@@ -172,7 +172,8 @@ def is_whole(value: Any, most: int = 2**62) -> bool:
     return type(value) is int and 0 <= value <= most
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Return whether a value is a number that is neither NaN nor infinite; a bool is none."""
     return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
 

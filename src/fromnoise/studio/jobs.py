@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +13,11 @@ import torch
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
 from fromnoise.data import Dataset, make, names
-from fromnoise.denoiser import Denoiser
 from fromnoise.errors import InputError, RunError, UnknownName
 from fromnoise.nn.skeleton import skeleton
 from fromnoise.registry import STRICT, explain
-from fromnoise.run import RunConfig, RunFolder
-from fromnoise.training import Plan, TrainConfig, check_fit
+from fromnoise.run import RunFolder
+from fromnoise.training import Plan, TrainConfig, Training
 from fromnoise.training.plan import merge
 
 Tree = dict[str, Any]
@@ -138,12 +138,11 @@ class Job(BaseModel):
             settings["n"] = min(n, at_most)
         return make({"name": self.data, **settings})
 
-    def parts(self) -> tuple[Denoiser, Dataset, Plan]:
-        """Return denoiser, data and settings of the training, made exactly as `fromnoise train` makes them."""
+    def training(self) -> Training:
+        """Return the training, made exactly as `fromnoise train` makes it."""
         plan = self.plan()
-        points = self.points(plan)
-        plan = plan.for_data(points)
-        return plan.denoiser(points), points, plan
+        training = plan.assemble(self.points(plan))
+        return replace(training, config=often(training.config, self.changes.get("train", {})))
 
     def check(self) -> Plan:
         """Return the settings after a check of the whole: the network can be built and trained on the data.
@@ -154,23 +153,20 @@ class Job(BaseModel):
             InputError: if something is wrong; the message says in one line what.
         """
         plan = self.plan()
-        points = self.points(plan, at_most=1000)
-        plan = plan.for_data(points)
         for key, value in plan.network.items():
             if isinstance(value, int) and value > LONGEST:
                 raise InputError(f"network.{key}: the studio builds up to {LONGEST:,}, not {value:,}")
         try:
-            with torch.device("meta"):
-                denoiser = plan.denoiser(points)
+            training = plan.assemble(self.points(plan, at_most=1000), device="meta")
         except (RuntimeError, NotImplementedError):  # a network of the user's own may need its memory to be built
             return plan
-        size = sum(weight.numel() for weight in denoiser.parameters())
+        size = sum(weight.numel() for weight in training.denoiser.parameters())
         if size > LARGEST:
             raise InputError(
                 f"this network has {size:,} parameters, and the studio trains up to {LARGEST:,}: make network.hidden "
                 "smaller, or train it with fromnoise train"
             )
-        check_fit(denoiser, plan.train)
+        training.check()
         return plan
 
     def command(self, out: Path) -> list[str] | None:
@@ -181,8 +177,8 @@ class Job(BaseModel):
         return ["fromnoise", "train", self.data, "--recipe", self.recipe, "--out", str(out), *settings]
 
 
-def going_on(path: Path) -> tuple[Denoiser, Dataset, TrainConfig, RunConfig]:
-    """Return denoiser, data, settings and configuration to continue the training of a run, from its folder alone.
+def going_on(path: Path) -> Training:
+    """Return the training of a run, to go on with, from its folder alone.
 
     Raises:
         RunError: if there is no checkpoint, or the training is complete.
@@ -195,7 +191,7 @@ def going_on(path: Path) -> tuple[Denoiser, Dataset, TrainConfig, RunConfig]:
     if steps[0] >= train.steps:
         raise RunError(f"{path} is trained to its end, step {train.steps}")
     folder.latest(skeleton(config.network))  # before memory is taken for the network
-    return folder.denoiser(), folder.data(), train, config
+    return Training(folder.denoiser(), folder.data(), train)
 
 
 def often(train: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:

@@ -168,11 +168,11 @@ class Trainings:
         """Put the rest of a run's training into the queue. Raises as `start` does, and RunError if there is no rest."""
         path = self.library.find(run_id).path
         self._check_room(run_id)
-        _, _, train, _ = await anyio.to_thread.run_sync(going_on, path)
+        rest = await anyio.to_thread.run_sync(going_on, path)
         self._check_room(run_id)
         step = RunFolder(path).steps()[0]
         asked = {"out": str(path)}
-        return self._put(Training(run_id, path, asked, train.steps, None, self._plugins, step=step, saved=step))
+        return self._put(Training(run_id, path, asked, rest.config.steps, None, self._plugins, step=step, saved=step))
 
     def find(self, run_id: str) -> Training:
         """Return a training.

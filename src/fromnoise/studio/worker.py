@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from fromnoise.errors import Diverged, FromnoiseError
-from fromnoise.studio.jobs import Job, going_on, often
-from fromnoise.training import Event, Interrupted, fit
+from fromnoise.studio.jobs import Job, going_on
+from fromnoise.training import Event, Interrupted, Stop, stop_on_signals
 
 
 def tell(kind: str, **news: Any) -> None:
@@ -30,22 +30,19 @@ def tell(kind: str, **news: Any) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def events(place: Path) -> Iterator[Event]:
+def events(place: Path, stop: Stop) -> Iterator[Event]:
     """Return the events of the training in a job file, or of the rest of the training in a run's folder."""
     if place.is_dir():
-        denoiser, points, train, config = going_on(place)
-        return fit(denoiser, points, train, out=place, resume=True, codec=config.codec)
+        return going_on(place).fit(place, resume=True, stop=stop)
     asked = json.loads(place.read_text(encoding="utf-8"))
     out = Path(asked["out"])
     if "job" not in asked:
-        return events(out)
+        return events(out, stop)
     job = Job.from_post(asked["job"])
     sys.argv[1:] = (job.command(out) or ["fromnoise", "studio"])[
         1:
     ]  # the command that the run's environment.json records
-    denoiser, points, plan = job.parts()
-    train = often(plan.train, job.changes.get("train", {}))
-    return fit(denoiser, points, train, out=out, codec=plan.codec)
+    return job.training().fit(out, stop=stop)
 
 
 def watch(training: Iterator[Event]) -> None:
@@ -67,7 +64,8 @@ def main(arguments: list[str]) -> int:
     try:
         for plugin in plugins:
             runpy.run_path(plugin)
-        watch(events(Path(place)))
+        with stop_on_signals() as stop:
+            watch(events(Path(place), stop))
     except Interrupted as stop:
         tell("stopped", step=stop.step)
         return 130

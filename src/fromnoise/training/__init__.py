@@ -9,7 +9,7 @@ from fromnoise.training.loop import Event, check_fit, fit
 from fromnoise.training.losses import Denoising, Hybrid, Sliced
 from fromnoise.training.noising import Objective, objective
 from fromnoise.training.optimum import Floor
-from fromnoise.training.plan import Plan, train
+from fromnoise.training.plan import Plan, Training, train
 from fromnoise.training.stop import Interrupted, Stop, stop_on_signals
 from fromnoise.training.task import Drawn, Task
 from fromnoise.training.times import TimeLaw, time_laws
@@ -32,6 +32,7 @@ __all__ = [
     "Task",
     "TimeLaw",
     "TrainConfig",
+    "Training",
     "Weighting",
     "check_fit",
     "fit",

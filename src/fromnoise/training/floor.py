@@ -14,6 +14,7 @@ from torch import Tensor
 from fromnoise.data.codec import Affine
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.opening import open as open_data
+from fromnoise.data.source import held_apart
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import InputError
 from fromnoise.exact import GaussianMixture, mixture_of_data
@@ -83,4 +84,5 @@ def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Flo
         The floor, or None where it is not known.
     """
     config = TrainConfig(**train)
-    return losses.build(config.loss).bound(denoiser, config).floor(data)
+    rows, _ = held_apart(data, config.held_out, config.seed)
+    return losses.build(config.loss).bound(denoiser, config).floor(rows)

@@ -21,10 +21,10 @@ from torch import Tensor
 from fromnoise.data.codec import Codec, codec_of, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.opening import open as open_data
-from fromnoise.data.source import Source, Stored, split
+from fromnoise.data.source import Source, Stored, held_apart
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed, renamed_argument
-from fromnoise.errors import ConfigError, InputError
+from fromnoise.errors import ConfigError
 from fromnoise.memory import keep_freed_memory
 from fromnoise.run import Run, RunConfig, RunFolder, describe, last_loss
 from fromnoise.run.files import Writing
@@ -128,7 +128,7 @@ def _begin(
     """Measure the data, make or find the folder, and go to its last checkpoint."""
     keep_freed_memory()
     check_fit(denoiser, config)
-    rows, held = (source, None) if not config.held_out else _held_apart(source, config)
+    rows, held = held_apart(source, config.held_out, config.seed)
     denoiser.measure(rows, codec)
     described = describe(denoiser, source, config.model_dump(mode="json"))
     going_on = folder is not None and folder.begin(described, denoiser.codec, source, resume=resume, free=FREE_KEYS)
@@ -150,17 +150,6 @@ def _begin(
     )  # fmt: skip
     loop.restore()
     return loop
-
-
-def _held_apart(source: Source, config: TrainConfig) -> tuple[Source, Source]:
-    """Return the samples to train on and the held-out ones."""
-    rows, held = split(len(source), config.held_out, config.seed)
-    if not len(rows) or not len(held):
-        raise InputError(
-            f"train: held_out = {config.held_out:g} of {len(source)} samples leaves none "
-            f"{'to train on' if not len(rows) else 'out'}: take another share, or give more data"
-        )
-    return source.take(rows), source.take(held)
 
 
 def _budget(device: torch.device) -> float:

@@ -1,21 +1,26 @@
-"""From a recipe and what the user changed in it to a denoiser and its training."""
+"""From a recipe, and what the user changed in it, to a denoiser and its training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ValidationError
+from torch import nn
 
 from fromnoise import recipes
 from fromnoise.arrays import usable_device
 from fromnoise.data.codec import Codec, codec_of, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.opening import open as open_data
+from fromnoise.data.source import Source, held_apart
 from fromnoise.denoiser import Denoiser
-from fromnoise.deprecated import alias, renamed_argument, warn
+from fromnoise.deprecated import alias, renamed_argument, retired, warn
 from fromnoise.errors import ConfigError, InputError
 from fromnoise.nn.network import Network, networks
 from fromnoise.process import Prediction, predictions
@@ -24,7 +29,8 @@ from fromnoise.rng import seeded
 from fromnoise.run import Run
 from fromnoise.schedule import Schedule, schedules
 from fromnoise.training.config import TrainConfig
-from fromnoise.training.loop import fit
+from fromnoise.training.loop import Event, check_fit, fit
+from fromnoise.training.stop import Stop
 
 Tree = dict[str, Any]
 
@@ -82,28 +88,76 @@ class Plan(BaseModel):
         except ValidationError as error:
             raise explain(error, "the configuration") from None
 
-    def for_data(self, data: Dataset) -> Plan:
-        """Return the plan with conditions left out now and then, for guidance, unless it says how often itself."""
-        if not data.conditioners or "drop_cond" in self.train.model_fields_set:
-            return self
-        return self.model_copy(update={"train": self.train.model_copy(update={"drop_cond": 0.1})})
+    def assemble(
+        self, source: Source, network: nn.Module | None = None, *, device: str | torch.device = "cpu"
+    ) -> Training:
+        """Measure the data, build the denoiser, and return the training.
 
-    def denoiser(self, data: Dataset, network: Network | None = None) -> Denoiser:
-        """Build the denoiser, its network's sizes fitted to the data, its weights drawn from the seed."""
-        with seeded(self.train.seed, "network"):
-            if network is None:
-                network = networks.build({**self._sizes(data), **self.network})
-        return Denoiser(network, schedules.build(self.schedule), self.predict)
+        The codec is measured first, the network's sizes follow from it and from the conditions, its weights are drawn
+        from the seed. Where conditions can be dropped, a tenth of them is, unless the plan says how many itself.
 
-    def _sizes(self, data: Dataset) -> Settings:
-        """Return the sizes that follow from the data: dim for points and tables, and those of their conditions."""
+        Args:
+            source: what is trained on.
+            network: a network of your own, in place of the plan's.
+            device: where to train; "meta" builds a network without weights, to see whether everything fits.
+
+        Raises:
+            InputError: if the plan does not fit the data.
+        """
+        rows, _ = held_apart(source, self.train.held_out, self.train.seed)
+        codec = codecs.build(self.codec).fitted(rows)
+        if network is None:
+            network = self._network(source, codec, torch.device(device))
+        denoiser = Denoiser(network, schedules.build(self.schedule), self.predict)
+        denoiser.measure(rows, codec)
+        config = _dropping(self.train) if any(one.droppable for one in denoiser.conditioners) else self.train
+        return Training(denoiser.to(device), source, config)
+
+    def denoiser(self, source: Source, network: nn.Module | None = None) -> Denoiser:
+        """Build the denoiser, measured on the data, its network's weights drawn from the seed."""
+        return self.assemble(source, network).denoiser
+
+    def _network(self, source: Source, codec: Codec, device: torch.device) -> nn.Module:
+        """Build the network, of the sizes that follow from the data: dim for vectors, and those of the conditions."""
         wanted = networks.schema(self.network["name"]).model_fields
-        known: Settings = {key: size for one in data.conditioners for key, size in one.sizes().items()}
-        if "dim" in wanted and codecs.build(self.codec).fitted(data.x[:2]).form == "points":
-            known["dim"] = data.shape[0]
-        elif "dim" in wanted:
-            raise InputError(f"network {self.network['name']!r} is for points and tables, not for {list(data.shape)}")
-        return {key: value for key, value in known.items() if key in wanted}
+        sizes: Settings = {key: size for one in source.conditioners for key, size in one.sizes().items()}
+        shape = codec.shape_of(source.shape)
+        if "dim" in wanted and len(shape) > 1:
+            raise InputError(f"network {self.network['name']!r} is for points and tables, not for {list(shape)}")
+        sizes["dim"] = math.prod(shape)
+        known = {key: value for key, value in sizes.items() if key in wanted}
+        on_meta = torch.device("meta") if device.type == "meta" else contextlib.nullcontext()
+        with seeded(self.train.seed, "network"), on_meta:
+            return networks.build({**known, **self.network})
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that is ready to begin: what Python, the command line, the demo and the studio all start.
+
+    Attributes:
+        denoiser: measured on the source, on its device.
+        source: what is trained on.
+        config: the settings of the training.
+    """
+
+    denoiser: Denoiser
+    source: Source
+    config: TrainConfig
+
+    def check(self) -> None:
+        """Refuse settings that do not fit the denoiser. Raises as `check_fit` does."""
+        check_fit(self.denoiser, self.config)
+
+    def fit(self, out: str | Path | None = None, *, resume: bool = False, stop: Stop | None = None) -> Iterator[Event]:
+        """Train step by step; see `fromnoise.fit`."""
+        return fit(self.denoiser, self.source, self.config, out=out, resume=resume, stop=stop)
+
+    def run(self, out: str | Path | None = None, *, resume: bool = False) -> Run:
+        """Train to the end and return the run. Raises as `fromnoise.fit` does."""
+        *_, last = self.fit(out, resume=resume)
+        assert last.run is not None  # the last event carries it
+        return last.run
 
 
 def _name(settings: Any) -> Any:
@@ -122,7 +176,13 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
     return merged
 
 
+def _dropping(config: TrainConfig) -> TrainConfig:
+    """Return the settings with a tenth of the conditions left out, for guidance, unless they say how many."""
+    return config if "drop_cond" in config.model_fields_set else config.model_copy(update={"drop_cond": 0.1})
+
+
 alias(Plan, "of", "Plan.from_recipe", Plan.from_recipe)
+retired(Plan, "for_labels", "Plan.assemble", lambda plan: plan.model_copy(update={"train": _dropping(plan.train)}))
 
 
 @renamed_argument("scaling", "codec", codec_of)
@@ -130,7 +190,7 @@ def train(
     data: Dataset | torch.Tensor | Any,
     *,
     cond: Any = None,
-    recipe: str = "points",
+    recipe: str | None = None,
     schedule: Schedule | str | None = None,
     predict: str | Prediction | None = None,
     network: Network | str | None = None,
@@ -150,7 +210,7 @@ def train(
     Args:
         data: a data set, or an array `[N, *S]`.
         cond: the condition of each sample: N labels, names or whole numbers, or vectors `[N, D]`.
-        recipe: where the other settings come from.
+        recipe: where the other settings come from; the one that fits the data when not given.
         schedule: the path, an object or a name.
         predict: what the network predicts, an object or a name: eps, x0, v, flow, score or edm.
         network: an object or a registered name.
@@ -180,11 +240,7 @@ def train(
         changes["schedule"] = schedule if isinstance(schedule, str) else schedules.settings(schedule)
     if isinstance(network, str):
         changes["network"] = network
-    plan = Plan.from_recipe(recipe, changes)
-    denoiser = plan.denoiser(dataset, None if isinstance(network, str) else network).to(usable_device(device))
-    plan = plan.for_data(dataset) if denoiser.conditioners else plan
-    run = None
-    for event in fit(denoiser, dataset, plan.train, out=out, resume=resume, codec=plan.codec):
-        run = event.run
-    assert run is not None  # the last event carries it
-    return run
+    suggested = dict(dataset.suggests)
+    plan = Plan.from_recipe(recipe or suggested.pop("recipe"), merge(suggested if recipe is None else {}, changes))
+    own = None if isinstance(network, str) else network
+    return plan.assemble(dataset, own, device=usable_device(device)).run(out, resume=resume)
