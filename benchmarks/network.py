@@ -41,15 +41,15 @@ class BareTraining:
     """The hand-tuned loop that every training is measured against.
 
     Args:
-        points: `[N, 2]`.
+        points: `[N, 2]`, on the device to train on.
         batch: rows a step.
         lr: Adam's.
     """
 
     def __init__(self, points: Tensor, batch: int, lr: float = 1e-4) -> None:
         self.points, self.batch = points, batch
-        self.network = Plain()
-        self.alphas, self.sigmas = ALPHAS.float()[:, None], SIGMAS.float()[:, None]
+        self.network = Plain().to(points.device)
+        self.alphas, self.sigmas = (table.to(points)[:, None] for table in (ALPHAS, SIGMAS))
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr, fused=True)
         self.current = [p.detach() for p in self.network.parameters()]
         self.average = [p.clone() for p in self.current]
@@ -58,8 +58,8 @@ class BareTraining:
         """Do so many steps."""
         points, batch, network, optimizer = self.points, self.batch, self.network, self.optimizer
         for _ in range(steps):
-            x0 = points[torch.randint(len(points), (batch,))]
-            index = torch.randint(T, (batch,))
+            x0 = points[torch.randint(len(points), (batch,), device=points.device)]
+            index = torch.randint(T, (batch,), device=points.device)
             eps = torch.randn_like(x0)
             x_t = self.alphas[index] * x0 + self.sigmas[index] * eps
             F.mse_loss(network(x_t, index), eps).backward()

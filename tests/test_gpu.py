@@ -11,10 +11,10 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("schedule", [fn.LinearBeta(), fn.EDM()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("schedule", [fn.LinearBeta(), fn.VP()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_training_and_sampling_on_the_device(schedule, precision, tmp_path):
-    denoiser = fn.Denoiser(fn.nn.MLP(2, 64, fourier=16, classes=3), schedule, "v").to("cuda")
+    denoiser = fn.Denoiser(fn.nn.MLP(2, 64, fourier=16, classes=3), schedule, "eps").to("cuda")
     config = fn.TrainConfig(steps=400, batch_size=256, drop_cond=0.1, precision=precision, save_every=200)
     events = list(fn.fit(denoiser, fn.data.shapes(3000), config, out=tmp_path / "r"))
     assert events[-1].progress > 0.5
@@ -22,6 +22,8 @@ def test_training_and_sampling_on_the_device(schedule, precision, tmp_path):
     assert x.device.type == "cuda"
     assert torch.isfinite(x).all()
     assert torch.equal(fn.sample(denoiser, 40, cond="moons", steps=10, precision=precision), x[:40])
+    many = fn.sample(denoiser, 200_000, cond="moons", steps=3, precision=precision)
+    assert torch.equal(many[:5000], fn.sample(denoiser, 5000, cond="moons", steps=3, precision=precision))
     on_cpu = fn.load(tmp_path / "r").denoiser
     z = torch.randn(50, 2)
     torch.testing.assert_close(on_cpu(z, 0.5), denoiser(z.cuda(), 0.5).cpu(), rtol=1e-3, atol=1e-3)
@@ -49,3 +51,56 @@ def test_exact_answers_on_the_device():
     here, there = fn.FiniteSet(x).denoiser(fn.EDM()), fn.FiniteSet(x.cuda()).denoiser(fn.EDM())
     torch.testing.assert_close(here(z, 0.5), there(z.cuda(), 0.5).cpu(), rtol=1e-4, atol=1e-4)
     assert fn.sample(there, 10, steps=5).device.type == "cuda"
+
+
+def test_rows_and_times_are_the_cpus_and_the_data_lie_on_the_device():
+    from fromnoise.data.source import Stored
+    from fromnoise.training.batches import Batches
+    from fromnoise.training.losses import Denoising
+
+    def first(device):
+        torch.manual_seed(0)
+        denoiser = fn.Denoiser(fn.nn.MLP(2, 32, classes=3), fn.LinearBeta()).to(device)
+        data, config = fn.data.shapes(300), fn.TrainConfig(batch_size=32, drop_cond=0.2)
+        denoiser.measure(data)
+        source = Stored(data.resident(torch.device(device), 1e9), denoiser.codec, denoiser.conditioners)
+        assert source.x.device.type == device
+        return Batches(Denoising().bound(denoiser, config), source, config).at(3)[0]
+
+    here, there = first("cpu"), first("cuda")
+    assert torch.equal(here.t, there.t)
+    torch.testing.assert_close(here.x0, there.x0.cpu())
+    assert torch.equal(here.cond.values["label"], there.cond.values["label"].cpu())
+    assert torch.equal(here.cond.mask("label"), there.cond.mask("label").cpu())
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_a_batch_in_parts_is_the_whole_batch_on_the_device(together):
+    def losses(parts_together):
+        torch.manual_seed(0)
+        denoiser = fn.Denoiser(fn.nn.MLP(2, 32), fn.LinearBeta()).to("cuda")
+        config = fn.TrainConfig(steps=40, batch_size=64, log_every=1, parts_together=parts_together)
+        return [event.loss for event in fn.fit(denoiser, fn.data.spiral(300), config)]
+
+    assert losses(together) == pytest.approx(losses(0), rel=1e-3)
+
+
+def test_held_out_loss_and_early_stopping_on_the_device(tmp_path):
+    denoiser = fn.Denoiser(fn.nn.MLP(2, 64, fourier=16), fn.CosineBeta(T=100), "v").to("cuda")
+    config = fn.TrainConfig(
+        steps=3000, batch_size=64, lr=3e-3, held_out=0.5, check_every=50, patience=4, log_every=50, save_every=500
+    )
+    *_, last = fn.fit(denoiser, fn.data.spiral(60), config, out=tmp_path / "r")
+    assert last.step < 3000
+    assert last.held_out is not None
+    assert fn.load(tmp_path / "r").step == last.step
+
+
+@pytest.mark.parametrize("what", ["spiral", "shapes"])
+def test_the_six_lines_on_the_device(what, tmp_path):
+    source, cond = fn.data.open(what), None if what == "spiral" else "moons"
+    run = fn.train(source, out=tmp_path / "x", seed=0, steps=200, batch_size=64, device="cuda")
+    x = fn.sample(run.denoiser, n=64, cond=cond, steps=10, seed=1)
+    assert fn.evaluate(x, against=source)
+    again = fn.load(tmp_path / "x").denoiser.to("cuda")
+    assert fn.equal(fn.sample(again, n=64, cond=cond, steps=10, seed=1), x)

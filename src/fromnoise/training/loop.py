@@ -118,7 +118,7 @@ def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
     if config.patience and not config.held_out:
         raise ConfigError("train: patience waits for the held-out loss: set train.held_out above 0 too")
     passes(config.batch_size, config.parts_together)
-    losses.build(config.loss).bound(denoiser, config)
+    losses.build(config.loss).bound(denoiser, config).check()
 
 
 def _begin(

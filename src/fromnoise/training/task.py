@@ -110,18 +110,13 @@ class Task:
     precision: ClassVar[str] = "float32"
 
     def bound(self: Own, denoiser: Denoiser, config: TrainConfig) -> Own:
-        """Return the task of training a denoiser with these settings.
-
-        Raises:
-            ConfigError: if they do not go together.
-        """
+        """Return the task of training a denoiser with these settings; `check` says whether they go together."""
         task = copy.copy(self)
         goal = objective(denoiser, config.weighting, config.times)
         for name, value in (
             ("denoiser", denoiser), ("goal", goal), ("drop_cond", config.drop_cond), ("precision", config.precision),
         ):  # fmt: skip
             object.__setattr__(task, name, value)
-        task.check()
         return task
 
     def check(self) -> None:
