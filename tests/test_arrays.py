@@ -5,6 +5,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fromnoise as fn
 from fromnoise.arrays import finest, usable_device
 from fromnoise.errors import InputError
+from fromnoise.training.loop import _begin
 
 
 class NoFloat64Samples(TorchDispatchMode):
@@ -21,18 +22,16 @@ class NoFloat64Samples(TorchDispatchMode):
 @pytest.mark.parametrize("schedule", [fn.LinearBeta(T=50), fn.EDM()])
 @pytest.mark.parametrize(("loss", "predict"), [("denoising", "eps"), ("sliced", "score"), ("denoising", "edm")])
 def test_training_and_sampling_need_no_float64_on_the_device(schedule, loss, predict):
-    from fromnoise.training.loop import _Trainer
-
     data = fn.data.spiral(200)
     denoiser = fn.Denoiser(fn.nn.MLP(2, 16), schedule, predict)
-    denoiser.measure(data)
     config = fn.TrainConfig(steps=2, batch_size=16, loss=loss, weighting="snr" if predict == "score" else "min-snr")
-    trainer = _Trainer(denoiser, data, config)
+    loop = _begin(denoiser, data, config, None, None, resume=False)
     with NoFloat64Samples():
-        trainer.step(0)
-        trainer.step(1)
+        assert [event.step for event in loop.steps(None)] == [2]
+    loop.finish()
+    with NoFloat64Samples():
         for sampler in (fn.Multistep(), fn.DDIM(eta=0.5), fn.Heun(), fn.SDE()):
-            fn.sample(denoiser.eval(), 5, sampler=sampler, steps=6)
+            fn.sample(denoiser, 5, sampler=sampler, steps=6)
 
 
 def test_the_guard_against_float64_notices_it():

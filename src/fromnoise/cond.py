@@ -65,7 +65,7 @@ class Cond:
 
     def told(self, **values: Tensor) -> Cond:
         """Return the condition with more values by name."""
-        return Cond({**self.values, **values}, self.given, self.kept | values.keys())
+        return Cond({**self.values, **values}, self.given, self.kept.union(values))
 
     def only(self, names: Sequence[str]) -> Cond | None:
         """Return the part of these names; None where nothing is left."""

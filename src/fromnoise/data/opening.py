@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -21,7 +21,14 @@ _PRECISE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
 """What float32 would round: such data are kept in float64, all others in float32."""
 
 
-def open(what: Any, name: str = "data", *, settings: Mapping[str, Any] = MappingProxyType({})) -> Dataset:
+_Given = TypeVar("_Given", bound=Source)
+
+
+@overload
+def open(what: _Given, name: str = ..., *, settings: Mapping[str, Any] = ...) -> _Given: ...  # pyright: ignore[reportOverlappingOverload]
+@overload
+def open(what: Any, name: str = ..., *, settings: Mapping[str, Any] = ...) -> Dataset: ...
+def open(what: Any, name: str = "data", *, settings: Mapping[str, Any] = MappingProxyType({})) -> Dataset | Source:
     """Return data as a data set.
 
     Args:
@@ -35,8 +42,8 @@ def open(what: Any, name: str = "data", *, settings: Mapping[str, Any] = Mapping
         InputError: if it cannot be read as data.
         UnknownName: if there is no data set of that name.
     """
-    if isinstance(what, Dataset | Source):
-        return cast(Dataset, what)
+    if isinstance(what, Source):
+        return what
     if isinstance(what, str):
         if what not in names():
             raise UnknownName("data set", what, names())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 
@@ -45,12 +45,15 @@ class Run:
     data = Renamed("source")
 
     @property
-    def source(self) -> Dataset:
-        """What it was trained on; read from the disk, or made again, when first asked for."""
+    def source(self) -> Dataset | Any:
+        """What it was trained on; read from the disk, or made again, when first asked for.
+
+        A data set, or the user's own source where a training of this process got one.
+        """
         if self.opened is None:
             assert self.folder is not None
             object.__setattr__(self, "opened", self.folder.data())
-        return cast(Dataset, self.opened)  # of another class only where a source of the user's own was trained on
+        return self.opened
 
     def __repr__(self) -> str:
         where = self.folder.path if self.folder else "not kept"
