@@ -54,9 +54,8 @@ def test_exact_answers_on_the_device():
 
 
 def test_rows_and_times_are_the_cpus_and_the_data_lie_on_the_device():
-    from fromnoise.data.source import Stored
+    from fromnoise.data.stored import Stored
     from fromnoise.training.batches import Batches
-    from fromnoise.training.losses import Denoising
 
     def first(device):
         torch.manual_seed(0)
@@ -65,7 +64,7 @@ def test_rows_and_times_are_the_cpus_and_the_data_lie_on_the_device():
         denoiser.measure(data)
         source = Stored(data.resident(torch.device(device), 1e9), denoiser.codec, denoiser.conditioners)
         assert source.x.device.type == device
-        return Batches(Denoising().bound(denoiser, config), source, config).at(3)[0]
+        return Batches(config.task(denoiser), source, config).at(3)[0]
 
     here, there = first("cpu"), first("cuda")
     assert torch.equal(here.t, there.t)

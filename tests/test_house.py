@@ -1,6 +1,7 @@
 """The package as a whole: what it exports, what it costs to import, what it must never pull in."""
 
 import ast
+import graphlib
 import importlib.util
 import json
 import re
@@ -117,6 +118,43 @@ def test_every_room_exports_a_sorted_all(module):
     room = importlib.import_module(f"fromnoise.{module}")
     assert list(room.__all__) == sorted(room.__all__)
     assert all(hasattr(room, name) for name in room.__all__)
+
+
+def python_imports():
+    """Return the modules of the package by name, each with those it imports, for types and inside functions too."""
+    files = {
+        ".".join(p.with_suffix("").parts).removesuffix(".__init__"): p
+        for p in [p.relative_to(SRC) for p in SRC.rglob("*.py")]
+    }
+    files = {f"fromnoise.{name}": SRC / path for name, path in files.items() if name}
+    found = {}
+    for name, path in files.items():
+        found[name] = set[str]()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fromnoise"):
+                inside = [f"{node.module}.{alias.name}" for alias in node.names]
+                found[name] |= {one if one in files else node.module for one in inside} & files.keys()
+    return found
+
+
+def page_imports():
+    """Return the modules of the page by path, each with those it imports."""
+    root = SRC.parents[1] / "web" / "src"
+    return {
+        path: {
+            (path.parent / f"{to}.ts").resolve()
+            for to in re.findall(r'from "(\.[^"]+)"', path.read_text(encoding="utf-8"))
+        }
+        for path in root.rglob("*.ts")
+    }
+
+
+@pytest.mark.parametrize("imports", [python_imports, page_imports])
+def test_no_modules_import_one_another_in_a_circle(imports):
+    found = imports()
+    assert len(found) > 40
+    assert sum(len(to & found.keys()) for to in found.values()) > len(found)
+    graphlib.TopologicalSorter(found).prepare()  # raises CycleError, which names the circle
 
 
 def test_torchvision_is_not_here():

@@ -5,7 +5,8 @@ import torch
 
 import fromnoise as fn
 from fromnoise.data import Affine, Batch, Source
-from fromnoise.data.source import Stored, samples, split
+from fromnoise.data.source import samples, split
+from fromnoise.data.stored import Stored
 from fromnoise.rng import hashed
 
 

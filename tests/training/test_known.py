@@ -154,7 +154,7 @@ def test_what_is_known_is_kept_when_labels_are_dropped():
 def test_the_loss_is_on_the_rest_alone():
     denoiser = fn.Denoiser(Completing(2), fn.EDM(), "edm")
     denoiser.measure(fn.Dataset(line(1000)))
-    task = CompletingTask().bound(denoiser, config())
+    task = config().task(denoiser)
     drawn = task.draw(fn.data.Batch(denoiser.codec.into(line(1000))[:64], None), fn.training.Draws(0, 64))
     mask = drawn.cond.values["known_mask"]
     off = drawn.target + 100 * mask  # wrong only where it is known

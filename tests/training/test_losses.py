@@ -51,7 +51,7 @@ class Exact(Network):
 
 
 def mean_loss(kind, denoiser, weighting="uniform", rounds=8, n=20_000):
-    task, law = kind.bound(denoiser, fn.TrainConfig(weighting=weighting)), MIXTURE._in(torch.float64)
+    task, law = kind.bound(denoiser, objective(denoiser, weighting)), MIXTURE._in(torch.float64)
     values = []
     for i in range(rounds):
         clean = Batch(law.sample(n, seed=100 + i), None)
@@ -169,7 +169,7 @@ def test_the_hybrid_loss_leaves_the_mean_to_the_simple_one():
     mean_square(mean, drawn.target, None).backward()
     simple = denoiser.network.out.weight.grad.clone()
     denoiser.zero_grad()
-    Hybrid(vlb_weight=0.5).bound(denoiser, fn.TrainConfig()).loss(drawn).backward()
+    Hybrid(vlb_weight=0.5).bound(denoiser).loss(drawn).backward()
     hybrid = denoiser.network.out.weight.grad
     torch.testing.assert_close(hybrid[:2], simple[:2])
     assert simple[2:].abs().max() == 0

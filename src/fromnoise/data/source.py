@@ -17,7 +17,6 @@ from fromnoise.errors import InputError
 from fromnoise.rng import hashed, stream
 
 if TYPE_CHECKING:
-    from fromnoise.data.codec import Codec
     from fromnoise.data.distribution import Distribution
 
 
@@ -82,29 +81,6 @@ class Source(Protocol):
     def resident(self, device: torch.device, budget: float) -> Source:
         """Return the source with its samples on a device, if they take at most `budget` bytes; else as it is."""
         ...
-
-
-class Stored:
-    """What a codec keeps of a source's samples, in memory: a training's own source.
-
-    Args:
-        source: read once.
-        codec: whose `store` is kept.
-        conditioners: of the denoiser; conditions that these do not know are left out.
-    """
-
-    def __init__(self, source: Source, codec: Codec, conditioners: Sequence[Conditioner] = ()) -> None:
-        x, cond = source.read(slice(None))
-        self.x = codec.store(x)
-        self.codec = codec.to(self.x.device)
-        self.cond = cond_for(cond, conditioners)
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def z(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return what the denoiser sees of rows `[n]`, `[n, *S]` float32; the codec may draw from the generator."""
-        return self.codec.into(self.x.index_select(0, rows.to(self.x.device)), generator)
 
 
 _MEASURED = 2**28

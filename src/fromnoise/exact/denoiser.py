@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from fromnoise.arrays import Time
+from fromnoise.arrays import Scale, Time
 from fromnoise.cond import Cond, Conditioner, Words
 from fromnoise.data.codec import Affine, Codec
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.deprecated import Renamed
 from fromnoise.schedule import Schedule
 
-if TYPE_CHECKING:
-    from fromnoise.exact.mixture import GaussianMixture
+
+class KnownLaw(Protocol):
+    """What an exact denoiser asks of a law of x0. `GaussianMixture` is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def conditioners(self) -> tuple[Conditioner, ...]: ...
+    @property
+    def label_names(self) -> tuple[str, ...]: ...
+
+    def read(self, words: Words, n: int) -> Cond | None: ...
+    def mean_and_variance(self) -> tuple[Tensor, Tensor]: ...
+    def effective_dimension(self) -> float: ...
+    def posterior_mean(self, x_t: Tensor, alpha: Scale, sigma: Scale, cond: Words = None) -> Tensor: ...
+    def noised(self, schedule: Schedule, t: float) -> KnownLaw: ...
+    def log_prob(self, x: Tensor, cond: Words = None) -> Tensor: ...
+    def score(self, x: Tensor, cond: Words = None) -> Tensor: ...
 
 
 class ExactDenoiser:
     """E[x0 | x_t, cond] of a known law on a schedule, with the noised law's score and density."""
 
-    def __init__(self, law: GaussianMixture, schedule: Schedule, codec: Codec | None = None) -> None:
+    def __init__(self, law: KnownLaw, schedule: Schedule, codec: Codec | None = None) -> None:
         self.law = law
         self.schedule = schedule
         self.shape = law.shape
@@ -51,7 +69,7 @@ class ExactDenoiser:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.law.flat.device
+        return self.law.device
 
     def read(self, words: Words, n: int) -> Cond | None:
         """Return the condition of n samples that a user's words mean."""

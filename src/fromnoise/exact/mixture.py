@@ -97,6 +97,11 @@ class GaussianMixture:
         return self.log_weights.dtype
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.flat.device
+
+    @property
     def labels(self) -> Tensor | None:
         """The label of each component, `[K]`; None without labels."""
         return None if self.cond is None else self.cond.values.get("label")

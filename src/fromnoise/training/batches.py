@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fromnoise.data.source import Batch, Stored
+from fromnoise.data.source import Batch
+from fromnoise.data.stored import Stored
 from fromnoise.errors import ConfigError
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.draws import PARTS, Draws

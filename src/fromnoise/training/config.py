@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
+from fromnoise.denoiser import Denoiser
 from fromnoise.registry import STRICT, Settings, explain
-from fromnoise.training.task import losses
+from fromnoise.training.noising import objective
+from fromnoise.training.task import Task, losses
 from fromnoise.training.times import time_laws
 from fromnoise.training.weighting import weightings
 
@@ -84,6 +86,11 @@ class TrainConfig(BaseModel):
             super().__init__(**data)
         except ValidationError as error:
             raise explain(error, "train") from None
+
+    def task(self, denoiser: Denoiser) -> Task:
+        """Return the task of training a denoiser with these settings."""
+        goal = objective(denoiser, self.weighting, self.times)
+        return losses.build(self.loss).bound(denoiser, goal, drop_cond=self.drop_cond, precision=self.precision)
 
 
 FREE_KEYS = frozenset({"log_every", "save_every", "keep", "parts_together"})

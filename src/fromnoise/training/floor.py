@@ -85,4 +85,4 @@ def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Flo
     """
     config = TrainConfig(**train)
     rows, _ = held_apart(data, config.held_out, config.seed)
-    return losses.build(config.loss).bound(denoiser, config).floor(rows)
+    return config.task(denoiser).floor(rows)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fromnoise.data.source import Stored
+from fromnoise.data.stored import Stored
 from fromnoise.errors import CheckpointDamaged, shown
 from fromnoise.rng import stream
 from fromnoise.training.batches import clean_batch

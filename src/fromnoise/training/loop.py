@@ -21,7 +21,8 @@ from torch import Tensor
 from fromnoise.data.codec import Codec, codec_of, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.opening import open as open_data
-from fromnoise.data.source import Source, Stored, held_apart
+from fromnoise.data.source import Source, held_apart
+from fromnoise.data.stored import Stored
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import ConfigError
@@ -34,7 +35,6 @@ from fromnoise.training.held_out import HeldOut, HeldOutLoss, Patience
 from fromnoise.training.learner import Learner
 from fromnoise.training.optimum import Floor
 from fromnoise.training.stop import Interrupted, Stop, stop_on_signals
-from fromnoise.training.task import losses
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
     if config.patience and not config.held_out:
         raise ConfigError("train: patience waits for the held-out loss: set train.held_out above 0 too")
     passes(config.batch_size, config.parts_together)
-    losses.build(config.loss).bound(denoiser, config).check()
+    config.task(denoiser).check()
 
 
 def _begin(
@@ -136,7 +136,7 @@ def _begin(
         described = folder.config
         measured = described.measured
         denoiser.rescale(folder.codec(), measured.sigma_data, measured.effective_dimension)
-    task = losses.build(config.loss).bound(denoiser, config)
+    task = config.task(denoiser)
     device = denoiser.device
     stored = [
         part if part is None else Stored(part.resident(device, _budget(device)), denoiser.codec, denoiser.conditioners)

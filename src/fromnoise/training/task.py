@@ -16,7 +16,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +30,6 @@ from fromnoise.registry import Registry
 from fromnoise.training.draws import Draws
 from fromnoise.training.noising import Objective, objective
 from fromnoise.training.optimum import Floor, Losses, Optimum, floor_at
-
-if TYPE_CHECKING:
-    from fromnoise.training.config import TrainConfig
 
 losses: Registry[Task] = Registry("loss")
 
@@ -109,14 +106,26 @@ class Task:
     drop_cond: float = 0.0
     precision: ClassVar[str] = "float32"
 
-    def bound(self: Own, denoiser: Denoiser, config: TrainConfig) -> Own:
-        """Return the task of training a denoiser with these settings; `check` says whether they go together."""
+    def bound(
+        self: Own,
+        denoiser: Denoiser,
+        goal: Objective | None = None,
+        *,
+        drop_cond: float = 0.0,
+        precision: str = "float32",
+    ) -> Own:
+        """Return the task of training a denoiser; `check` says whether the two go together.
+
+        Args:
+            denoiser: what is trained.
+            goal: noise, target and weight; uniform weights and stratified times when not given.
+            drop_cond: the probability with which a row's condition is left out.
+            precision: of the network's arithmetic.
+        """
         task = copy.copy(self)
-        goal = objective(denoiser, config.weighting, config.times)
-        for name, value in (
-            ("denoiser", denoiser), ("goal", goal), ("drop_cond", config.drop_cond), ("precision", config.precision),
-        ):  # fmt: skip
-            object.__setattr__(task, name, value)
+        settings = {"goal": goal or objective(denoiser), "drop_cond": drop_cond, "precision": precision}
+        for name, value in {"denoiser": denoiser, **settings}.items():
+            object.__setattr__(task, name, value)  # a task is frozen
         return task
 
     def check(self) -> None:
