@@ -34,13 +34,20 @@ class InputError(FromnoiseError, ValueError):
 
 
 class UnknownName(InputError):
-    """A name that no component has."""
+    """A name that no component has.
 
-    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+    Args:
+        kind: what it should name.
+        name: as it was given.
+        known: the names there are.
+        otherwise: what to say where none of these is near.
+    """
+
+    def __init__(self, kind: str, name: object, known: Iterable[str], otherwise: str = "") -> None:
         names, said = sorted(known), name if isinstance(name, str) and len(name) <= 60 else shown(name)
         near = difflib.get_close_matches(said, names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        super().__init__(f"unknown {kind} {said!r}: {hint}known: {', '.join(names)}")
+        super().__init__(f"unknown {kind} {said!r}: {hint}known: {', '.join(names)}{'' if near else otherwise}")
 
 
 class ConfigError(InputError):

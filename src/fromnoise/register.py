@@ -42,8 +42,8 @@ def prediction(name: str) -> Callable[[C], C]:
 
 
 def loss(name: str) -> Callable[[C], C]:
-    """Register a `fromnoise.training.Loss`: what is minimized."""
-    from fromnoise.training.losses import losses
+    """Register a `fromnoise.training.Task`: what a step draws and minimizes."""
+    from fromnoise.training.task import losses
 
     return losses.register(name)
 

@@ -73,6 +73,9 @@ def _schema(cls: type, name: str) -> type[BaseModel]:
     return create_model(name, __config__=STRICT, **fields)
 
 
+_OWN = "; one of your own is known once its module is imported, on the command line with --plugin FILE"
+
+
 class Registry(Generic[T]):
     """The components of one kind.
 
@@ -139,7 +142,7 @@ class Registry(Generic[T]):
         if name not in self._classes:
             self._ask_others()
         if name not in self._classes:
-            raise UnknownName(self.kind, name, self._classes)
+            raise UnknownName(self.kind, name, self._classes, _OWN)
         return self._classes[name]
 
     def schema(self, name: str) -> type[BaseModel]:
@@ -201,6 +204,10 @@ class Registry(Generic[T]):
                     f"{self.kind} {settings['name']!r}: {key} cannot be kept as None, which TOML cannot say"
                 )
         return settings
+
+    def as_settings(self, given: T | Mapping[str, Any] | str | None) -> Mapping[str, Any] | str | None:
+        """Return a component as data; its name, its settings or None are returned as they are. Raises as `settings`."""
+        return given if given is None or isinstance(given, str | Mapping) else self.settings(given)
 
     def _check(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -306,3 +306,21 @@ def test_labels_are_left_out_now_and_then_unless_the_settings_say_how_often():
     plain = fn.train(shapes, steps=2, batch_size=8, network=fn.nn.MLP(2, 8))  # a network that knows no labels
     assert plain.config.train["drop_cond"] == 0
     assert Plan.from_recipe("points", {"train": {"drop_cond": 0.0}}).assemble(shapes).config.drop_cond == 0
+
+
+def test_every_component_is_taken_as_an_object_a_name_or_settings():
+    x = fn.data.spiral(100)
+    given = {"schedule": "cosine", "predict": "v", "network": "mlp", "codec": "affine"}
+    settings = {
+        "schedule": {"name": "cosine", "T": 50}, "predict": {"name": "v"},
+        "network": {"name": "mlp", "hidden": 16}, "codec": {"name": "affine", "kind": "columns"},
+    }  # fmt: skip
+    objects = {"schedule": fn.CosineBeta(T=50), "network": fn.nn.MLP(2, 16), "codec": fn.data.Affine("columns")}
+    named, set_, made = (fn.train(x, steps=2, **components) for components in (given, settings, objects))
+    assert named.config.schedule["T"] == 1000
+    for run in (set_, made):
+        assert run.config.schedule["T"] == 50
+        assert run.config.network["hidden"] == 16
+        assert run.denoiser.codec.std.shape == (2,)
+    with pytest.raises(InputError, match="hiden"):
+        fn.train(x, steps=2, network={"name": "mlp", "hiden": 16})

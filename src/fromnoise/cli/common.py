@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fromnoise.errors import InputError, RunError
+from fromnoise.errors import ConfigError, InputError, RunError
+from fromnoise.settings import grouped
 
 if TYPE_CHECKING:
     from fromnoise.denoiser import DenoiserLike
@@ -86,23 +87,20 @@ def parse_settings(pairs: Sequence[str] | None) -> dict[str, Any]:
     """Turn ["a.b=1", ...] into {"a": {"b": 1}}; values are read as TOML, or else as text."""
     import tomllib
 
-    tree: dict[str, Any] = {}
+    given: list[tuple[str, Any]] = []
     for pair in pairs or ():
         key, sign, text = pair.partition("=")
-        if not sign or not key.strip():
+        if not sign or not all(key.strip().split(".")):
             raise InputError(f"--set takes key=value, such as --set network.hidden=256, not {pair!r}")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text
-        *path, last = key.strip().split(".")
-        place = tree
-        for name in path:
-            place = place.setdefault(name, {})
-            if not isinstance(place, dict):
-                raise InputError(f"--set {pair}: {name} is given twice, as a value and as a group")
-        place[last] = value
-    return tree
+        given.append((key.strip(), value))
+    try:
+        return grouped(given)
+    except ConfigError as error:
+        raise ConfigError(f"--set: {error}") from None
 
 
 def make_sampler(name: str, eta: float | None, settings: Sequence[str] | None) -> Sampler:

@@ -129,9 +129,7 @@ def _trajectory(wish: _Wish, path: Path) -> None:
     way = trajectory(wish.denoiser, wish.n, sampler=wish.sampler, steps=wish.steps, cond=wish.label, seed=wish.seed)
     sizes = [math.hypot(a, s) for a, s in zip(way.alphas, way.sigmas, strict=True)]
     with whole_file(path) as staging:
-        made = staging.with_suffix(".gif")
-        pictures.animate_trajectory(way.x, way.times, sizes, made, title=wish.run.source.name)
-        made.replace(staging)
+        pictures.animate_trajectory(way.x, way.times, sizes, staging, title=wish.run.source.name)
 
 
 def _guidance(wish: _Wish, path: Path) -> dict[str, Any]:

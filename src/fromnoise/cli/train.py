@@ -87,7 +87,7 @@ def _changes(config: Path | None, pairs: list[str] | None, **flags: Any) -> dict
     """Return the user's changes: file first, then --set, then flags, each overriding the ones before."""
     import tomllib
 
-    from fromnoise.training.plan import merge
+    from fromnoise.settings import merge
 
     changes: dict[str, Any] = {}
     if config is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -16,13 +15,12 @@ from fromnoise.process import predictions
 from fromnoise.registry import Registry
 from fromnoise.samplers import samplers
 from fromnoise.schedule import schedules
+from fromnoise.settings import Tree, flat
 from fromnoise.studio.jobs import MOST_POINTS
 from fromnoise.training import Plan, TrainConfig, time_laws, weightings
 from fromnoise.training.losses import losses
 
 _log = logging.getLogger(__name__)
-
-Tree = dict[str, Any]
 
 _KINDS: dict[str, Registry[Any]] = {
     "schedule": schedules,
@@ -83,14 +81,7 @@ def _settings(plan: Plan) -> Tree:
     fields = networks.schema(plan.network["name"]).model_fields
     defaults = {key: field.default for key, field in fields.items() if not field.is_required()}
     tree["network"] = {**{key: value for key, value in defaults.items() if key not in _FROM_DATA}, **tree["network"]}
-    return _flat(tree)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Tree:
-    flat: Tree = {}
-    for key, value in tree.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
-    return flat
+    return flat(tree)
 
 
 def _described(schema: Tree, cls: type) -> Tree:

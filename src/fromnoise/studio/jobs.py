@@ -17,10 +17,8 @@ from fromnoise.errors import InputError, RunError, UnknownName
 from fromnoise.nn.skeleton import skeleton
 from fromnoise.registry import STRICT, explain
 from fromnoise.run import RunFolder
+from fromnoise.settings import Tree, flat, grouped
 from fromnoise.training import Plan, TrainConfig, Training
-from fromnoise.training.plan import merge
-
-Tree = dict[str, Any]
 
 DEEPEST = 16
 """The largest depth of nested lists and groups in a posted job."""
@@ -107,7 +105,7 @@ class Job(BaseModel):
             raise explain(error, "the training") from None
         except TypeError as error:  # a key that is no name
             raise InputError(f"the training: {error}") from None
-        return job.model_copy(update={"changes": _grouped(job.changes)})
+        return job.model_copy(update={"changes": grouped(job.changes.items())})
 
     @property
     def name(self) -> str:
@@ -173,7 +171,9 @@ class Job(BaseModel):
         """Return the words of the command for the same training; None for a drawing, which no command takes."""
         if isinstance(self.data, Drawing):
             return None
-        settings = [word for key, value in _flat(self.changes) for word in ("--set", f"{key}={value}")]
+        settings = [
+            word for key, value in flat(self.changes).items() for word in ("--set", f"{key}={json.dumps(value)}")
+        ]
         return ["fromnoise", "train", self.data, "--recipe", self.recipe, "--out", str(out), *settings]
 
 
@@ -220,31 +220,3 @@ def _depth(value: Any) -> int:
         ]
         depth += bool(level)
     return depth
-
-
-def _grouped(changes: Mapping[str, Any]) -> Tree:
-    """Return changes with every key a.b moved into the group a as b.
-
-    Raises:
-        InputError: if something is given both as a value and as a group.
-    """
-    tree: Tree = {}
-    for key, value in changes.items():
-        name, dot, rest = key.partition(".")
-        if dot:
-            value = _grouped({rest: value})  # noqa: PLW2901
-        if name in tree and not (isinstance(tree[name], dict) and isinstance(value, dict)):
-            raise InputError(f"changes: {name} is given twice, as a value and as a group")
-        tree[name] = merge(tree[name], value) if name in tree else value
-    return tree
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return settings in the form of --set: pairs of a key a.b and a value in TOML."""
-    pairs: list[tuple[str, str]] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            pairs += _flat(value, f"{prefix}{key}.")
-        else:
-            pairs.append((f"{prefix}{key}", json.dumps(value)))
-    return pairs

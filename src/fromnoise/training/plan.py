@@ -28,11 +28,10 @@ from fromnoise.registry import STRICT, Settings, explain
 from fromnoise.rng import seeded
 from fromnoise.run import Run
 from fromnoise.schedule import Schedule, schedules
+from fromnoise.settings import Tree, merge, name_of
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.loop import Event, check_fit, fit
 from fromnoise.training.stop import Stop
-
-Tree = dict[str, Any]
 
 
 class Plan(BaseModel):
@@ -72,17 +71,17 @@ class Plan(BaseModel):
         if "scaling" in changes:
             warn("the setting scaling", "codec.kind")
             changes["codec"] = {"name": "affine", "kind": changes.pop("scaling")}
-        other_path = any(_name(changes.get(key, base[key])) != _name(base[key]) for key in ("predict", "schedule"))
+        other_path = any(name_of(changes.get(key, base[key])) != name_of(base[key]) for key in ("predict", "schedule"))
         if other_path:
             base["train"] = {k: v for k, v in base["train"].items() if k not in ("weighting", "times")}
         merged = merge(base, changes)
-        kind = predictions.find(str(_name(merged["predict"])))
+        kind = predictions.find(str(name_of(merged["predict"])))
         if not isinstance(merged["train"], Mapping):
             raise ConfigError(
                 f"the configuration: train is a group, such as train.steps = 300, not {merged['train']!r}"
             )
         merged["train"] = {"weighting": kind.weighting, **merged["train"]}
-        networks.find(str(_name(merged["network"])))
+        networks.find(str(name_of(merged["network"])))
         try:
             return cls(**{**merged, "train": TrainConfig(**merged["train"])})
         except ValidationError as error:
@@ -160,20 +159,9 @@ class Training:
         return last.run
 
 
-def _name(settings: Any) -> Any:
-    return settings.get("name") if isinstance(settings, Mapping) else settings
-
-
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
-    """Lay changes over a tree of settings. A component of another name replaces the old one whole."""
-    merged = dict(base)
-    for key, given in changes.items():
-        old: Any = merged.get(key)
-        value: Any = {"name": given} if isinstance(given, str) and isinstance(old, Mapping) else given
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        same = both and (_name(old) is None or value.get("name") in (None, _name(old)))
-        merged[key] = merge(old, value) if same else value
-    return merged
+def _given(settings: Tree) -> Tree:
+    """Return the settings that are not None."""
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def _dropping(config: TrainConfig) -> TrainConfig:
@@ -191,10 +179,10 @@ def train(
     *,
     cond: Any = None,
     recipe: str | None = None,
-    schedule: Schedule | str | None = None,
-    predict: str | Prediction | None = None,
-    network: Network | str | None = None,
-    codec: Codec | str | None = None,
+    schedule: Schedule | Mapping[str, Any] | str | None = None,
+    predict: Prediction | Mapping[str, Any] | str | None = None,
+    network: Network | Mapping[str, Any] | str | None = None,
+    codec: Codec | Mapping[str, Any] | str | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -211,11 +199,11 @@ def train(
         data: a data set, or an array `[N, *S]`.
         cond: the condition of each sample: N labels, names or whole numbers, or vectors `[N, D]`.
         recipe: where the other settings come from; the one that fits the data when not given.
-        schedule: the path, an object or a name.
-        predict: what the network predicts, an object or a name: eps, x0, v, flow, score or edm.
-        network: an object or a registered name.
-        codec: between the data's units and the denoiser's, an object or a name; `fn.data.Affine("columns")` gives every
-            column a standard deviation of its own.
+        schedule: the path; this and the next three are an object, a name, or settings, `{"name": "linear", "T": 400}`.
+        predict: what the network predicts: eps, x0, v, flow, score or edm.
+        network: what is trained.
+        codec: between the data's units and the denoiser's; `fn.data.Affine("columns")` gives every column a standard
+            deviation of its own.
         steps: how many optimizer steps.
         batch_size: samples a step.
         lr: the highest learning rate.
@@ -230,17 +218,15 @@ def train(
     dataset = open_data(data)
     if cond is not None:
         dataset = dataset.conditioned(cond)
-    settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
-    changes: Tree = {"train": {k: v for k, v in settings.items() if v is not None}}
-    if codec is not None:
-        changes["codec"] = codec if isinstance(codec, str) else codecs.settings(codec)
-    if predict is not None:
-        changes["predict"] = predict if isinstance(predict, str) else predictions.settings(predict)
-    if schedule is not None:
-        changes["schedule"] = schedule if isinstance(schedule, str) else schedules.settings(schedule)
-    if isinstance(network, str):
-        changes["network"] = network
+    numbers: Tree = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
+    own = None if isinstance(network, str | Mapping) else network
+    changes = _given({
+        "schedule": schedules.as_settings(schedule),
+        "predict": predictions.as_settings(predict),
+        "codec": codecs.as_settings(codec),
+        "network": network if own is None else None,
+        "train": _given(numbers),
+    })  # fmt: skip
     suggested = dict(dataset.suggests)
     plan = Plan.from_recipe(recipe or suggested.pop("recipe"), merge(suggested if recipe is None else {}, changes))
-    own = None if isinstance(network, str) else network
     return plan.assemble(dataset, own, device=usable_device(device)).run(out, resume=resume)
