@@ -163,7 +163,7 @@ class Denoiser(nn.Module):
             codec: measured on the data, unless it was already; `Affine()` when not given.
 
         Raises:
-            InputError: if the data's shape is not the network's.
+            InputError: if the data's shape is not the network's, or the codec makes no finite numbers of them.
             LabelError: if the network takes other conditions than the data have.
         """
         if self._may_measure:
@@ -176,6 +176,9 @@ class Denoiser(nn.Module):
         self._know(data.conditioners)
         if self._may_measure:
             z = codec.into(codec.store(samples(data)))
+            bad = int((~torch.isfinite(z)).flatten(1).any(1).sum())
+            if bad:
+                raise InputError(f"{bad:,} of {len(z):,} samples are not finite once the codec has taken them in")
             self.rescale(codec, rms_about_mean(z), effective_dimension(z))
 
     def _know(self, given: Sequence[Conditioner]) -> None:

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from fromnoise.arrays import Time, expand_to
 from fromnoise.cond import Cond, Words
-from fromnoise.data.codec import Affine
 from fromnoise.denoiser import DenoiserLike, Wrapper
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError
@@ -141,7 +140,7 @@ class AutoGuided(Wrapper):
             raise InputError("the weak model knows other labels than the good one")
         self.weak = weak.on(denoiser.schedule)
         self.scale, self.interval = _finite("scale", scale), _interval(interval)
-        if not (isinstance(weak.codec, Affine) and weak.codec.equals(denoiser.codec)):
+        if not weak.codec.equals(denoiser.codec):
             raise InputError("the weak model was trained on data scaled otherwise: train both on the same data")
 
     def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:

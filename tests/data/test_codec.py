@@ -1,9 +1,17 @@
+import copy
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
 import numpy as np
 import pytest
 import torch
+from pydantic import Field
+from torch import Tensor
 
 import fromnoise as fn
-from fromnoise.data import Affine
+from fromnoise.data import Affine, Codec
+from fromnoise.errors import InputError
 
 
 @pytest.mark.parametrize("kind", ["isotropic", "columns", "none"])
@@ -59,3 +67,80 @@ def test_log_volume_is_the_determinant():
     codec = Affine("columns").fitted(torch.randn(50, 3).double() * torch.tensor([1.0, 10.0, 0.1]))
     jacobian = torch.autograd.functional.jacobian(codec.out, torch.zeros(3, dtype=torch.float64))
     assert codec.log_volume == pytest.approx(float(torch.linalg.slogdet(jacobian)[1]), rel=1e-9)
+
+
+@fn.register.codec("test-log")
+@dataclass(frozen=True, eq=False)
+class Log(Codec):
+    """sample = base^(centre + z), of positive numbers: a codec of a user's own, not affine."""
+
+    base: Annotated[float, Field(gt=1)] = 10.0
+    centre: ClassVar[Tensor] = torch.zeros(())
+
+    @property
+    def form(self):
+        return "points"
+
+    def fitted(self, data):
+        logs = fn.data.samples(data).log() / math.log(self.base)
+        return self.with_tensors({"centre": logs.mean(0)}, logs.shape[1:])
+
+    def into(self, stored, generator=None):
+        return stored.log() / math.log(self.base) - self.centre.to(stored)
+
+    def out(self, z):
+        return self.base ** (z + self.centre.to(z))
+
+    def mask(self, known):
+        return known
+
+    def tensors(self):
+        return {"centre": self.centre}
+
+    def with_tensors(self, tensors, shape):
+        made = copy.copy(self)
+        object.__setattr__(made, "centre", tensors["centre"])
+        object.__setattr__(made, "shape", tuple(shape))
+        return made
+
+
+def positive(n=2000):
+    return torch.exp(torch.randn(n, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[2.0, 1.0], [0, 1]]))
+
+
+def test_codecs_are_equal_where_they_are_the_same_map():
+    x = positive()
+    one, other = Affine().fitted(x), Affine().fitted(x.flip(0))
+    assert one.equals(other)
+    assert Affine("none").fitted(x).equals(Affine.given(torch.zeros(2), torch.ones(2), (2,)))
+    assert Log().fitted(x).equals(Log().fitted(x.clone()))
+    for others in (Affine("columns").fitted(x), Affine().fitted(1.001 * x), Log().fitted(x)):
+        assert not one.equals(others)
+    for others in (Log(2.0).fitted(x), Log().fitted(1.001 * x), one):
+        assert not Log().fitted(x).equals(others)
+
+
+def test_a_codec_of_the_users_own_goes_the_whole_way(tmp_path):
+    x = positive()
+    run = fn.train(x, codec={"name": "test-log", "base": 2.0}, out=tmp_path / "r", steps=600, batch_size=256, seed=0)
+    again = fn.load(tmp_path / "r").denoiser
+    assert again.codec.equals(run.denoiser.codec)
+    made = fn.sample(again, 1000, steps=20)
+    assert (made > 0).all()
+    assert fn.equal(made, fn.sample(run.denoiser, 1000, steps=20))
+    torch.testing.assert_close(made.log().std(0), x.log().std(0), rtol=0.1, atol=0)
+    way = fn.trajectory(again, 20, steps=5)
+    assert (way.x >= 0).all()
+    assert torch.equal(way.x[-1], fn.sample(again, 20, steps=5))
+    assert fn.evaluate(made, against=x, seed=0)
+    known = torch.tensor([True, False])
+    kept = fn.sample(fn.Inpainted(again, x[0], known), 10, sampler=fn.DDIM(), steps=5)
+    torch.testing.assert_close(kept[:, 0], x[:1, 0].expand(10), rtol=1e-4, atol=0)
+    other = fn.train(x, codec={"name": "test-log", "base": 3.0}, steps=5)
+    with pytest.raises(InputError, match="scaled otherwise"):
+        fn.AutoGuided(again, other.denoiser, 2.0)
+
+
+def test_a_codec_that_cannot_take_the_data_says_so():
+    with pytest.raises(InputError, match="100 of 100 samples are not finite once the codec"):
+        fn.train(torch.cat([torch.ones(80, 2), -torch.ones(20, 2)]) + torch.rand(100, 2) / 2, codec="test-log", steps=1)

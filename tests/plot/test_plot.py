@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -69,3 +70,13 @@ def test_the_callers_matplotlib_is_left_alone():
     before = dict(mpl.rcParams)
     fn.plot.scatter(torch.randn(5, 2))
     assert dict(mpl.rcParams) == before
+
+
+def test_points_that_are_not_finite_are_refused(tmp_path):
+    bad = np.zeros((20, 2))
+    bad[3, 1] = np.nan
+    with pytest.raises(InputError, match="1 of 20 points are not finite"):
+        fn.plot.scatter(bad)
+    with pytest.raises(InputError, match="1 of 40 points are not finite"):
+        fn.plot.animate_trajectory(np.stack([bad, np.zeros((20, 2))]), [1.0, 0.0], [1.0, 1.0], tmp_path / "x.gif")
+    assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Data sets: points with a known distribution, and what every data set has in common."""
+"""Data: sources of samples, codecs between their units and a denoiser's, points with a known distribution."""
 
 from fromnoise.cond import find_label
 from fromnoise.data.codec import Affine, Codec, Scaling, codecs
@@ -21,7 +21,7 @@ from fromnoise.data.points import (
     swiss_roll,
     two_spirals,
 )
-from fromnoise.data.source import Batch, Source
+from fromnoise.data.source import Batch, Source, samples
 from fromnoise.deprecated import renamed
 
 __getattr__ = renamed(__name__, {"Law": "Distribution", "even_start": "sobol_noise"})
@@ -48,6 +48,7 @@ __all__ = [
     "open",
     "pinwheel",
     "rms_about_mean",
+    "samples",
     "shapes",
     "sobol",
     "sobol_noise",

@@ -6,6 +6,7 @@ A codec is fitted to the data once; it belongs to the run (codec.safetensors), n
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -60,6 +61,19 @@ class Codec:
     def out(self, z: Tensor) -> Tensor:
         """Return samples `[B, *X]` in the user's units and type, of z `[B, *S]`."""
         raise NotImplementedError
+
+    def out_at(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
+        """Return x_t = alpha z + sigma eps in the user's units, to be looked at; of unit variance before `out`."""
+        return self.out(x_t / math.hypot(alpha, sigma))
+
+    def equals(self, other: Codec) -> bool:
+        """Return whether another codec is the same map, but for rounding."""
+        mine, its = self.tensors(), other.tensors()
+        return (
+            type(other) is type(self)
+            and codecs.settings(other) == codecs.settings(self)
+            and all(mine[name].shape == its[name].shape and _close(mine[name], its[name]) for name in mine)
+        )
 
     def mask(self, known: Tensor) -> Tensor:
         """Return which parts of z are known, bool `[*S]`, where these parts of a sample are.
@@ -149,6 +163,9 @@ class Affine(Codec):
         z = z.to(torch.promote_types(z.dtype, self.mean.dtype))
         return self.mean.to(z) + self.std.to(z) * z
 
+    def out_at(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
+        return self.out(x_t) - (1 - alpha) * self.mean.to(x_t.device)  # of x_t only the signal has a mean
+
     def mask(self, known: Tensor) -> Tensor:
         return known
 
@@ -172,18 +189,18 @@ class Affine(Codec):
             raise ValueError("a std that is not positive, or of another type than the mean")
         return self._with(mean, std, shape)
 
-    def equals(self, other: Any) -> bool:
-        """Return whether another codec is the same map, but for rounding."""
-        return isinstance(other, Affine) and all(
-            torch.allclose(u.cpu().double(), v.cpu().double(), rtol=1e-6, atol=0.0)
-            for u, v in ((self.mean, other.mean), (self.std, other.std))
-        )
+    def equals(self, other: Codec) -> bool:
+        return isinstance(other, Affine) and _close(self.mean, other.mean) and _close(self.std, other.std)
 
     def _with(self, mean: Tensor, std: Tensor, shape: tuple[int, ...]) -> Affine:
         made = copy.copy(self)
         for name, value in (("mean", mean), ("std", std), ("shape", shape)):
             object.__setattr__(made, name, value)
         return made
+
+
+def _close(u: Tensor, v: Tensor) -> bool:
+    return torch.allclose(u.cpu().double(), v.cpu().double(), rtol=1e-6, atol=0.0)
 
 
 def codec_of(scaling: Any) -> Any:

@@ -147,10 +147,7 @@ class Dataset:
         Raises:
             InputError: if only the samples are known.
         """
-        if self.distribution is None:
-            raise InputError(f"the distribution of {self.name!r} is not known, only its {len(self)} samples")
-        x, labels = self.distribution.draw(n, seed)
-        return replace(self, x=x, labels=labels if self.classes else None, cond=None, conditioners=(), config=None)
+        return self._instead(*self._truth().draw(n, seed))
 
     def draw_stratified(self, n: int, seed: int = 0) -> Dataset:
         """Draw n stratified samples, which cover the true distribution evenly: the truth with little sampling noise.
@@ -158,7 +155,12 @@ class Dataset:
         Raises:
             InputError: if only the samples are known.
         """
+        return self._instead(*self._truth().draw_stratified(n, seed))
+
+    def _truth(self) -> Distribution:
         if self.distribution is None:
             raise InputError(f"the distribution of {self.name!r} is not known, only its {len(self)} samples")
-        x, labels = self.distribution.draw_stratified(n, seed)
+        return self.distribution
+
+    def _instead(self, x: Tensor, labels: Tensor | None) -> Dataset:
         return replace(self, x=x, labels=labels if self.classes else None, cond=None, conditioners=(), config=None)

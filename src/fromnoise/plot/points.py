@@ -22,7 +22,14 @@ def _plane(x: Any, what: str = "samples") -> np.ndarray:
         raise InputError(
             f"a scatter plot needs {what} of two coordinates or more, not of shape {list(array.shape[1:])}"
         )
-    return array[:, :2]
+    return _finite(array[:, :2])
+
+
+def _finite(points: np.ndarray) -> np.ndarray:
+    bad = int((~np.isfinite(points).all(-1)).sum())
+    if bad:
+        raise InputError(f"{bad:,} of {points[..., 0].size:,} points are not finite and cannot be drawn")
+    return points
 
 
 def scatter(x: Any, *, labels: Any = None, label_names: Sequence[str] = (), title: str = "") -> Figure:
@@ -120,7 +127,7 @@ def animate_trajectory(
         title: the title of the figure.
         frames: the largest number of frames.
     """
-    ways = np.asarray(as_array(xs))[:, :, :2]
+    ways = _finite(as_array(xs)[:, :, :2])
     last = ways[-1]
     colours = around(last)
     scaled = ways / np.maximum(np.asarray(sizes, dtype=float), 1.0)[:, None, None]
@@ -143,5 +150,5 @@ def animate_trajectory(
     pictures = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     hold = [70] * (len(pictures) - 1) + [1800]
     path = Path(path)
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=hold, loop=0, optimize=True)
+    pictures[0].save(path, "GIF", save_all=True, append_images=pictures[1:], duration=hold, loop=0, optimize=True)
     return path

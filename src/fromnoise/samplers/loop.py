@@ -3,7 +3,8 @@
 Samples are made in chunks with fixed boundaries. Chunk c has a generator of its own, derived from (seed, c), and a
 denoiser always sees whole chunks, the last one padded: so sample i is the same for any n. Each chunk walks all its
 steps before the next, so its rows stay in the processor's cache and memory does not grow with n. The first chunks are
-small, so that drawing 300 samples does not compute 2,048 rows; later chunks have the quickest size.
+small, so that drawing 300 samples does not compute 2,048 rows; later chunks have the quickest size, which is larger on
+a CUDA device.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from torch import Tensor
 from fromnoise.arrays import Time
 from fromnoise.card import card, frames
 from fromnoise.cond import Cond, Words
-from fromnoise.data.codec import Affine, Codec
 from fromnoise.denoiser import DenoiserLike, Predicted, Wrapper, predicted, spread
 from fromnoise.errors import InputError, whole_number
 from fromnoise.memory import keep_freed_memory
@@ -207,7 +207,7 @@ class Trajectory(NamedTuple):
 
     Attributes:
         times: the steps + 1 times of the grid, from 1 to 0.
-        x: x_t at those times, `[steps + 1, n, *S]`.
+        x: x_t at those times, `[steps + 1, n, *S]`; of unit variance before the codec, where it is not affine.
         x0_hat: the first x0_hat of each step, `[steps, n, *S]`.
         alphas: the signal scales at those times.
         sigmas: the noise scales.
@@ -277,19 +277,12 @@ def trajectory_steps(
     def at(t: float, x: Sequence[Tensor], x0_hat: Tensor | None) -> TrajectoryStep:
         alpha, sigma = (float(scale) for scale in denoiser.schedule.scales(t))
         x_t = torch.cat(list(x))[:n]
-        return TrajectoryStep(t, alpha, sigma, _in_units(codec, x_t, alpha), x0_hat)
+        return TrajectoryStep(t, alpha, sigma, codec.out_at(x_t, alpha, sigma), x0_hat)
 
     yield at(times[0], starts, None)
     for walked in zip(*ways, strict=True):
         x0_hat = torch.cat([part.x0_hat for part in walked])[:n]
         yield at(walked[0].s, [part.x_s for part in walked], codec.out(x0_hat))
-
-
-def _in_units(codec: Codec, x_t: Tensor, alpha: float) -> Tensor:
-    """Return x_t in the data's units: of x_t = alpha x0 + sigma eps only the signal has a mean there."""
-    if isinstance(codec, Affine):
-        return codec.out(x_t) - (1 - alpha) * codec.mean.to(x_t.device)
-    return codec.out(x_t / max(alpha, 1e-3))
 
 
 def trajectory(
