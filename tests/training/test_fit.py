@@ -92,7 +92,15 @@ def test_a_signal_during_a_step_is_honoured_after_it(tmp_path, number):
     assert RunFolder(tmp_path / "r").steps()[0] == 13
 
 
-def test_between_two_events_signals_act_on_the_callers_code():
+@pytest.fixture
+def interruptible():
+    """Let SIGINT interrupt as in a terminal; a process started in a shell's background inherits that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_between_two_events_signals_act_on_the_callers_code(interruptible):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     events = fn.fit(denoiser(), fn.data.spiral(100), config())
     next(events)
