@@ -31,7 +31,7 @@ D = Callable[[Tensor, float], Tensor]
 
 
 def _curve(name: str, count: int = 512) -> fn.GaussianMixture:
-    law = fn.data.make({"name": name, "n": 1}).law
+    law = fn.data.make({"name": name, "n": 1}).distribution
     assert law is not None
     assert law.centres is not None
     return fn.GaussianMixture(law.centres((torch.arange(count, dtype=FLOAT) + 0.5) / count), law.jitter)

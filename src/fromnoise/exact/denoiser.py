@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from fromnoise.deprecated import Renamed
 from fromnoise.schedule import Schedule
 
 
+@runtime_checkable
 class KnownLaw(Protocol):
     """What an exact denoiser asks of a law of x0. `GaussianMixture` is one."""
 
