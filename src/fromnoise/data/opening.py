@@ -42,7 +42,7 @@ def open(what: Any, name: str = "data", *, settings: Mapping[str, Any] = Mapping
         InputError: if it cannot be read as data.
         UnknownName: if there is no data set of that name.
     """
-    if isinstance(what, Source):
+    if isinstance(what, Dataset | Source):  # in this order: the second looks at every property
         return what
     if isinstance(what, str):
         if what not in names():
