@@ -10,7 +10,7 @@ from torch import Tensor
 
 import fromnoise as fn
 from fromnoise.arrays import Time
-from fromnoise.cond import Words
+from fromnoise.conditioners import Words
 from fromnoise.denoiser import DenoiserLike, Wrapper, spread
 from fromnoise.samplers import Sampler, walk
 from fromnoise.schedule import Schedule

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.cond import Cond, Labels, Vector, conditions_of, read_cond
+from fromnoise.cond import Cond
+from fromnoise.conditioners import Labels, Vector, conditions_of, read_cond
 from fromnoise.errors import LabelError
 from fromnoise.rng import stream
 
@@ -166,3 +167,43 @@ def test_condition_vectors_are_trained_and_sampled_with(tmp_path):
     guided = fn.sample(fn.Guided(run.denoiser, 1.5), 200, cond={"vector": [5.0]}, steps=10).mean(0)
     assert float(guided[0]) > 3
     assert torch.equal(again.source.cond.values["vector"], run.source.cond.values["vector"])
+
+
+def test_labels_that_are_numbers_are_called_by_these_numbers():
+    data = fn.Dataset(torch.randn(60, 2), labels=torch.arange(60) % 3 + 1)
+    assert data.label_names == ("1", "2", "3")
+    (labels,) = data.conditioners
+    for three in (3, "3", np.int64(3), torch.tensor(3), np.array(3)):
+        assert int(labels.read(three)) == 2
+    assert labels.read(torch.tensor([[3, 1, 2]]).flatten()).tolist() == [2, 0, 1]
+    assert labels.read([3, "1", np.uint8(2)]).tolist() == [2, 0, 1]
+    for none in (0, 4, "0", torch.tensor([1, 0])):
+        with pytest.raises(LabelError, match="out of range: known: 1, 2, 3"):
+            labels.read(none)
+    run = fn.train(data, steps=5)
+    assert torch.equal(fn.sample(run.denoiser, 4, cond=1, steps=2), fn.sample(run.denoiser, 4, cond="1", steps=2))
+    assert Labels(names=("a", "b")).read(1) == 1  # by number where names are none
+
+
+def test_values_that_no_conditioner_gave_are_refused_and_not_taken_for_no_condition():
+    data = fn.data.shapes(30)
+    run = fn.train(data, steps=2)
+    for wrong in (torch.tensor([3]), torch.tensor([-1]), torch.tensor([1], dtype=torch.int32)):
+        with pytest.raises(LabelError):
+            fn.sample(run.denoiser, 5, cond=Cond({"label": wrong}), steps=2)
+        with pytest.raises(LabelError):
+            fn.Dataset(data.x, cond=Cond({"label": wrong.expand(30)}), conditioners=data.conditioners)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.array([1, 0, 1], np.uint8), torch.tensor([1, 0, 1], dtype=torch.int32), ["b", "a", "b"], (1, 0, 1),
+     [np.int64(1), np.int64(0), np.int64(1)], np.array(["b", "a", "b"])],
+)  # fmt: skip
+def test_a_data_set_takes_labels_of_any_form(labels):
+    for names in ((), ("a", "b")):
+        data = fn.Dataset(np.zeros((3, 2)), labels=labels, label_names=names)
+        assert data.labels.tolist() == [1, 0, 1]
+        assert data.labels.dtype == torch.int64
+    with pytest.raises(LabelError):
+        fn.Dataset(np.zeros((3, 2)), labels=[0.5, 1.5, 2.5])

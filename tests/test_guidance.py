@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import fromnoise as fn
+from fromnoise.cond import Cond
 from fromnoise.denoiser import Wrapper
 from fromnoise.errors import InputError, LabelError
 
@@ -38,6 +39,10 @@ def network():
     return fn.Denoiser(fn.nn.MLP(2, 32, classes=3), SCHEDULE, "v", label_names=SHAPES.label_names).requires_grad_(False)
 
 
+def one_number():
+    return fn.FiniteSet(torch.randn(9, 1), labels=torch.arange(9) % 2).denoiser(SCHEDULE)
+
+
 def points(n=50):
     return torch.randn(n, 2, generator=torch.Generator().manual_seed(1))
 
@@ -55,7 +60,7 @@ def test_scale_one_is_the_conditional_model_bit_for_bit_in_one_evaluation(base, 
 def test_scale_zero_is_the_unconditional_model_in_one_evaluation():
     watched, x = Watched(network()), points()
     assert torch.equal(fn.Guided(watched, 0.0)(x, 0.4, torch.tensor(1)), network()(x, 0.4))
-    assert watched.asked == [(50, None)]
+    assert watched.asked == [(50, 1)]  # one row that says: no condition
 
 
 @pytest.mark.parametrize("base", [exact, network], ids=["exact", "network"])
@@ -183,7 +188,10 @@ def test_inpainting_keeps_what_is_known_and_completes_it_on_the_data():
         (lambda: fn.Guided(exact(), 2.0, rescale=2), InputError, "rescale"),
         (lambda: fn.Guided(exact(), 2.0, interval=(2, 1)), InputError, "interval"),
         (lambda: fn.AutoGuided(exact(), fn.FiniteSet(SHAPES.x).denoiser(SCHEDULE), 2.0), InputError, "labels"),
+        (lambda: fn.Guided(one_number(), 2.0, rescale=0.5), InputError, "single one"),
+        (lambda: fn.Guided(exact(), torch.ones(3, 1)), InputError, "one for each"),
         (lambda: fn.Inpainted(exact(), [0.0], [True]), InputError, "shape"),
+        (lambda: fn.Inpainted(exact(), torch.zeros(3, 2), torch.ones(4, 2) > 0), InputError, "same shape"),
         (lambda: fn.Inpainted(exact(), [0.0, 0.0], [True, True]), InputError, "mask"),
         (lambda: fn.Inpainted(exact(), [math.nan, 0.0], [True, False]), InputError, "NaN"),
     ],
@@ -191,3 +199,58 @@ def test_inpainting_keeps_what_is_known_and_completes_it_on_the_data():
 def test_wrong_settings_are_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_what_is_kept_is_kept_at_every_scale_and_beside_a_negative_condition():
+    asked = []
+
+    class Listening(Wrapper):
+        def __call__(self, x_t, t, cond=None):
+            asked.append(cond)
+            return self.base(x_t, t, cond.only(["label"]))
+
+        def on(self, schedule):
+            raise NotImplementedError
+
+    cond = Cond({"label": torch.tensor([1])}).told(scale=torch.tensor([[2.5]]))
+    for guided in (fn.Guided(Listening(network()), 0.0), fn.Guided(Listening(network()), 3.0, negative="circles")):
+        guided(points(), 0.5, cond)
+        asked_for = asked.pop()
+        assert asked_for.values["scale"].unique().tolist() == [2.5]
+        assert asked_for.mask("scale") is None or bool(asked_for.mask("scale").all())
+    only = Cond({}).told(scale=torch.tensor([[2.5]]))
+    assert only.is_kept
+    assert not cond.is_kept
+
+
+def test_every_sample_is_completed_from_its_own_known_part_and_has_its_own_scale():
+    denoiser, mask = network(), torch.tensor([True, False])
+    known = torch.randn(1000, 2, generator=torch.Generator().manual_seed(3))
+    for n in (5, 304, 1000):
+        for sampler in (fn.DDIM(), fn.DDPM(), fn.Heun(), fn.UniPC(), fn.RePaint(2)):
+            x = fn.sample(fn.Inpainted(denoiser, known[:n], mask), n, sampler=sampler, steps=3)
+            torch.testing.assert_close(x[:, 0], known[:n, 0], rtol=1e-5, atol=1e-5)
+    few, all_of_them = (fn.sample(fn.Inpainted(denoiser, known[:n], mask), n, steps=5) for n in (7, 1000))
+    assert torch.equal(few, all_of_them[:7])
+    masks = torch.arange(20)[:, None] % 2 == torch.arange(2)  # the other coordinate in every second row
+    x = fn.sample(fn.Guided(fn.Inpainted(denoiser, known[:20], masks), 2.0), 20, cond="moons", sampler="ddim", steps=4)
+    torch.testing.assert_close(x[masks], known[:20][masks], rtol=1e-5, atol=1e-5)
+    way = fn.trajectory(fn.Inpainted(denoiser, known[:20], masks), 20, sampler="ddim", steps=4)
+    torch.testing.assert_close(way.x[-1][masks], known[:20][masks], rtol=1e-5, atol=1e-5)
+    scales = torch.tensor([1.0, 1.0, 3.0] * 200)
+    mixed = fn.sample(fn.Guided(denoiser, scales), 600, cond="spiral", steps=4)
+    for scale in (1.0, 3.0):
+        alike = fn.sample(fn.Guided(denoiser, scale), 600, cond="spiral", steps=4)
+        torch.testing.assert_close(mixed[scales == scale], alike[scales == scale], rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match="5 known samples were given"):
+        fn.sample(fn.Inpainted(denoiser, known[:5], mask), 6)
+    with pytest.raises(InputError, match="5 scales were given"):
+        fn.sample(fn.Guided(denoiser, scales[:5]), 6, cond=0)
+
+
+def test_a_known_part_goes_through_the_codec_and_onto_another_path():
+    codec = fn.data.Affine.given(torch.tensor([10.0, -3.0]), torch.tensor([2.0, 0.5]))
+    denoiser = fn.Denoiser(fn.nn.MLP(2, 32), fn.VP(), "v", codec=codec).requires_grad_(False)
+    known = fn.Inpainted(denoiser, [math.nan, -2.5], [False, True])
+    for made in (known, known.on(fn.EDM()), known.on(fn.EDM()).on(fn.VP())):
+        torch.testing.assert_close(fn.sample(made, 50, sampler="ddim", steps=5)[:, 1], torch.full((50,), -2.5))

@@ -5,15 +5,17 @@ Training makes one, guidance combines them, an exact answer is one, and a sample
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from fromnoise.arrays import Batch, Scale, Time, expand_to
-from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
+from fromnoise.cond import Cond
+from fromnoise.conditioners import Conditioner, Labels, Words, label_names_of, read_cond
 from fromnoise.data.codec import Affine, Codec, codec_of
 from fromnoise.data.moments import effective_dimension, rms_about_mean
 from fromnoise.data.source import Source, samples
@@ -21,6 +23,7 @@ from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import InputError
 from fromnoise.nn.network import Network, conditioners_of
 from fromnoise.process import Prediction, prediction, predictions
+from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
 
 
@@ -175,11 +178,11 @@ class Denoiser(nn.Module):
             raise InputError(f"the data's samples have shape {list(data.shape)}, the network's {list(self.shape)}")
         self._know(data.conditioners)
         if self._may_measure:
-            z = codec.into(codec.store(samples(data)))
+            z = codec.into(codec.store(samples(data)), stream(0, "measured"))
             bad = int((~torch.isfinite(z)).flatten(1).any(1).sum())
             if bad:
                 raise InputError(f"{bad:,} of {len(z):,} samples are not finite once the codec has taken them in")
-            self.rescale(codec, rms_about_mean(z), effective_dimension(z))
+            self.rescale(codec, rms_about_mean(z) or 1.0, effective_dimension(z))  # a point has no spread
 
     def _know(self, given: Sequence[Conditioner]) -> None:
         """Take conditioners for what the network takes; of what it does not take it need not know.
@@ -312,6 +315,9 @@ def predicted(denoiser: DenoiserLike, x_t: Tensor, t: Time, cond: Words = None) 
     return ask(x_t, t, cond)
 
 
+Wrapping = TypeVar("Wrapping", bound="Wrapper")
+
+
 class Wrapper:
     """A denoiser around another. Everything that it does not answer itself is the other's, asked anew each time."""
 
@@ -371,6 +377,30 @@ class Wrapper:
     def on(self, schedule: Schedule) -> DenoiserLike:
         """Return the same denoiser on another path."""
         raise NotImplementedError
+
+    def of_rows(self, rows: Tensor) -> DenoiserLike:
+        """Return the denoiser of some samples of all that are drawn: samplers draw them chunk by chunk.
+
+        A denoiser that holds something for each sample takes these rows of it.
+
+        Args:
+            rows: the samples' numbers, `[B]`, for the x_t `[B, *S]` that it will be asked for.
+        """
+        return self._around(of_rows(self.base, rows))
+
+    def _around(self: Wrapping, base: DenoiserLike) -> Wrapping:
+        """Return this denoiser around another base; itself, around its own."""
+        if base is self.base:
+            return self
+        other = copy.copy(self)
+        other.base = base
+        return other
+
+
+def of_rows(denoiser: DenoiserLike, rows: Tensor) -> DenoiserLike:
+    """Return the denoiser of some samples; itself, where all samples are alike to it (see `Wrapper.of_rows`)."""
+    part = getattr(denoiser, "of_rows", None)
+    return denoiser if part is None else part(rows)
 
 
 class OnPath(Wrapper):

@@ -28,7 +28,7 @@ from scipy.integrate import DOP853
 from torch import Tensor
 
 from fromnoise.arrays import Batch, Time, expand_to, finest
-from fromnoise.cond import Words
+from fromnoise.conditioners import Words
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError, NotConverged

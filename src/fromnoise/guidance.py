@@ -16,6 +16,7 @@ As x0 and eps are linear in one another at a given x_t, guiding x0 is guiding ep
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -23,10 +24,13 @@ import torch
 from torch import Tensor
 
 from fromnoise.arrays import Time, expand_to
-from fromnoise.cond import Cond, Words
-from fromnoise.denoiser import DenoiserLike, Wrapper
+from fromnoise.cond import Cond
+from fromnoise.conditioners import Words
+from fromnoise.data.numbers import as_samples
+from fromnoise.denoiser import DenoiserLike, Wrapper, of_rows
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError
+from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
 
 __getattr__ = renamed(__name__, {"Wrapped": "fromnoise.denoiser:Wrapper"})
@@ -40,7 +44,7 @@ class Guided(Wrapper):
 
     Args:
         denoiser: conditional, and trained without the condition at times (`drop_cond`), or exact.
-        scale: how far to go; 1 is no guidance.
+        scale: how far to go; 1 is no guidance. One for all samples, or `[n]`, one for each.
         negative: a condition to move away from, in place of none: a label, or what else the denoiser reads.
         interval: the noise levels sigma/alpha within which to guide; outside it the model is plain conditional.
             Source: Kynkaanniemi et al. 2024, eq. 5.
@@ -55,7 +59,7 @@ class Guided(Wrapper):
     def __init__(
         self,
         denoiser: DenoiserLike,
-        scale: float,
+        scale: float | Tensor,
         *,
         negative: Words = None,
         interval: tuple[float, float] = (0.0, math.inf),
@@ -64,33 +68,44 @@ class Guided(Wrapper):
         super().__init__(denoiser)
         if not denoiser.conditioners:
             raise InputError("guidance needs a conditional model, and this one was trained without labels")
-        self.scale = _finite("scale", scale)
+        self.scale = _scales(scale, denoiser.device)
         self.interval = _interval(interval)
         if not 0 <= rescale <= 1:
             raise InputError(f"rescale must lie in [0, 1], not {rescale!r}")
+        if rescale and math.prod(denoiser.shape) == 1:
+            raise InputError("rescale needs samples of several numbers: a single one has no standard deviation")
         self.rescale = rescale
         self.negative = denoiser.read(negative, 1)
 
     def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
         """Return x0_hat `[B, *S]`, moved from the unconditional answer past the conditional one."""
-        scale = self._scale_at(t)
-        if cond is None or _all(scale, 1.0):
+        scale, rows = self._scale_at(t), len(x_t)
+        if cond is not None and not isinstance(cond, Cond):
+            cond = self.read(cond, rows)
+        if cond is None or cond.is_kept or _all(scale, 1.0):
             return self.base(x_t, t, cond)
-        if _all(scale, 0.0) and self.negative is None:
-            return self.base(x_t, t, None)
-        rows = len(x_t)
-        cond = self.read(cond, rows)
-        assert cond is not None
-        other = cond.null() if self.negative is None else self.negative.to(x_t.device)
+        other = cond.null() if self.negative is None else self.negative.to(x_t.device).keeping(cond)
+        if _all(scale, 0.0):
+            return self.base(x_t, t, other)
         both = Cond.cat([cond.expand(rows), other.expand(rows)])
         twice = torch.cat([t, t]) if isinstance(t, Tensor) and t.dim() else t
-        with_cond, without = self.base(torch.cat([x_t, x_t]), twice, both).chunk(2)
+        base = of_rows(self.base, torch.arange(rows).repeat(2))
+        with_cond, without = base(torch.cat([x_t, x_t]), twice, both).chunk(2)
         guided = without + expand_to(scale, x_t) * (with_cond - without)
         if not self.rescale:
             return guided
         axes = tuple(range(1, x_t.dim()))
         back = with_cond.std(axes, keepdim=True) / guided.std(axes, keepdim=True).clamp(min=1e-12)
         return guided * (self.rescale * back + (1 - self.rescale))
+
+    def of_rows(self, rows: Tensor) -> DenoiserLike:
+        """Return the denoiser of some samples: each has its own scale."""
+        part = self._around(of_rows(self.base, rows))
+        if not isinstance(self.scale, Tensor):
+            return part
+        part = copy.copy(part)
+        part.scale = _taken(self.scale, rows, "scales")
+        return part
 
     def _scale_at(self, t: Time) -> float | Tensor:
         """Return the scale, 1 outside the interval."""
@@ -99,17 +114,12 @@ class Guided(Wrapper):
             return self.scale
         level = self.schedule.noise_level(t)
         if isinstance(level, Tensor):
-            return torch.where((level >= low) & (level <= high), self.scale, 1.0)
+            return torch.where((level >= low) & (level <= high), torch.as_tensor(self.scale).to(level), 1.0)
         return self.scale if low <= level <= high else 1.0
 
     def on(self, schedule: Schedule) -> DenoiserLike:
         """Return the same guidance on another path."""
-        if schedule == self.schedule:
-            return self
-        return Guided(
-            self.base.on(schedule), self.scale, interval=self.interval, rescale=self.rescale,
-            negative=self.negative,
-        )  # fmt: skip
+        return self._around(self.base.on(schedule))
 
 
 class AutoGuided(Wrapper):
@@ -159,9 +169,15 @@ class AutoGuided(Wrapper):
 
     def on(self, schedule: Schedule) -> DenoiserLike:
         """Return the same guidance on another path."""
-        if schedule == self.schedule:
-            return self
-        return AutoGuided(self.base.on(schedule), self.weak, self.scale, interval=self.interval)
+        same = self._around(self.base.on(schedule))
+        same.weak = self.weak.on(schedule)
+        return same
+
+    def of_rows(self, rows: Tensor) -> DenoiserLike:
+        """Return the denoiser of some samples."""
+        part = self._around(of_rows(self.base, rows))
+        part.weak = of_rows(self.weak, rows)
+        return part
 
 
 class Inpainted(Wrapper):
@@ -174,8 +190,9 @@ class Inpainted(Wrapper):
 
     Args:
         denoiser: of whole samples.
-        known: `[*S]`, or `[B, *S]` for as many rows as are drawn at a time; in the data's units.
-        mask: `[*S]` of booleans, true where `known` is to be kept.
+        known: a sample `[*X]`, or one for each sample to be drawn, `[n, *X]`; in the data's units. What is not to be
+            kept of it may be anything, NaN too.
+        mask: true where `known` is to be kept, `[*X]` or `[n, *X]`.
 
     Raises:
         InputError: if the shapes do not fit, or nothing or everything is known.
@@ -183,36 +200,77 @@ class Inpainted(Wrapper):
 
     def __init__(self, denoiser: DenoiserLike, known: Any, mask: Any) -> None:
         super().__init__(denoiser)
+        codec = denoiser.codec
         mask = torch.as_tensor(mask, dtype=torch.bool, device=denoiser.device)
-        known = torch.as_tensor(known, device=denoiser.device)
-        known = known if known.is_floating_point() else known.double()
-        if tuple(mask.shape) != denoiser.shape or tuple(known.shape[known.dim() - len(denoiser.shape) :]) != (
-            denoiser.shape
-        ):
-            raise InputError(f"known and mask must have the samples' shape {list(denoiser.shape)}")
-        self.mask = denoiser.codec.mask(mask)
-        if self.mask.all() or not self.mask.any():
-            raise InputError("the mask must leave a part to complete and keep a part")
-        if not torch.isfinite(known[..., self.mask]).all():
+        known = as_samples(known).to(denoiser.device)
+        rows = max(known.dim(), mask.dim()) - codec.ndim(len(denoiser.shape))
+        try:
+            known, mask = torch.broadcast_tensors(known, mask)
+        except RuntimeError:
+            raise InputError(
+                f"known and mask must have the same shape, not {list(known.shape)} and {list(mask.shape)}"
+            ) from None
+        if rows not in (0, 1):
+            raise InputError(f"known and mask must be one sample or [n] of them, not {list(known.shape)}")
+        known, mask = (part if rows else part[None] for part in (known, mask))
+        if not torch.isfinite(known[mask]).all():
             raise InputError("a known value is NaN or infinite")
-        self._known_in_units = known
-        self.known = denoiser.codec.into(torch.where(self.mask, known, 0.0))
+        self.mask = torch.stack([codec.mask(one) for one in mask])
+        if tuple(self.mask.shape[1:]) != denoiser.shape:
+            raise InputError(f"known and mask must have the samples' shape {list(denoiser.shape)}")
+        if bool(self.mask.flatten(1).all(1).any()) or not bool(self.mask.flatten(1).any(1).all()):
+            raise InputError("the mask must leave a part to complete and keep a part")
+        z = codec.into(codec.store(torch.where(mask, known, known[mask].mean())), stream(0, "known"))
+        if not torch.isfinite(z[self.mask]).all():
+            raise InputError("a known value is not finite once the codec has taken it in")
+        self.known = torch.where(self.mask, z, 0.0)
 
     def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
-        """Return x0_hat `[B, *S]`, the known part as it is known."""
-        return torch.where(self.mask, self.known.to(x_t), self.base(x_t, t, cond))
+        """Return x0_hat `[B, *S]`, the known part as it is known.
+
+        Raises:
+            InputError: if there is one known value for each sample, and x_t has another number of rows.
+        """
+        x0_hat = self.base(x_t, t, cond)
+        if len(self.known) not in (1, len(x_t)):
+            raise InputError(f"{len(self.known)} known samples were given, and {len(x_t)} are to be completed")
+        return torch.where(self.mask, self.known.to(x0_hat), x0_hat)
+
+    def of_rows(self, rows: Tensor) -> DenoiserLike:
+        """Return the denoiser of some samples: each keeps its own known part."""
+        part = self._around(of_rows(self.base, rows))
+        if len(self.known) == 1:
+            return part
+        part = copy.copy(part)
+        part.known, part.mask = (_taken(each, rows, "known samples") for each in (self.known, self.mask))
+        return part
 
     def on(self, schedule: Schedule) -> DenoiserLike:
         """Return the same on another path."""
-        return self if schedule == self.schedule else Inpainted(
-            self.base.on(schedule), self._known_in_units, self.mask
-        )  # fmt: skip
+        return self._around(self.base.on(schedule))
+
+
+def _taken(each: Tensor, rows: Tensor, what: str) -> Tensor:
+    """Return the rows of what there is one of for each sample."""
+    if len(each) <= int(rows.max()):
+        raise InputError(f"{len(each)} {what} were given for more samples: give one for all, or one for each")
+    return each[rows.to(each.device)]
 
 
 def _finite(name: str, value: float) -> float:
     if not math.isfinite(value):
         raise InputError(f"{name} must be a finite number, not {value!r}")
     return float(value)
+
+
+def _scales(value: Any, device: torch.device) -> float | Tensor:
+    """Return a scale, or one for each sample, `[n]`."""
+    numbers = torch.as_tensor(value, dtype=torch.float32, device=device)
+    if numbers.dim() == 0:
+        return _finite("scale", float(value))
+    if numbers.dim() > 1 or not torch.isfinite(numbers).all():
+        raise InputError(f"scale must be a finite number, or one for each sample, not of shape {list(numbers.shape)}")
+    return numbers
 
 
 def _interval(interval: tuple[float, float]) -> tuple[float, float]:

@@ -28,7 +28,8 @@ from torch import Tensor
 
 from fromnoise import process
 from fromnoise.arrays import finest
-from fromnoise.cond import Cond, Words
+from fromnoise.cond import Cond
+from fromnoise.conditioners import Words
 from fromnoise.data.codec import Affine
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.opening import open as open_data

@@ -77,7 +77,7 @@ def codec(name: str) -> Callable[[C], C]:
 
 
 def conditioner(name: str) -> Callable[[C], C]:
-    """Register a `fromnoise.cond.Conditioner`: what turns a user's words into conditions."""
-    from fromnoise.cond import conditioners
+    """Register a `fromnoise.conditioners.Conditioner`: what turns a user's words into conditions."""
+    from fromnoise.conditioners import conditioners
 
     return conditioners.register(name)

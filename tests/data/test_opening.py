@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import fromnoise as fn
-from fromnoise.errors import FromnoiseError
+from fromnoise.errors import FromnoiseError, InputError
 
 X = np.random.default_rng(0).normal(size=(20, 3))
 
@@ -93,3 +93,33 @@ def test_what_cannot_be_read_is_one_clear_line(what, words):
     with pytest.raises(FromnoiseError, match=words) as caught:
         fn.data.open(what)
     assert "\n" not in str(caught.value)
+
+
+def test_what_would_be_dropped_is_refused():
+    x = np.ma.masked_array(np.ones((4, 2)), mask=np.eye(4, 2, dtype=bool))
+    with pytest.raises(InputError, match="2 of its numbers are masked"):
+        fn.data.open(x)
+    assert fn.data.open(np.ma.masked_array(np.ones((4, 2)))).shape == (2,)
+    triples = torch.utils.data.TensorDataset(torch.as_tensor(X), torch.arange(20), torch.arange(20))
+    with pytest.raises(InputError, match="not 3 things"):
+        fn.data.open(triples)
+
+
+@pytest.mark.parametrize(
+    ("x", "dtype"),
+    [(torch.arange(6).reshape(3, 2), torch.float64), (torch.ones(3, 2).bfloat16(), torch.float32),
+     (torch.ones(3, 2, requires_grad=True), torch.float32), (np.ones((3, 2), np.float16), torch.float32),
+     ([[1, 2], [3, 4], [5, 6]], torch.float64)],
+)  # fmt: skip
+def test_a_data_set_takes_numbers_of_any_form_and_is_read_back(x, dtype, tmp_path):
+    data = fn.Dataset(x)
+    assert data.x.dtype == dtype
+    assert not data.x.requires_grad
+    run = fn.train(data, steps=2, out=tmp_path / "r")
+    assert torch.equal(fn.load(run.folder.path).source.x, data.x)
+
+
+@pytest.mark.parametrize("x", [torch.eye(3).to_sparse(), torch.ones(3, 2, device="meta"), torch.zeros(3, 0)])
+def test_tensors_without_numbers_are_refused_in_one_line(x):
+    with pytest.raises(InputError):
+        fn.Dataset(x)

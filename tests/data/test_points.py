@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.cond import find_label
+from fromnoise.conditioners import find_label
 from fromnoise.data import Affine, names, sobol_noise
 from fromnoise.errors import ConfigError, InputError, LabelError, UnknownName
 from fromnoise.metrics import sliced_wasserstein2

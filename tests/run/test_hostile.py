@@ -183,6 +183,8 @@ def built_in(**settings):
         (run / "data.safetensors").unlink()
         setting("data", "sha256", '"x"')(run)
         config('sha256 = "x"\n', "")(run)
+        setting("data", "conditions", '"x"')(run)
+        config('conditions = "x"\n', "")(run)
         for key, value in settings.items():
             setting("data", key, value)(run)
 

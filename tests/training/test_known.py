@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.cond import Cond, Conditioner
+from fromnoise.cond import Cond
+from fromnoise.conditioners import Conditioner
 from fromnoise.errors import LabelError
 from fromnoise.rng import stream
 from fromnoise.training import Denoising

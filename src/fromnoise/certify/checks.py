@@ -29,7 +29,7 @@ from torch import Tensor
 
 from fromnoise.arrays import Time
 from fromnoise.certify.contender import Contender, draws
-from fromnoise.cond import Words
+from fromnoise.conditioners import Words
 from fromnoise.denoiser import DenoiserLike, Wrapper
 from fromnoise.errors import InputError
 from fromnoise.exact import FiniteSet, GaussianMixture

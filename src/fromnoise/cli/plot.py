@@ -103,6 +103,7 @@ def _samples(wish: _Wish, path: Path) -> None:
     import torch
 
     from fromnoise import plot as pictures
+    from fromnoise.cond import Cond
     from fromnoise.samplers import sample
 
     run, names = wish.run, wish.run.denoiser.label_names
@@ -115,7 +116,7 @@ def _samples(wish: _Wish, path: Path) -> None:
         wish.n,
         sampler=wish.sampler,
         steps=wish.steps,
-        cond=labels if cond is None else cond,
+        cond=Cond({"label": labels}) if labels is not None else cond,
         seed=wish.seed,
     )
     title = f"{run.source.name}: {wish.n:,} samples, {wish.steps} steps"

@@ -168,7 +168,7 @@ def _held_out(folder: RunFolder, last: Event) -> list[str]:
     best = min(losses, key=lambda step: losses[step])
     end = losses[max(losses)]
     lines = [f"held-out loss {end:.4f}, the least was {losses[best]:.4f} at step {best:,}"]
-    if end > 1.05 * losses[best] and last.progress is not None and last.progress > 0.5:
+    if end - losses[best] > 0.05 * abs(losses[best]) and last.progress is not None and last.progress > 0.5:
         lines.append("memorising: the training loss nears that of copying the samples, and the held-out loss has risen")
     return lines
 

@@ -1,6 +1,6 @@
 """Data: sources of samples, codecs between their units and a denoiser's, points with a known distribution."""
 
-from fromnoise.cond import find_label
+from fromnoise.conditioners import find_label
 from fromnoise.data.codec import Affine, Codec, Scaling, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.distribution import Distribution, sobol, sobol_noise

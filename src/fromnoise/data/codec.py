@@ -50,6 +50,10 @@ class Codec:
         """Return the shape of z for samples of this shape; that of z as it was measured, unless a codec knows more."""
         return self.shape
 
+    def ndim(self, of_z: int) -> int:
+        """Return how many axes a sample has, `of_z` being those of z; as many, unless a codec knows more."""
+        return of_z
+
     def store(self, x: Tensor) -> Tensor:
         """Return what is kept of samples `[N, *X]`: the slow and deterministic part, done once."""
         return x

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,59 +10,82 @@ import torch
 from torch import Tensor
 
 from fromnoise.arrays import finest
-from fromnoise.cond import Cond, Conditioner, Labels, conditions_of, find_label, label_names_of
+from fromnoise.cond import Cond
+from fromnoise.conditioners import Conditioner, check_cond, conditions_of, find_label, label_names_of, labels_of
 from fromnoise.data.distribution import Distribution
+from fromnoise.data.numbers import as_samples, sum_of
 from fromnoise.data.source import Batch, cond_for
 from fromnoise.deprecated import Renamed
-from fromnoise.errors import InputError, LabelError
+from fromnoise.errors import InputError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Dataset:
     """A `Source` in memory: samples with what is known of them.
 
     Args:
-        x: `[N, *S]`, float32 or float64, in the data's own units.
-        labels: `[N]` int64 in 0..classes-1, or None.
-        label_names: one name for each class.
+        x: `[N, *S]`, a tensor, array or list in the data's own units.
+        labels: of each sample, its class's number or name; or None.
+        label_names: one name for each class; the labels themselves when not given.
         name: for titles and messages.
         config: how to make it again (`fromnoise.data.make`), or None where only the samples are known.
         distribution: what they were drawn from, or None.
         cond: the condition of each sample, of N rows; made from `labels` where these are given.
         conditioners: what turns a user's words into such conditions.
+        made: the sum of what `config` makes; taken of the samples when not given.
+
+    Attributes:
+        x: `[N, *S]`, float64 where float32 would round it, else float32.
+        labels: `[N]` int64 in 0..classes-1, or None.
+
+    Raises:
+        InputError: if the samples are no finite numbers.
+        LabelError: if labels or conditions cannot be read.
     """
 
     x: Tensor
-    labels: Tensor | None = None
-    label_names: tuple[str, ...] = ()
-    name: str = "data"
-    config: dict[str, Any] | None = None
-    distribution: Distribution | None = None
-    cond: Cond | None = None
-    conditioners: tuple[Conditioner, ...] = ()
+    labels: Tensor | None
+    label_names: tuple[str, ...]
+    name: str
+    config: dict[str, Any] | None
+    distribution: Distribution | None
+    cond: Cond | None
+    conditioners: tuple[Conditioner, ...]
+    made: str | None
 
     law, fresh, even = Renamed("distribution"), Renamed("draw"), Renamed("draw_stratified")
 
-    def __post_init__(self) -> None:
-        if self.x.dim() < 2 or len(self.x) == 0:
-            raise InputError(f"data must be [N, *S] with N at least 1, not of shape {list(self.x.shape)}")
-        if not torch.isfinite(self.x).all():
-            rows = (~torch.isfinite(self.x.flatten(1)).all(1)).nonzero().flatten()
-            raise InputError(f"data must be finite: {len(rows)} rows are not, the first is row {int(rows[0])}")
-        if self.cond is not None:
-            if len(self.cond) != len(self.x):
-                raise InputError(f"{len(self.cond)} conditions were given for {len(self.x)} samples: give one for each")
-            object.__setattr__(self, "labels", self.cond.values.get("label"))
-            object.__setattr__(self, "label_names", label_names_of(self.conditioners))
-        elif self.labels is not None:
-            if self.labels.shape != self.x.shape[:1]:
-                raise InputError(f"labels must be [{len(self.x)}], one for each sample, not {list(self.labels.shape)}")
-            low, high = int(self.labels.min()), int(self.labels.max())
-            if low < 0 or high >= len(self.label_names):
-                raise LabelError(f"labels must lie in 0..{len(self.label_names) - 1}, not {low}..{high}")
-            names = Labels(names=tuple(self.label_names))
-            object.__setattr__(self, "cond", Cond({names.value: self.labels}))
-            object.__setattr__(self, "conditioners", (names,))
+    def __init__(
+        self,
+        x: Any,
+        labels: Any = None,
+        label_names: Sequence[str] = (),
+        name: str = "data",
+        *,
+        config: dict[str, Any] | None = None,
+        distribution: Distribution | None = None,
+        cond: Cond | None = None,
+        conditioners: Sequence[Conditioner] = (),
+        made: str | None = None,
+    ) -> None:
+        x = _checked(as_samples(x))
+        if cond is not None:
+            if len(cond) != len(x):
+                raise InputError(f"{len(cond)} conditions were given for {len(x)} samples: give one for each")
+            check_cond(cond, conditioners)
+            cond, label_names = cond.expand(len(x)), label_names_of(conditioners)
+        elif labels is not None:
+            cond, own = labels_of(labels, tuple(label_names))
+            if len(cond) != len(x):
+                raise InputError(f"labels must be [{len(x)}], one for each sample, not [{len(cond)}]")
+            conditioners, label_names = (own,), own.names
+        self._set(x=x, labels=None if cond is None else cond.values.get("label"), label_names=tuple(label_names))
+        self._set(name=name, config=config, distribution=distribution, cond=cond, conditioners=tuple(conditioners))
+        self._set(made=self._sums[0] if config is not None and made is None else made)
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def conditioned(self, words: Any) -> Dataset:
         """Return the same samples with a condition each.
@@ -106,11 +128,18 @@ class Dataset:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a run keeps of the data: how to make them again, or their name, number and sum."""
-        x = self.x.contiguous().cpu()
-        return self.config or {
-            "name": self.name, "n": len(self), "sha256": hashlib.sha256(x.numpy().tobytes()).hexdigest()[:16]
-        }  # fmt: skip
+        """What a run keeps of the data: how to make them again, or their name, number and sums."""
+        of_all, of_conditions = self._sums
+        if self.config is not None and of_all == self.made:  # they are still what was made
+            return self.config
+        known = {"name": self.name, "n": len(self), "sha256": sum_of([self.x])}
+        return known if of_conditions is None else {**known, "conditions": of_conditions}
+
+    @property
+    def _sums(self) -> tuple[str, str | None]:
+        """The sum of samples and conditions, and that of the conditions alone."""
+        parts = [] if self.cond is None else [part for _, part in sorted(self.cond.tensors().items())]
+        return sum_of([self.x, *parts]), sum_of(parts) if parts else None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -163,4 +192,15 @@ class Dataset:
         return self.distribution
 
     def _instead(self, x: Tensor, labels: Tensor | None) -> Dataset:
-        return replace(self, x=x, labels=labels if self.classes else None, cond=None, conditioners=(), config=None)
+        names = self.label_names if labels is not None else ()
+        return Dataset(x, labels if self.classes else None, names, self.name, distribution=self.distribution)
+
+
+def _checked(x: Tensor) -> Tensor:
+    """Return samples as they are, if there are some and all are finite."""
+    if x.dim() < 2 or 0 in x.shape:
+        raise InputError(f"data must be [N, *S] with N at least 1 and no empty axis, not of shape {list(x.shape)}")
+    if not torch.isfinite(x).all():
+        rows = (~torch.isfinite(x.flatten(1)).all(1)).nonzero().flatten()
+        raise InputError(f"data must be finite: {len(rows)} rows are not, the first is row {int(rows[0])}")
+    return x

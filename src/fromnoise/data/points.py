@@ -211,7 +211,7 @@ def shapes(n: int = 6000, seed: int = 0) -> Dataset:
         raise InputError(f"shapes has {len(names)} labels, so n must be at least {len(names)}, not {n}")
     made = labelled(**{name: _draw(name, count, seed) for name, count in zip(names, counts, strict=True)})
     config = {"name": "shapes", "n": n, "seed": seed}
-    return Dataset(made.x, made.labels, made.label_names, "shapes", config, made.distribution)
+    return Dataset(made.x, made.labels, made.label_names, "shapes", config=config, distribution=made.distribution)
 
 
 def names() -> list[str]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from fromnoise.cond import Cond, Conditioner, kept_of
+from fromnoise.cond import Cond
+from fromnoise.conditioners import Conditioner, kept_of
 from fromnoise.errors import InputError
 from fromnoise.rng import hashed, stream
 

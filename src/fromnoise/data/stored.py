@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fromnoise.cond import Conditioner
+from fromnoise.conditioners import Conditioner
 from fromnoise.data.codec import Codec
 from fromnoise.data.source import Source, cond_for
 

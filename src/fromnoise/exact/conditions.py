@@ -11,6 +11,9 @@ from torch import Tensor
 from fromnoise.cond import Cond
 from fromnoise.errors import LabelError
 
+_UNKNOWN, _NONE = -1, -2
+"""The numbers of a value that no component has, and of a component without a value."""
+
 
 @dataclass(frozen=True, eq=False)
 class ComponentConditions:
@@ -24,12 +27,15 @@ class ComponentConditions:
         found: dict[str, tuple[dict[bytes, int], Tensor]] = {}
         for name, values in self.cond.values.items():
             numbers: dict[bytes, int] = {}
-            own = [numbers.setdefault(row, len(numbers)) for row in _as_bytes(values)]
-            found[name] = numbers, torch.tensor(own)
+            own = torch.tensor([numbers.setdefault(row, len(numbers)) for row in _as_bytes(values)])
+            given = self.cond.mask(name)
+            found[name] = numbers, own if given is None else own.masked_fill(~given.cpu(), _NONE)
         return found
 
     def allowed(self, cond: Cond, device: torch.device) -> Tensor:
-        """Return which components have each row's condition, bool `[b, K]`: those whose given values are equal.
+        """Return which components have each row's condition, bool `[b, K]`: those whose values are equal.
+
+        Where a row has no value of a name every component has its condition; one without a value has no row's.
 
         Raises:
             LabelError: if none has.
@@ -37,7 +43,7 @@ class ComponentConditions:
         allowed = torch.ones(len(cond), len(self.cond), dtype=torch.bool, device=device)
         for name, wanted in cond.values.items():
             numbers, own = self.codes[name]
-            codes = torch.tensor([numbers.get(row, -1) for row in _as_bytes(wanted)], device=device)
+            codes = torch.tensor([numbers.get(row, _UNKNOWN) for row in _as_bytes(wanted)], device=device)
             same, given = codes[:, None] == own.to(device), cond.mask(name)
             allowed &= same if given is None else same | ~given[:, None]
         if not bool(allowed.any(1).all()):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fromnoise.arrays import Scale, Time
-from fromnoise.cond import Cond, Conditioner, Words
+from fromnoise.cond import Cond
+from fromnoise.conditioners import Conditioner, Words
 from fromnoise.data.codec import Affine, Codec
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.deprecated import Renamed

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from fromnoise.arrays import Scale
-from fromnoise.cond import Cond, Conditioner, Labels, Words, label_names_of, read_cond
+from fromnoise.cond import Cond
+from fromnoise.conditioners import Conditioner, Labels, Words, label_names_of, read_cond
 from fromnoise.data.codec import Codec, codec_of
 from fromnoise.data.moments import participation
 from fromnoise.deprecated import renamed_argument

@@ -28,8 +28,9 @@ def mixture_of_data(
     if len(data) > at_most:
         rows = torch.randperm(len(data), generator=stream(seed, "subsample"))[:at_most]
         note = f"{at_most:,} of {len(data):,} samples"
-    cond = None if data.cond is None else data.cond.rows(rows)
-    x = codec.into(codec.store(data.x[rows]))
+    cond = data.cond_for(data.conditioners)
+    cond = None if cond is None else cond.rows(rows)
+    x = codec.into(codec.store(data.x[rows]), stream(seed, "codec"))
     return GaussianMixture(x, 0.0, cond=cond, conditioners=data.conditioners, note=note)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fromnoise.cond import Cond, Conditioner, Labels, Vector
+from fromnoise.cond import Cond
+from fromnoise.conditioners import Conditioner, Labels, Vector
 from fromnoise.registry import Registry
 
 networks: Registry[Network] = Registry("network")

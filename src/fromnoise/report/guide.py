@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fromnoise.cond import find_label
+from fromnoise.conditioners import find_label
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.errors import InputError
 from fromnoise.exact import GaussianMixture, mixture_of_data
@@ -71,7 +71,7 @@ def at_scales(
     found = []
     for scale in scales:
         x = sample(
-            Guided(denoiser, scale), n, sampler=sampler, steps=steps, cond=number, seed=seed, progress=progress
+            Guided(denoiser, scale), n, sampler=sampler, steps=steps, cond=label, seed=seed, progress=progress
         ).cpu()  # fmt: skip
         right = _label_of(judge, x) == number
         found.append(AtScale(scale, float(right.double().mean()), diversity(x, own[:2000]), x))

@@ -13,8 +13,9 @@ import tomli_w
 import torch
 from pydantic import BaseModel, Field, model_validator
 
-from fromnoise.cond import conditioners
+from fromnoise.conditioners import conditioners
 from fromnoise.data.codec import Codec, codecs
+from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import Source
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import FormatTooNew, RunError, shown
@@ -92,7 +93,7 @@ def describe(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> RunC
         ConfigError: if the network or the schedule is of a class that was never registered.
     """
     return RunConfig(
-        data=data.identity,
+        data=data.identity if isinstance(data, Dataset) else _of_source(data),
         conditioners=[_plain(conditioners.settings(one)) for one in denoiser.conditioners],
         codec=codecs.settings(denoiser.codec),
         measured=Measured(
@@ -103,6 +104,11 @@ def describe(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> RunC
         predict=predictions.settings(denoiser.predict),
         train=dict(train),
     )
+
+
+def _of_source(data: Source) -> dict[str, Any]:
+    """Return what is kept of a user's own source, which cannot be made again by its name."""
+    return {"name": data.name, **data.identity, "source": type(data).__name__}
 
 
 def _plain(settings: Settings) -> Settings:

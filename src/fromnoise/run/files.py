@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fromnoise.cond import Cond, Conditioner
+from fromnoise.cond import Cond
+from fromnoise.conditioners import Conditioner
 from fromnoise.data.dataset import Dataset
 from fromnoise.errors import CheckpointDamaged, LabelError, RunError, one_line, shown
 from fromnoise.run.guard import STATE_BYTES, checked_size, distrusting, read_header
@@ -129,7 +130,7 @@ def read_optimizer(
 def save_data(path: Path, data: Dataset) -> None:
     """Store samples and their conditions."""
     tensors = {"x": data.x.contiguous().cpu()}
-    for name, values in ({} if data.cond is None else data.cond.values).items():
+    for name, values in ({} if data.cond is None else data.cond.tensors()).items():
         tensors[f"cond.{name}"] = values.contiguous().cpu()
     save_tensors(path, tensors, {"name": data.name})
 
@@ -161,16 +162,20 @@ def load_data(path: Path, known: Sequence[Conditioner], rows: Any = None) -> Dat
         kind, size = found.get(name, ("", ()))
         if size[:1] != shape[:1] or len(size) != 1 + one.ndim:
             raise CheckpointDamaged(f"{path}: {name} is {kind}{list(size)} for {shape[0]} samples")
+    masks = {one.value: f"cond.given.{one.value}" for one in known if f"cond.given.{one.value}" in found}
+    for name in masks.values():
+        if found[name] != ("BOOL", shape[:1]):
+            raise CheckpointDamaged(f"{path}: {name} is {found[name][0]}{list(found[name][1])}")
     with distrusting(path, CheckpointDamaged), safe_open(path, "pt") as file:
         title = one_line((file.metadata() or {}).get("name", "data"), 200)
         x = _finite(path, "x", file.get_tensor("x"))
         values = {one.value: _finite(path, name, file.get_tensor(name)) for name, one in names.items()}
+        given = {value: file.get_tensor(name) for value, name in masks.items()}
     try:
-        for one in known:
-            one.check(values[one.value])
+        cond = Cond(values, given) if values else None
+        return Dataset(x, name=title, cond=cond, conditioners=tuple(known) if values else ())
     except LabelError as error:
         raise CheckpointDamaged(f"{path}: {error}") from None
-    return Dataset(x, name=title, cond=Cond(values) if values else None, conditioners=tuple(known) if values else ())
 
 
 def file_sum(path: Path) -> str:

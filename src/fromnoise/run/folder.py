@@ -34,7 +34,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fromnoise.cond import conditioners
+from fromnoise.conditioners import conditioners
 from fromnoise.data.codec import Codec, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.points import make
@@ -145,7 +145,7 @@ class RunFolder:
         with Writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             save_tensors(self.path / "codec.safetensors", codec.tensors())
-            if isinstance(data, Dataset) and data.config is None:
+            if isinstance(data, Dataset) and "sha256" in data.identity:
                 save_data(self.path / "data.safetensors", data)
             write_json(self.path / "environment.json", environment())
             write(self.path / "config.toml", text)  # last: it is what makes this a run
@@ -155,6 +155,8 @@ class RunFolder:
         old, new = _flat(self.config.model_dump()), _flat(json.loads(config.model_dump_json()))
         ignored = {f"train.{key}" for key in free}
         keys = {k for k in old.keys() | new.keys() if k not in ignored and not k.startswith("measured.")}
+        if "data.conditions" not in old:  # an older run, which kept no sum of them
+            keys.discard("data.conditions")
         changed = sorted(k for k in keys if old.get(k) != new.get(k))
         if changed:
             what = ", ".join(f"{k} was {old.get(k)!r} and is now {new.get(k)!r}" for k in changed[:4])
@@ -226,11 +228,16 @@ class RunFolder:
         """
         stored, about = self.path / "data.safetensors", self.config.data
         with distrusting(stored):
+            if "source" in about:
+                raise RunError(
+                    f"{self.path} was trained on {shown(about['name'])}, a {shown(about['source'])} of its user's, "
+                    "which is not kept: open it again and hand it over"
+                )
             if not stored.exists() and "sha256" not in about:
                 return self._fitting(make(about))
             known = [conditioners.build(one) for one in self.config.conditioners]
             data = load_data(stored, known, about.get("n"))
-            if data.identity["sha256"] != about.get("sha256"):
+            if not data.identity.items() <= {"name": data.name, "conditions": None, **about}.items():
                 raise CheckpointDamaged(f"{stored} was edited: its samples are not those of the configuration")
             return self._fitting(data)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fromnoise.card import card, frames
+from fromnoise.cond import Cond
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import Source
 from fromnoise.denoiser import Denoiser
@@ -72,7 +73,7 @@ class Run:
         if self.denoiser.shape == (2,):
             names = self.denoiser.label_names
             labels = torch.arange(_SHOWN) * len(names) // _SHOWN if names else None
-            x = sample(self.denoiser, _SHOWN, steps=10, cond=labels)
+            x = sample(self.denoiser, _SHOWN, steps=10, cond=None if labels is None else Cond({"label": labels}))
             picture = frames([x], labels, what=f"{_SHOWN} samples of the run")
         return card("A run" if self.folder is None else str(self.folder.path), numbers, picture)
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from fromnoise.arrays import Time
 from fromnoise.card import card, frames
-from fromnoise.cond import Cond, Words
-from fromnoise.denoiser import DenoiserLike, Predicted, Wrapper, predicted, spread
+from fromnoise.cond import Cond
+from fromnoise.conditioners import Words
+from fromnoise.denoiser import DenoiserLike, Predicted, Wrapper, of_rows, predicted, spread
 from fromnoise.errors import InputError, whole_number
 from fromnoise.memory import keep_freed_memory
 from fromnoise.rng import check_seed, stream
@@ -148,7 +149,9 @@ def sample_chunks(
         if start is not None:
             x = _padded(start[first : first + rows].to(x), rows)
         x = denoiser.schedule.sigma(1.0) * x
-        way = walk(denoiser, rule, times, x, cond=_cond_of(conds, first, rows), noise=noise, precision=precision)
+        own = _numbers(first, rows, n)
+        part, cond = of_rows(denoiser, own), _cond_of(conds, own)
+        way = walk(part, rule, times, x, cond=cond, noise=noise, precision=precision)
         for done, step in enumerate(way, chunk * (len(times) - 1) + 1):
             x = step.x_s
             if progress is not None:
@@ -271,7 +274,9 @@ def trajectory_steps(
     for chunk, first, rows in _plan(denoiser, n, seed, None):
         x, noise = _begin(denoiser, rows, chunk, seed, dtype)
         starts.append(denoiser.schedule.sigma(1.0) * x)
-        ways.append(walk(denoiser, rule, times, starts[-1], cond=_cond_of(conds, first, rows), noise=noise))
+        own = _numbers(first, rows, n)
+        part, cond = of_rows(denoiser, own), _cond_of(conds, own)
+        ways.append(walk(part, rule, times, starts[-1], cond=cond, noise=noise))
     codec = denoiser.codec
 
     def at(t: float, x: Sequence[Tensor], x0_hat: Tensor | None) -> TrajectoryStep:
@@ -345,9 +350,13 @@ def _begin(denoiser: DenoiserLike, rows: int, chunk: int, seed: int, dtype: torc
     return noise(), noise
 
 
-def _cond_of(cond: Cond | None, first: int, rows: int) -> Cond | None:
-    """Return the condition of samples first..first + rows - 1, the last one repeated as padding."""
-    return None if cond is None else cond.rows(torch.arange(first, first + rows).clamp(max=max(len(cond) - 1, 0)))
+def _numbers(first: int, rows: int, n: int) -> Tensor:
+    """Return the numbers of a chunk's samples, `[rows]`, the last of all repeated as padding."""
+    return torch.arange(first, first + rows).clamp(max=n - 1)
+
+
+def _cond_of(cond: Cond | None, rows: Tensor) -> Cond | None:
+    return None if cond is None else cond.rows(rows)
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:

@@ -177,7 +177,13 @@ class Task:
         linear, small = self.denoiser.prediction.is_linear, math.prod(source.shape) <= _LARGEST
         if not (isinstance(source, Dataset) and linear and small and self.has_floor(self.goal)):
             return None
-        if not self.denoiser.conditioners:
-            source = Dataset(source.x, name=source.name, distribution=source.distribution)
-        law = mixture_of_data(source, self.denoiser.codec)
+        known = self.denoiser.conditioners
+        cond = source.cond_for(known)
+        if cond is not None and not all(bool(mask.all()) for mask in cond.given.values()):
+            return None  # rows without a condition and rows that lost theirs look alike to the network
+        seen = Dataset(
+            source.x, name=source.name, distribution=source.distribution,
+            cond=cond, conditioners=known if cond is not None else (),
+        )  # fmt: skip
+        law = mixture_of_data(seen, self.denoiser.codec)
         return floor_at(self.least, law, self.goal, drop_cond=self.drop_cond)
