@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import environment
 
 BUDGETS = (5, 10, 20, 50)
-TUNED_ON = ("spiral", "moons", "ring", "mixture-16", "images-64")
+TUNED_ON = ("spiral", "moons", "ring", "mixture-16", "images-64", "images-256", "mnist-784", "cifar-3072")
 UNSEEN = "tree-3"
 BARS = {name: (1.0, 1 / 3, 1 / 4, 1.0) if name in ("spiral", "moons") else (1.0, 0.7, 0.6, 1.0) for name in TUNED_ON}
 """The share of the best peer's root mean square error that ours may have, at each budget."""
@@ -51,6 +51,10 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", default=",".join((*TUNED_ON, UNSEEN)), help="some of the problems")
     parser.add_argument("-n", type=int, default=4096, help="how many starts")
+    parser.add_argument(
+        "--data", type=Path, action="append", default=[], metavar="FILE",
+        help="an archive of pictures, for mnist-784 or cifar-3072; may be given twice",
+    )  # fmt: skip
     parser.add_argument("--no-peers", action="store_true", help="fromnoise alone, in this interpreter")
     parser.add_argument("--all", action="store_true", help="show every peer's every rule, not the best three")
     parser.add_argument("--json", type=Path, help="write the numbers here")
@@ -61,6 +65,9 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     unknown = sorted(set(options.only) - {*TUNED_ON, UNSEEN})
     if unknown:
         parser.error(f"--only {','.join(unknown)}: known: {', '.join((*TUNED_ON, UNSEEN))}")
+    for archive in options.data:
+        if not archive.is_file():
+            parser.error(f"--data {archive}: there is no such file")
     if options.n < 1:
         parser.error("-n must be at least 1")
     return options
@@ -72,6 +79,9 @@ def main(arguments: list[str]) -> int:
     if not options.no_peers and not environment.inside():
         python = environment.ready(options.constraints)
         return subprocess.run([str(python), __file__, *arguments], check=False).returncode
+    import problems
+
+    problems.ARCHIVES[:] = options.data
     scores: list[Score] = []
     tables: list[str] = []
     for _, found in measured(options.only, options.n, peers=not options.no_peers):
@@ -92,13 +102,18 @@ def measured(names: Sequence[str], n: int, *, peers: bool) -> Iterator[tuple[str
         SystemExit: if a peer's adapter fails its own test: the wrong number of evaluations, or no convergence.
     """
     import torch
+    from pictures import NoPictures
     from problems import problem
 
     rules = _rules(peers)
     with torch.inference_mode():
         for name in names:
-            print(f"{name}: {len(rules)} rules", file=sys.stderr, flush=True)
-            known = problem(name, n)
+            try:
+                known = problem(name, n)
+            except NoPictures as why:
+                print(f"{name} is skipped: it {why}", file=sys.stderr, flush=True)
+                continue
+            print(f"{name}: {len(rules)} rules, {len(known.z):,} starts", file=sys.stderr, flush=True)
             yield name, [_score(rule, known) for rule in rules]
 
 
