@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 import fromnoise as fn
+from fromnoise.denoiser import start_std
 from fromnoise.dynamics import ProbabilityFlow
 
 FLOAT = torch.float64
@@ -119,8 +120,8 @@ class Problem:
     def end(self, level: float) -> Tensor:
         """Return where the exact flow takes v z."""
         if level not in self.ends:
-            schedule = fn.EDM(sigma_max=level)
-            self.ends[level] = ProbabilityFlow(self.law.denoiser(schedule)).decode(self.z)
+            denoiser = self.law.denoiser(fn.EDM(sigma_max=level))
+            self.ends[level] = ProbabilityFlow(denoiser).decode(self.z * (level / start_std(denoiser)))
         return self.ends[level]
 
     def error(self, x: Tensor, level: float) -> tuple[float, float]:

@@ -181,3 +181,35 @@ def test_wrong_settings_are_refused_in_one_line():
         with pytest.raises(InputError, match=words) as caught:
             schedules.build(settings)
         assert "\n" not in str(caught.value)
+
+
+def test_a_step_index_as_a_time_is_refused():
+    x = torch.ones(2, 2)
+    tensors = [torch.tensor(times) for times in ([500.0, 20.0], [0.5, math.nan])]
+    for t in (500, 1.5, -0.1, math.nan, *tensors):
+        with pytest.raises(InputError, match=r"a time is a number in \[0, 1\].*step k = 0, 1, ... of 1000 is"):
+            fn.process.add_noise(fn.LinearBeta(), x, t, x)
+    with pytest.raises(InputError, match=r"not 3: step k"):
+        fn.LinearBeta()._check_times(torch.tensor([3, 4]))  # in `scales` the type checks of the tests refuse it first
+    with pytest.raises(InputError, match=r"not 500"):
+        fn.FiniteSet(x.double()).denoiser(fn.EDM())(x, 500)
+    for t in (0, 1, 0.0, 1.0, torch.tensor([0.0, 1.0])):
+        assert torch.isfinite(fn.process.add_noise(fn.LinearBeta(), x, t, x)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("schedule", ALL, ids=str)
+def test_float_and_tensor_times_agree_at_both_ends(schedule, dtype):
+    for t in (0.0, 1.0):
+        for ask in (schedule.log_snr, schedule.noise_level, schedule.alpha, schedule.sigma):
+            assert float(ask(torch.full((1,), t, dtype=dtype))) == pytest.approx(float(ask(t)), rel=1e-3), (t, ask)
+
+
+@pytest.mark.parametrize("schedule", ALL, ids=str)
+def test_drift_and_diffusion_are_finite_everywhere_between_the_ends(schedule):
+    sde = fn.ForwardSDE(schedule)
+    for t in (1e-4, 5e-4, 9.99e-4, 0.3, 0.9995):
+        assert torch.isfinite(sde.drift(torch.ones(1, 2), t)).all()
+        assert torch.isfinite(sde.diffusion(t)).all()
+    if schedule == fn.LinearBeta():  # the first beta, 1e-4, in a cell of 1e-3
+        assert float(sde.drift(torch.ones(1, 2), 5e-4)[0, 0]) == pytest.approx(-0.05, rel=1e-3)

@@ -434,6 +434,40 @@ def _ratio(own_alpha: Any, own_sigma: Any, alpha: Any, sigma: Any) -> Any:
     return own_sigma / sigma if sigma > alpha else own_alpha / alpha
 
 
-def spread(denoiser: DenoiserLike) -> float:
-    """Return the data's root mean square distance from its mean, R = sigma_data sqrt(dimension); 1 for a point."""
-    return denoiser.sigma_data * math.sqrt(math.prod(denoiser.shape)) or 1.0
+class Spread(float):
+    """The data's root mean square distance from its mean, R = sigma_data sqrt(dimension), in a denoiser's units.
+
+    Attributes:
+        dimension: the number of coordinates.
+        effective_dimension: in how many directions the data vary, between 1 and `dimension`.
+    """
+
+    dimension: int
+    effective_dimension: float
+
+    def __new__(cls, rms: float, dimension: int = 2, effective_dimension: float | None = None) -> Spread:
+        self = super().__new__(cls, rms)
+        self.dimension, self.effective_dimension = dimension, effective_dimension or float(dimension)
+        return self
+
+    @property
+    def std(self) -> float:
+        """Return sigma_data, the root mean square standard deviation of a coordinate."""
+        return self / math.sqrt(self.dimension)
+
+
+def spread(denoiser: DenoiserLike) -> Spread:
+    """Return how far the data reach; a single point counts as of R = 1."""
+    dimension = math.prod(denoiser.shape)
+    rms = denoiser.sigma_data * math.sqrt(dimension) or 1.0
+    return Spread(rms, dimension, min(max(denoiser.effective_dimension, 1.0), dimension))
+
+
+def start_std(denoiser: DenoiserLike) -> float:
+    """Return the standard deviation of a sampler's start: that of x_1, sqrt(alpha(1)^2 sigma_data^2 + sigma(1)^2).
+
+    Where alpha(1) is nearly 0 it is sigma(1). On a short table much of the data is left at t = 1, and a start of
+    standard deviation sigma(1) would be too narrow.
+    """
+    alpha, sigma = (float(scale) for scale in denoiser.schedule.scales(1.0))
+    return math.hypot(alpha * denoiser.sigma_data, sigma)

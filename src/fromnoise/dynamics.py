@@ -29,7 +29,7 @@ from torch import Tensor
 
 from fromnoise.arrays import Batch, Time, expand_to, finest
 from fromnoise.conditioners import Words
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser import DenoiserLike, start_std
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError, NotConverged
 from fromnoise.rng import stream
@@ -137,12 +137,13 @@ class ProbabilityFlow:
         """Return the noise that the flow turns into x0, `[B, *S]`."""
         start, end = self._ends()
         y = self._solve(math.tanh(-start) * _fine(x0), (start, end), lambda y, tau: self._velocity(y, tau, cond))[0]
-        return y * math.cosh(end)
+        return y * (math.cosh(end) / self._width())
 
     def decode(self, noise: Batch, cond: Words = None) -> Tensor:
         """Return what the flow turns standard normal noise into, `[B, *S]`."""
         start, end = self._ends()
-        y = self._solve(_fine(noise) / math.cosh(end), (end, start), lambda y, tau: self._velocity(y, tau, cond))[0]
+        y = _fine(noise) * (self._width() / math.cosh(end))
+        y = self._solve(y, (end, start), lambda y, tau: self._velocity(y, tau, cond))[0]
         return y / math.tanh(-start)
 
     def density(
@@ -161,8 +162,9 @@ class ProbabilityFlow:
             cond: the model's condition.
             trace: "exact" takes a backward pass for each coordinate; "hutchinson" takes one, with a random probe, and
                 is unbiased.
-            prior: the log density of x_t at t = 1, `[B, *S]` -> `[B]`; that of a sampler's start, N(0, sigma(1)^2),
-                when not given. Where some signal is left at t = 1 the true density differs from it a little.
+            prior: the log density of x_t at t = 1, `[B, *S]` -> `[B]`; that of a sampler's start,
+                N(0, alpha(1)^2 sigma_data^2 + sigma(1)^2), when not given. Where some signal is left at t = 1 the true
+                density differs from it a little.
             seed: the seed of the probe.
 
         Raises:
@@ -185,15 +187,20 @@ class ProbabilityFlow:
 
         y = (math.tanh(-start) * _fine(x0)).flatten(1)
         state, evaluations = self._solve(torch.cat([y, y.new_zeros(len(y), 1)], 1), (start, end), rates)
-        noise = state[:, :-1] * math.cosh(end)
+        scale = math.cosh(end) / self._width()
+        noise = state[:, :-1] * scale
         if prior is None:
-            at_end = -0.5 * noise.square().sum(1) - d * (0.5 * math.log(2 * math.pi) - math.log(math.cosh(end)))
-        else:  # x_1 = sigma noise, y = noise/cosh(tau)
-            sigma = float(self.denoiser.schedule.sigma(1.0))
-            at_end = prior(sigma * noise.reshape(x0.shape)) + d * math.log(sigma * math.cosh(end))
+            at_end = -0.5 * noise.square().sum(1) - d * (0.5 * math.log(2 * math.pi) - math.log(scale))
+        else:  # x_1 = std noise, y = noise/scale
+            std = start_std(self.denoiser)
+            at_end = prior(std * noise.reshape(x0.shape)) + d * math.log(std * scale)
         # y = cos(theta) x0 at the clean end, so log p(x0) = log p(y) + d log cos(theta)
         log_prob = at_end + state[:, -1] + d * math.log(math.tanh(-start))
         return Density(log_prob, noise.reshape(x0.shape), evaluations)
+
+    def _width(self) -> float:
+        """Return a start's standard deviation in units of sigma(1)."""
+        return start_std(self.denoiser) / float(self.denoiser.schedule.sigma(1.0))
 
     def _ends(self) -> tuple[float, float]:
         """Return tau at the clean and at the noisy end."""

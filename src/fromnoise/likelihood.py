@@ -3,7 +3,7 @@
 The sampler's chain from t_T = 1 down a grid to t_0 = 0 is a model with latent variables, so -log p(x0) is at most
 (Ho et al. 2020, eq. 5; Kingma et al. 2021, eq. 11-13)
 
-    prior            KL(q(x_1 | x0) || N(0, sigma(1)^2))          = alpha(1)^2 |x0|^2/(2 sigma(1)^2)
+    prior            KL(q(x_1 | x0) || N(0, h^2)),   h^2 = alpha(1)^2 sigma_data^2 + sigma(1)^2
     step i, s < t    E KL(q(x_s | x_t, x0) || p(x_s | x_t))       = (snr(s) - snr(t))/2 E|x0 - x0_hat|^2
     reconstruction   E -log p(x0 | x at the first grid time t_1),   p = N(x0_hat, sigma(t_1)^2)
 
@@ -141,13 +141,22 @@ def elbo(
         simple.append(float(square.sum(1).mean()) / level**2 if math.isfinite(level) else float(d))
         if progress is not None:
             progress(i + 1, len(times) - 1)
-    at_end = (float(schedule.alpha(1.0)) / float(schedule.sigma(1.0))) ** 2
-    prior = 0.5 * at_end * float(x.square().flatten(1).sum(1).mean())
+    prior = _prior(denoiser, float(x.square().flatten(1).sum(1).mean()), d)
     total = sum(simple)
     return ELBO(
         prior, tuple(terms[:-1]), terms[-1], _affine(denoiser).log_volume, math.sqrt(sum(variances)), times,
         tuple(part / total for part in simple), d,
     )  # fmt: skip
+
+
+def _prior(denoiser: DenoiserLike, square: float, dimension: int) -> float:
+    """Return the mean of KL(N(alpha x0, sigma^2) || N(0, h^2)) at t = 1 for samples of mean |x0|^2 `square`.
+
+    With r = h^2/sigma^2 - 1 it is [(alpha^2 |x0|^2/sigma^2 + d)/(1 + r) - d + d log(1 + r)]/2.
+    """
+    snr = 1 / float(denoiser.schedule.noise_level(1.0)) ** 2
+    r = snr * denoiser.sigma_data**2
+    return 0.5 * ((snr * square - dimension * r) / (1 + r) + dimension * math.log1p(r))
 
 
 def _chain(schedule: Schedule, steps: int | None, sigma_data: float) -> list[float]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.denoiser import spread
+from fromnoise.denoiser import Spread, spread
 from fromnoise.exact import mixture_of_data
 from fromnoise.export import run_payload
 from fromnoise.nn import MLP
@@ -82,8 +82,10 @@ def test_schedules_and_grids_agree(hook, name):
         assert (alpha, sigma) == pytest.approx(schedule.scales(t), rel=1e-9, abs=1e-12)
     assert got["time"] == pytest.approx([float(schedule.time(v)) for v in log_snrs], rel=1e-9, abs=1e-12)
     for rule, steps in (("ddim", 7), ("ddim", 50), ("multistep", 1), ("multistep", 10)):
-        ours = hook.evaluate("given => window.fromnoise.grid(...given)", [settings, {"name": rule}, steps, 1.3])
-        assert ours == pytest.approx(samplers.build(rule).grid(schedule, steps, 1.3), rel=1e-9, abs=1e-12)
+        for reach in (Spread(1.3), Spread(0.8, 2, 1.2), Spread(9.0, 50, 7.5)):
+            given = {"rms": reach, "dimension": reach.dimension, "effectiveDimension": reach.effective_dimension}
+            ours = hook.evaluate("given => window.fromnoise.grid(...given)", [settings, {"name": rule}, steps, given])
+            assert ours == pytest.approx(samplers.build(rule).grid(schedule, steps, reach), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize(("path", "predict"), COMBINATIONS)
@@ -202,3 +204,4 @@ def test_the_distance_is_the_librarys(hook):
 def test_spread_is_told(spiral_run):
     payload = run_payload("tested", spiral_run)
     assert payload["sigma_data"] * math.sqrt(2) == pytest.approx(spread(spiral_run.denoiser))
+    assert payload["effective_dimension"] == spread(spiral_run.denoiser).effective_dimension

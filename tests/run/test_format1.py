@@ -1,4 +1,8 @@
-"""Runs that fromnoise 0.1 kept (format 1): they load, sample to the bit what they did then, and resume."""
+"""Runs that fromnoise 0.1 kept (format 1): they load, sample what they did, and resume.
+
+The expected samples are of the present samplers: since 0.1 a start is a little wider and the default rule is another.
+Without these two changes they were those of 0.1 to the bit.
+"""
 
 import math
 import shutil
@@ -37,7 +41,7 @@ def same_cpu() -> bool:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_of_format_1_samples_bit_for_bit_as_before(name):
+def test_a_run_of_format_1_gives_the_samples_that_are_kept_with_it(name):
     denoiser = fn.load(HERE / name).denoiser
     for kind, expected in load_file(HERE / f"{name}.safetensors").items():
         sampler, seed = SAMPLERS[kind]

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 import fromnoise as fn
+from fromnoise.denoiser import Wrapper
 from fromnoise.errors import InputError, LabelError
 from fromnoise.samplers.loop import chunks
 
@@ -139,3 +141,60 @@ def test_memory_does_not_grow_with_n_when_written_to_a_file(trained, tmp_path):
         peaks.append(int(out.stdout.split("peak")[1]))
     assert np.load(tmp_path / "520000.npy", mmap_mode="r").shape == (520_000, 2)
     assert (peaks[1] - peaks[0]) / 500_000 <= 64  # bytes a point
+
+
+FAR = {
+    "linear, 4,000 steps": fn.LinearBeta(T=4000), "cosine": fn.CosineBeta(), "sigmoid": fn.SigmoidBeta(),
+    "edm to a million": fn.EDM(sigma_max=1e6), "no signal": fn.Trig(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spacing", ["karras", "uniform", "quadratic"])
+@pytest.mark.parametrize("path", FAR)
+def test_a_first_level_far_above_the_data_harms_no_rule(path, spacing):
+    # Heun's weights grow with the ratio of the levels: from 6e8 to 80 they threw points 563 times too far
+    x = fn.data.spiral(400, seed=0).x
+    data = (x - x.mean(0)) / x.std()
+    law = fn.FiniteSet(data)
+    denoiser = law.denoiser(FAR[path])
+    rules = (fn.Heun, fn.DPMSolver, fn.UniPC, fn.SDE, fn.samplers.DPMSolverSinglestep)
+    euler = fn.metrics.energy_distance(fn.sample(denoiser, 300, sampler=fn.Euler(spacing=spacing), steps=25), data)
+    for rule in rules:
+        drawn = fn.sample(denoiser, 300, sampler=rule(spacing=spacing), steps=25)
+        assert fn.metrics.energy_distance(drawn, data) < euler + 0.05, rule
+
+
+@pytest.mark.parametrize("T", [20, 100])
+def test_the_start_is_as_wide_as_noisy_data_are(T):
+    data = fn.data.spiral(500, seed=0).x
+    data = (data - data.mean(0)) / data.std()
+    schedule = fn.LinearBeta(T=T)
+    denoiser = fn.FiniteSet(data).denoiser(schedule)
+    alpha, sigma = schedule.scales(1.0)
+    width = math.hypot(alpha * denoiser.sigma_data, sigma)
+    way = fn.trajectory(denoiser, 4000, steps=10)
+    assert float(way.x[0].std()) == pytest.approx(width, rel=0.03)
+    assert torch.equal(way.x[-1], fn.sample(denoiser, 4000, steps=10))
+    narrow = fn.sample(denoiser, 4000, steps=10, start=sigma / width * torch.randn(4000, 2))
+    assert fn.metrics.energy_distance(way.x[-1], data) < fn.metrics.energy_distance(narrow, data)
+    noise = torch.randn(50, 2, dtype=torch.float64)  # the flow's noise is the start, too
+    flow = fn.ProbabilityFlow(denoiser).decode(noise)
+    drawn = fn.sample(denoiser, 50, start=noise, steps=400, dtype=torch.float64)
+    assert float((flow - drawn).norm(dim=1).median()) < 1e-3
+
+
+def test_a_denoiser_may_take_a_gradient_of_its_own():
+    class Steered(Wrapper):
+        def __call__(self, x_t, t, cond=None):
+            with torch.enable_grad():
+                x = x_t.detach().requires_grad_()
+                (slope,) = torch.autograd.grad((x**2).sum(), x)
+            return self.base(x_t, t, cond) - 0.05 * slope
+
+    plain = fn.FiniteSet(fn.data.spiral(100).x).denoiser(fn.EDM())
+    for sampler in (fn.Multistep(), fn.DDIM(), fn.Heun()):
+        x = fn.sample(Steered(plain), 50, sampler=sampler, steps=5)
+        assert not x.requires_grad
+        assert not torch.equal(x, fn.sample(plain, 50, sampler=sampler, steps=5))
+        with torch.inference_mode():
+            assert fn.sample(plain, 5, sampler=sampler, steps=5).shape == (5, 2)

@@ -45,7 +45,7 @@ class Flawed(Wrapper):
 
 
 def ends(denoiser, rule, steps, noise):
-    x = float(denoiser.schedule.sigma(1.0)) * noise
+    x = fn.denoiser.start_std(denoiser) * noise
     for step in walk(denoiser, rule, rule.grid(denoiser.schedule, steps, fn.denoiser.spread(denoiser)), x):
         x = step.x_s
     return x
@@ -91,9 +91,13 @@ def test_a_gaussian_away_from_the_origin_needs_few_evaluations(schedule):
 
 
 def test_a_grid_of_short_steps_is_walked_as_given():
-    denoiser = Watched(SPIRAL.denoiser(fn.VP()))
-    fn.sample(denoiser, 4, grid=fn.VP().grid(200))
-    assert denoiser.levels[0] == float(fn.VP().noise_level(1.0))
+    denoiser, times = Watched(SPIRAL.denoiser(fn.VP())), fn.VP().grid(200)
+    x = fn.sample(denoiser, 64, grid=times, dtype=torch.float64)
+    top, second = (float(fn.VP().noise_level(t)) for t in times[:2])
+    assert denoiser.levels[0] == pytest.approx(3 / (2 / top + 1 / second))
+    assert denoiser.levels[1:] == pytest.approx([float(fn.VP().noise_level(t)) for t in times[1:-1]])
+    fine = fn.sample(SPIRAL.denoiser(fn.VP()), 64, steps=300, dtype=torch.float64)
+    assert float((x - fine).norm(dim=1).median()) < 2e-3
 
 
 @pytest.mark.parametrize("schedule", [fn.LinearBeta(), fn.CosineBeta(), fn.LinearBeta(T=50)], ids=str)
@@ -114,6 +118,38 @@ def test_a_noise_prediction_from_level_157_is_not_lost_in_the_first_step():
     assert off[10].median() < 0.02
     assert off[20].median() < 0.02
     assert off[5].median() < 0.03
+
+
+@pytest.mark.parametrize("T", [2, 5, 10, 30])
+@pytest.mark.parametrize("kind", [fn.LinearBeta, fn.CosineBeta, fn.SigmoidBeta])
+def test_a_short_table_is_sampled_with_any_number_of_steps(kind, T):
+    # the last levels crowd above the table's lowest one: a cubic through them, continued to 0, threw points to 150
+    x = fn.data.spiral(500, seed=0).x
+    x = (x - x.mean(0)) / x.std()
+    law, reach = fn.FiniteSet(x), float(x.abs().max())
+    for steps in (1, 2, 3, 10, 60, 300):
+        drawn = fn.sample(law.denoiser(kind(T=T)), 200, steps=steps)
+        assert float(drawn.abs().max()) < 1.3 * reach, steps
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 12, 100])
+def test_what_a_denoiser_holds_fixed_is_kept_to_the_bit(steps):
+    known = torch.tensor([0.3, float("nan")])
+    for schedule in (fn.LinearBeta(), fn.LinearBeta(T=20), fn.EDM(), fn.VP(), fn.CosineBeta()):
+        if steps > 1 or schedule.table_length is None:
+            held = fn.Inpainted(SPIRAL.denoiser(schedule), known, [True, False])
+            x = fn.sample(held, 50, steps=steps)
+            assert (x[:, 0] == known[0]).all()
+            assert torch.isfinite(x).all()
+
+
+def test_no_step_count_stands_out():
+    noise = torch.randn(256, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    for schedule in (fn.EDM(), fn.LinearBeta()):
+        denoiser = SPIRAL.denoiser(schedule)
+        exact = fn.ProbabilityFlow(denoiser).decode(noise)
+        off = [float((ends(denoiser, fn.Multistep(), n, noise) - exact).norm(dim=1).median()) for n in range(3, 31)]
+        assert all(b < 1.25 * a for a, b in zip(off, off[1:], strict=False)), off
 
 
 def test_few_evaluations_end_near_the_exact_flow():

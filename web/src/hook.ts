@@ -1,4 +1,5 @@
 /** `window.fromnoise`: the page's results as numbers, for tests and benchmarks. */
+import type { Spread } from "./model/denoiser";
 import type { FieldQuestion, SampleQuestion } from "./engine/tasks";
 import type { Backend } from "./model/kernel";
 import { Stream } from "./model/random";
@@ -27,7 +28,7 @@ export function hook(page: Mounted): void {
         time: logSnrs.map((l) => path.time(l)),
       };
     },
-    grid: (settings: Settings, sampler: SamplerSettings, steps: number, spread: number) =>
+    grid: (settings: Settings, sampler: SamplerSettings, steps: number, spread: Spread) =>
       rule(sampler).grid(schedule(settings), steps, spread),
     backend: async (backend?: Backend) =>
       (await page.engine.ask("load", { run: key(), payload: page.current()!.run, backend })).backend,

@@ -36,6 +36,7 @@ export interface ModelPayload {
   schedule: Settings;
   predict: string;
   sigma_data: number;
+  effective_dimension: number;
   scaling: { mean: Packed; std: Packed };
   labels: string[];
   network: NetworkPayload | null;

@@ -80,6 +80,7 @@ def run_payload(name: str, run: Run) -> Tree:
         "schedule": _schedule(run),
         "predict": run.config.predict["name"],
         "sigma_data": denoiser.sigma_data,
+        "effective_dimension": denoiser.effective_dimension,
         "scaling": {"mean": array(codec.mean.reshape(-1)), "std": array(codec.std.reshape(-1))},
         "labels": list(denoiser.label_names),
         "parameters": sum(p.numel() for p in denoiser.network.parameters()),

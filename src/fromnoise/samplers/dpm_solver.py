@@ -10,7 +10,8 @@ Both families interpolate D by a polynomial in d. The integrals of its terms are
     phi_k = integral over d in [0, h] of exp(d - h) d^k/k! :   1 - exp(-h),  h - phi_0,  h^2/2 - phi_1.
 
 At s = 0, where h is infinite, the step returns x0_hat. Where alpha(1) = 0, h is infinite in the first step too, which
-is then Euler's step, of order 1.
+is then Euler's step, of order 1. A noise level above 10,000 counts as infinite: D there is the data's mean, whatever x
+is, and no slope can be taken from it.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from fromnoise.cond import Cond
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.samplers.heun import euler
 from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers
-from fromnoise.schedule import Schedule, Spacing
+from fromnoise.schedule import FAR, Schedule, Spacing
 
 
 def half_log_snr(schedule: Schedule, t: float) -> float:
-    """Return lam = log(alpha/sigma) at time t."""
-    return float(schedule.log_snr(t)) / 2
+    """Return lam = log(alpha/sigma) at time t; -infinity where nothing is left of the data."""
+    lam = float(schedule.log_snr(t)) / 2
+    return lam if lam > -math.log(FAR) else -math.inf
 
 
 def phis(h: float, count: int) -> list[float]:

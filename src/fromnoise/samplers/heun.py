@@ -6,8 +6,10 @@ With v = sigma/alpha and D = x0_hat the probability-flow ODE of x/alpha is d(x/a
     Euler:  x_s/alpha_s = r x_t/alpha_t + (1 - r) D_t
     Heun:   x_s/alpha_s = r x_t/alpha_t + (1 - r) [(2 r - 1) D_t + D_s]/(2 r)
 
-where D_s is D at the end of Euler's step. Euler's step is that of DDIM; the two samplers differ in their grid. For
-v_s = 0 and for v_t = infinity (zero terminal SNR) Heun's weights have no limit, and Heun's step is Euler's.
+where D_s is D at the end of Euler's step. Euler's step is that of DDIM; the two samplers differ in their grid. The last
+step, to v_s = 0, is Euler's. Heun's weights grow like 1/r: in a step with r below 1/12, as the first from a level of
+millions or from v_t = infinity (zero terminal SNR), they would make far more of an error than of a correction. The two
+evaluations are then those of two steps of Euler, by way of the level sqrt(v_t v_s), or 2 v_s from infinity.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from fromnoise.cond import Cond
 from fromnoise.denoiser import DenoiserLike
 from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers
 from fromnoise.schedule import Schedule, Spacing
+
+_LEAST_RATIO = 1 / 12
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Heun(Churned):
         return None if self.churn else 2
 
     def evaluations(self, steps: int) -> int:
-        """Return 2 steps - 1. Where alpha(1) = 0 it is one less: the first step takes one evaluation too."""
+        """Return 2 steps - 1."""
         return 2 * steps - 1
 
     def step(
@@ -95,12 +99,16 @@ class Heun(Churned):
         schedule = denoiser.schedule
         x_t, t = self.raised(schedule, x_t, t, noise)
         at_t = denoiser(x_t, t, cond)
-        x_s = euler(schedule, x_t, at_t, t, s)
-        if s == 0 or schedule.alpha(t) == 0:
-            return x_s, None
-        at_s = denoiser(x_s, s, cond)
+        if s == 0:
+            return at_t, None
+        v_t, v_s = float(schedule.noise_level(t)), float(schedule.noise_level(s))
+        r = v_s / v_t
+        if r < _LEAST_RATIO:
+            middle = float(schedule.time_of_level(math.sqrt(v_t * v_s) if math.isfinite(v_t) else 2 * v_s))
+            x_m = euler(schedule, x_t, at_t, t, middle)
+            return euler(schedule, x_m, denoiser(x_m, middle, cond), middle, s), None
+        at_s = denoiser(euler(schedule, x_t, at_t, t, s), s, cond)
         alpha_s, sigma_s = schedule.scales(s)
-        r = schedule.noise_level(s) / schedule.noise_level(t)
         half = alpha_s * (1 - r) / (2 * r)
         return combined(sigma_s / schedule.sigma(t), x_t, [half * (2 * r - 1), half], [at_t, at_s]), None
 

@@ -21,7 +21,7 @@ from fromnoise.arrays import Time
 from fromnoise.card import card, frames
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Words
-from fromnoise.denoiser import DenoiserLike, Predicted, Wrapper, of_rows, predicted, spread
+from fromnoise.denoiser import DenoiserLike, Predicted, Wrapper, of_rows, predicted, spread, start_std
 from fromnoise.errors import InputError, whole_number
 from fromnoise.memory import keep_freed_memory
 from fromnoise.rng import check_seed, stream
@@ -102,7 +102,7 @@ def walk(
     recorder = _Recorder(denoiser, precision)
     state: Any = None
     for t, s in pairwise(times):
-        with contextlib.nullcontext() if torch.is_inference_mode_enabled() else torch.inference_mode():
+        with torch.no_grad():  # not inference mode: a denoiser may need a gradient of its own (`torch.enable_grad()`)
             x, state = sampler.step(recorder, x, t, s, cond=cond, noise=noise, state=state)
         yield Walked(t, s, x, recorder.take(x))
 
@@ -143,12 +143,12 @@ def sample_chunks(
     plan = list(_plan(denoiser, n, seed, start))
     in_all = len(plan) * (len(times) - 1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def finish(chunk: int, first: int, rows: int) -> Tensor:
         x, noise = _begin(denoiser, rows, chunk, seed, dtype)
         if start is not None:
             x = _padded(start[first : first + rows].to(x), rows)
-        x = denoiser.schedule.sigma(1.0) * x
+        x = start_std(denoiser) * x
         own = _numbers(first, rows, n)
         part, cond = of_rows(denoiser, own), _cond_of(conds, own)
         way = walk(part, rule, times, x, cond=cond, noise=noise, precision=precision)
@@ -273,7 +273,7 @@ def trajectory_steps(
     ways: list[Iterator[Walked]] = []
     for chunk, first, rows in _plan(denoiser, n, seed, None):
         x, noise = _begin(denoiser, rows, chunk, seed, dtype)
-        starts.append(denoiser.schedule.sigma(1.0) * x)
+        starts.append(start_std(denoiser) * x)
         own = _numbers(first, rows, n)
         part, cond = of_rows(denoiser, own), _cond_of(conds, own)
         ways.append(walk(part, rule, times, starts[-1], cond=cond, noise=noise))

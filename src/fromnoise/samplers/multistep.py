@@ -30,18 +30,33 @@ b,
 
 at the x that the flow of Gaussian data of mean 0 would reach there. b is a node of the Radau rule: with D at b and at
 the end of the step, the first correction integrates exactly any quadratic in 1/v, and D is nearly one at such levels.
-(In a short first step, v_1 < 3 v_s, and in a single step to s = 0, D is evaluated at t = 1.)
+(In a single step to s = 0, D is evaluated at t = 1.)
 
 **The first step** has D at b only, and D is far from constant over the step. With theta = atan(v/std) the flow is
 d(x/h) = -Q dtheta for any data, where Q = (D - J x) h/(sigma std). -Q is the v-prediction of Salimans & Ho 2022 for
 data of standard deviation std, and it is 0 for Gaussian data of mean 0. So Q is held constant, not D.
 
-**Grid**: v = g q^1.25/(1 - q) with q = (N - i)/(N + 0.1), compressed into the schedule's own range of levels.
+**Grid**: v = g q^p/(1 - q) with q = (N - i)/(N + 0.1), compressed into the schedule's own range of levels. High up
+the levels fall like 1/i, near the data like a power of N - i: p = 1.25, or more where the last level before 0 would
+otherwise be above e.
 
-The two scales follow from R, the data's root mean square distance from its mean, in d dimensions: g = 0.26 R and
-c = 0.8 R/d^(1/4). The four numbers were fitted to mixtures in 2, 16 and 64 dimensions, on those of 100,000 starts that
-lie where trajectories of the flow separate: they decide the mean error. Around the optimum the error changes little;
-`benchmarks/solvers.py` measures it.
+**Lengths.** The three lengths follow from the data's spread: R, the root mean square distance from the mean, its
+dimension D, s = R/sqrt(D), and d, the number of directions in which the data vary (tr C)^2/tr C^2:
+
+    g = 0.28 R (2/D)^0.055 (2/d)^0.09,   c = 0.68 R (2/D)^0.14 (2/d)^0.22,   e = 0.044 s (10/N)^(4/3).
+
+A table whose highest level v_1 is low has less room: g and e are then held below v_1/2.
+
+**The last step** extrapolates to v = 0. Where a table ends far above the data and many levels crowd there, the weights
+of the interpolation grow without bound, and with them every error of D. So a step interpolates as many of the values
+as leave the sum of its weights' sizes at most 20 times the sum of the weights, 12 times in the last step.
+
+**Values that are known.** A denoiser may hold a part of x0 fixed (`fromnoise.Inpainted`). Where two evaluations in
+turn give the same number to the bit, J = 0: that value is not moved. The last step adds weighted differences to the
+latest value, so that what is fixed stays so to the bit.
+
+The numbers were fitted to exact flows in 2 to 3,072 dimensions, on starts among which are those that lie where
+trajectories of the flow separate: these decide the mean error. `benchmarks/solvers.py` measures it.
 """
 
 from __future__ import annotations
@@ -52,26 +67,51 @@ from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from fromnoise.cond import Cond
-from fromnoise.denoiser import DenoiserLike, spread
+from fromnoise.denoiser import DenoiserLike, Spread, spread
 from fromnoise.errors import whole_number
 from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers
 from fromnoise.schedule import Schedule
 
-_GRID_LENGTH, _GRID_POWER, _GRID_REST = 0.26, 1.25, 0.1
-_VARIABLE_LENGTH = 0.8
+_GRID_POWER, _GRID_REST = 1.25, 0.1
+_MOST, _MOST_IN_THE_LAST_STEP = 20.0, 12.0
+
+
+def _grid_length(spread: Spread) -> float:
+    """Return g, the level in the middle of the grid."""
+    return 0.28 * spread * (2 / spread.dimension) ** 0.055 * (2 / spread.effective_dimension) ** 0.09
+
+
+def _last_level(spread: Spread, steps: int) -> float:
+    """Return e, the highest that the last level before 0 may be."""
+    return 0.044 * spread.std * (10 / steps) ** (4 / 3)
+
+
+def _variable_length(spread: Spread) -> float:
+    """Return c, the length of the variable w."""
+    return 0.68 * spread * (2 / spread.dimension) ** 0.14 * (2 / spread.effective_dimension) ** 0.22
 
 
 class MultistepState(NamedTuple):
-    """The state of the rule: x and t at the start of its last step; its latest values of D and levels, newest first."""
+    """The state of the rule.
+
+    Attributes:
+        x: x at the start of its last step.
+        t: the time there.
+        values: the latest values of D, each moved to the corrected x, the newest first.
+        levels: their noise levels.
+        answer: the newest value of D as it was evaluated.
+    """
 
     x: Tensor
     t: float
     values: tuple[Tensor, ...]
     levels: tuple[float, ...]
+    answer: Tensor
 
 
 @samplers.register("multistep")
@@ -91,16 +131,31 @@ class Multistep(Sampler):
     def convergence(self) -> int | None:
         return self.order
 
+    @property
+    def beats_euler(self) -> bool:
+        return self.order > 1
+
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
-        """Return the times of v = g q^1.25/(1 - q), from t = 1 to 0; see the head of the module."""
+        """Return the times of v = g q^p/(1 - q), from t = 1 to 0; see the head of the module.
+
+        Args:
+            schedule: the path.
+            steps: the number of steps.
+            spread: the data's, as `fromnoise.denoiser.spread` returns it; a plain number is taken as of two dimensions.
+        """
         steps = whole_number("steps", steps)
+        spread = spread if isinstance(spread, Spread) else Spread(spread)
         lowest, highest = schedule.check_levels(steps), float(schedule.noise_level(1.0))
-        levels = []
+        g, e = _below(_grid_length(spread), highest / 2), _below(_last_level(spread, steps), highest / 2)
+        last = 1 / (steps + _GRID_REST)
+        power = max(_GRID_POWER, math.log(e * (1 - last) / g) / math.log(last))
+        times = [1.0]
         for i in range(1, steps):
-            q = (steps - i) / (steps + _GRID_REST)
-            level = _GRID_LENGTH * spread * q**_GRID_POWER / (1 - q)
-            levels.append(lowest + 1 / (1 / level + 1 / (highest - lowest)))  # within the schedule's own range
-        return [1.0, *(float(schedule.time_of_level(level)) for level in levels), 0.0]
+            q = (steps - i) * last
+            level = g * q**power / (1 - q)
+            within = lowest + 1 / (1 / level + 1 / (highest - lowest))  # the schedule's own range
+            times.append(float(schedule.time_of_level(within)))
+        return [*times, 0.0]
 
     def step(
         self,
@@ -115,20 +170,30 @@ class Multistep(Sampler):
     ) -> tuple[Tensor, Any]:
         if state is None:
             return _first(denoiser, x_t, t, s, cond)
-        schedule, c = denoiser.schedule, _VARIABLE_LENGTH * spread(denoiser) / math.prod(denoiser.shape) ** 0.25
-        x0_hat = denoiser(x_t, t, cond)
+        schedule, c = denoiser.schedule, _variable_length(spread(denoiser))
+        answer = denoiser(x_t, t, cond)
+        known, before = answer == state.answer, state.values
+        if len(before) == 1:  # the first value was moved before it could be known as fixed
+            before = (torch.where(known, answer, before[0]),)
         levels = (float(schedule.noise_level(t)), *state.levels)[: self.order + 1]
-        known = {"values": (x0_hat, *state.values)[: self.order], "levels": levels[: self.order]}
-        x_c = _advance(schedule, state.x, state.t, t, **known, c=c)  # the corrector: the last step again
-        values = (_moved(denoiser, x0_hat, x_c - x_t, t), *state.values)[: self.order + 1]
-        return _advance(schedule, x_c, t, s, values=values, levels=levels, c=c), MultistepState(x_c, t, values, levels)
+        # the corrector: the last step again
+        x_c = _advance(schedule, state.x, state.t, t, values=(answer, *before)[: self.order], levels=levels, c=c)
+        value = torch.where(known, answer, _moved(denoiser, answer, x_c - x_t, t))
+        values = (value, *before)[: self.order + 1]
+        state = MultistepState(x_c, t, values, levels, answer)
+        return _advance(schedule, x_c, t, s, values=values, levels=levels, c=c), state
+
+
+def _below(length: float, most: float) -> float:
+    """Return a smooth minimum of the two."""
+    return (length**-4 + most**-4) ** -0.25 if math.isfinite(most) else length
 
 
 def _first(denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, cond: Cond | None) -> tuple[Tensor, MultistepState]:
     """Return x_s and the state after the first step: D at the level b only, Q held constant (see the module's head)."""
     schedule, std = denoiser.schedule, denoiser.sigma_data
     v_t, v_s = float(schedule.noise_level(t)), float(schedule.noise_level(s))
-    b = float(schedule.time_of_level(3 / (2 / v_t + 1 / v_s))) if 0 < 3 * v_s <= v_t else t
+    b = float(schedule.time_of_level(3 / (2 / v_t + 1 / v_s))) if v_s > 0 else t
     (alpha_t, sigma_t), (alpha_b, sigma_b) = schedule.scales(t), schedule.scales(b)
     h_t, h_b = math.hypot(alpha_t * std, sigma_t), math.hypot(alpha_b * std, sigma_b)
     guess = (h_b / h_t) * x_t
@@ -144,7 +209,7 @@ def _first(denoiser: DenoiserLike, x_t: Tensor, t: float, s: float, cond: Cond |
         return combined(on_x, x_t, [h_u * h_b * turn / sigma_b], [x0_hat])
 
     value = _moved(denoiser, x0_hat, turned(b) - guess, b)
-    return turned(s) if v_s > 0 else x0_hat, MultistepState(x_t, t, (value,), (float(schedule.noise_level(b)),))
+    return turned(s) if v_s > 0 else x0_hat, MultistepState(x_t, t, (value,), (float(schedule.noise_level(b)),), x0_hat)
 
 
 def _moved(denoiser: DenoiserLike, x0_hat: Tensor, shift: Tensor, t: float) -> Tensor:
@@ -163,16 +228,31 @@ def _advance(
     levels: tuple[float, ...],
     c: float,
 ) -> Tensor:
-    """Return x_s from x_t, with D interpolated in w through `values` at `levels`."""
-    weights = _weights(float(schedule.noise_level(t)), float(schedule.noise_level(s)), levels, c)
+    """Return x_s from x_t, with D interpolated in w through `values` at the first of `levels`."""
+    v_t, v_s = float(schedule.noise_level(t)), float(schedule.noise_level(s))
+    weights = _bounded(v_t, v_s, levels[: len(values)], c)
+    values = values[: len(weights)]
+    if v_s == 0:  # the weights add up to 1
+        newest, *others = values
+        return combined(1.0, newest, weights[1:], [value - newest for value in others])
     alpha_s, sigma_s = schedule.scales(s)
     return combined(sigma_s / schedule.sigma(t), x, [alpha_s * weight for weight in weights], values)
+
+
+@lru_cache(maxsize=4096)
+def _bounded(v_t: float, v_s: float, levels: tuple[float, ...], c: float) -> tuple[float, ...]:
+    """Return the weights of as many of the newest values as keep them within bounds; see the head of the module."""
+    most = (_MOST_IN_THE_LAST_STEP if v_s == 0 else _MOST) * (1 - v_s / v_t)
+    for count in range(len(levels), 1, -1):
+        weights = _weights(v_t, v_s, levels[:count], c)
+        if sum(abs(weight) for weight in weights) <= most:
+            return weights
+    return _weights(v_t, v_s, levels[:1], c)
 
 
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(32)
 
 
-@lru_cache(maxsize=4096)
 def _weights(v_t: float, v_s: float, levels: tuple[float, ...], c: float) -> tuple[float, ...]:
     """Return the integral I of each Lagrange polynomial in w on the levels; the integrals add up to 1 - v_s/v_t.
 

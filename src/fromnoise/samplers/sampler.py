@@ -30,6 +30,11 @@ class Sampler:
         """Return the order of convergence to the probability-flow ODE; None for a rule that draws noise."""
         return None
 
+    @property
+    def beats_euler(self) -> bool:
+        """Return whether the rule claims never to be less exact than DDIM with as many evaluations."""
+        return False
+
     def evaluations(self, steps: int) -> int:
         """Return the number of evaluations of the denoiser in `steps` steps: one a step, unless a rule overrides it."""
         return steps
@@ -40,7 +45,8 @@ class Sampler:
         Args:
             schedule: the path.
             steps: the number of steps.
-            spread: the data's root mean square distance from its mean, in the denoiser's units.
+            spread: the data's root mean square distance from its mean, in the denoiser's units; the sampling loop
+                gives a `fromnoise.denoiser.Spread`, which also has the data's dimension.
         """
         return schedule.grid(steps, self.spacing)
 

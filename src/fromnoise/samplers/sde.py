@@ -61,7 +61,7 @@ class SDE(Sampler):
         if s == 0:
             return past.values[0], past
         alpha_s, sigma_s = schedule.scales(s)
-        h = half_log_snr(schedule, s) - past.lams[0]
+        h = half_log_snr(schedule, s) - past.lams[0] if math.isfinite(past.lams[0]) else math.inf
         held = -alpha_s * math.expm1(-(1 + self.eta) * h)
         line = held * h / 2 / (past.lams[0] - past.lams[1]) if len(past.values) == 2 else 0.0
         on_x = sigma_s / schedule.sigma(t) * (math.exp(-self.eta * h) if self.eta else 1.0)

@@ -12,7 +12,7 @@ Time runs from t = 0 (clean: alpha 1, sigma 0) to t = 1 (noise). There are two f
 floats (float64, no tensor overhead: a sampler's scalar times) and tensors (a training batch) alike.
 """
 
-from fromnoise.schedule.base import Schedule, Spacing, alpha_sigma, schedules
+from fromnoise.schedule.base import FAR, Schedule, Spacing, alpha_sigma, schedules
 from fromnoise.schedule.continuous import EDM, VP, RectifiedFlow, Trig
 from fromnoise.schedule.table import CosineBeta, FromBetas, LinearBeta, SigmoidBeta, TableSchedule
 
@@ -25,6 +25,7 @@ __all__ = [
     "Schedule",
     "SigmoidBeta",
     "Spacing",
+    "FAR",
     "TableSchedule",
     "Trig",
     "VP",

@@ -20,8 +20,10 @@ Spacing = Literal["uniform", "quadratic", "karras"]
 _C_NOISE_RANGE = 20.0
 """A continuous schedule's network is given log SNR clamped to +-20 (sigma/alpha from 4.5e-5 to 2.2e4)."""
 
-_FAR = 1e4
-"""The noise level above which a schedule counts as having zero terminal SNR: nothing is left of the data."""
+_ROUNDING = 1e-6
+
+FAR = 1e4
+"""The noise level above which nothing counts as left of the data, as at an infinite one (zero terminal SNR)."""
 
 
 def alpha_sigma(log_snr: Scale) -> tuple[Scale, Scale]:
@@ -46,15 +48,35 @@ class Schedule:
     def scales(self, t: Tensor) -> tuple[Tensor, Tensor]: ...
 
     def scales(self, t: Time) -> tuple[Scale, Scale]:
-        """Return (alpha(t), sigma(t)). The results for floats, the times of a sampler, are cached."""
+        """Return (alpha(t), sigma(t)). The results for floats, the times of a sampler, are cached.
+
+        Raises:
+            InputError: if a time is not in [0, 1]; of tensors, on the CPU only.
+        """
         if isinstance(t, Tensor):
+            self._check_times(t)
             return self.formula(t)
         known: dict[float, tuple[Scale, Scale]] = self.__dict__.setdefault("_known", {})
         if t not in known:
+            if not -_ROUNDING <= t <= 1 + _ROUNDING:
+                raise InputError(self._no_time(float(t)))
             if len(known) > 10_000:
                 known.clear()
             known[t] = self.formula(float(t))
         return known[t]
+
+    def _check_times(self, t: Tensor) -> None:
+        if t.device.type != "cpu" or not t.numel():
+            return
+        if not t.is_floating_point():
+            raise InputError(self._no_time(t.flatten()[0].item()))
+        low, high = (float(end) for end in torch.aminmax(t.detach()))
+        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+            raise InputError(self._no_time(high if low >= -_ROUNDING else low))
+
+    def _no_time(self, t: float) -> str:
+        T = self.table_length or "T"
+        return f"a time is a number in [0, 1], from data to noise, not {t:g}: step k = 0, 1, ... of {T} is (k + 1)/{T}"
 
     def formula(self, t: Time) -> tuple[Scale, Scale]:
         """Compute (alpha(t), sigma(t)), as floats for a float."""
@@ -169,7 +191,7 @@ class Schedule:
     def _karras_grid(self, steps: int, lowest: float = 0.002, rho: float = 7.0) -> list[float]:
         highest, count = float(self.noise_level(1.0)), steps
         lowest = max(lowest, self.check_levels(steps))
-        if highest > _FAR:  # from (almost) pure noise the first step goes to EDM's sigma_max
+        if highest > FAR:  # from (almost) pure noise the first step goes to EDM's sigma_max
             highest, count = 80.0, steps - 1
         a, b = highest ** (1 / rho), lowest ** (1 / rho)
         levels = [(a + i / max(count - 1, 1) * (b - a)) ** rho for i in range(count)][count - steps + 1 :]

@@ -96,10 +96,8 @@ class Trig(Schedule):
     """The circular path: alpha = cos(t pi/2), sigma = sin(t pi/2). Source: Albergo et al. 2023, table 2."""
 
     def formula(self, t: Time) -> tuple[Scale, Scale]:
-        lib = _lib(t)
-        if lib is math and t == 1:
-            return 0.0, 1.0
-        return lib.cos(t * (math.pi / 2)), lib.sin(t * (math.pi / 2))
+        lib = _lib(t)  # cos(t pi/2) as a sine, which is 0 at t = 1 in every precision
+        return lib.sin((1 - t) * (math.pi / 2)), lib.sin(t * (math.pi / 2))
 
     def time(self, log_snr: Scale) -> Scale:
         lib = _lib(log_snr)

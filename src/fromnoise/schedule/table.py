@@ -92,10 +92,11 @@ class TableSchedule(Schedule):
         cell = position.long().clamp(max=self.T - 1)
         part = position - cell
         lower, slope = log_snrs[cell], log_snrs[cell + 1] - log_snrs[cell]
+        finite = torch.isfinite(slope)  # without infinite numbers in the branch not taken: its gradient would be NaN
+        lower, slope = torch.where(finite, lower, 0.0), torch.where(finite, slope, 0.0)
         bar = torch.sigmoid(lower + part * slope)
         rest = torch.sigmoid(-(lower + part * slope))
         line = bars[cell] + part * (bars[cell + 1] - bars[cell])
-        finite = torch.isfinite(slope)
         return torch.where(finite, bar, line).sqrt(), torch.where(finite, rest, 1 - line).sqrt()
 
     @cached_property

@@ -19,6 +19,8 @@ export interface Denoiser {
   readonly schedule: Schedule;
   readonly dim: number;
   readonly sigmaData: number;
+  /** In how many directions the data vary. */
+  readonly effectiveDimension: number;
   /** x0_hat `[rows, dim]`. */
   denoise(x: Float32Array, rows: number, t: number, label: Label): Float32Array;
   /**
@@ -28,9 +30,25 @@ export interface Denoiser {
   withVariance?(x: Float32Array, rows: number, t: number, label: Label): VariancePrediction;
 }
 
-/** The data's root mean square distance from its mean. */
-export function spread(denoiser: Denoiser): number {
-  return denoiser.sigmaData * Math.sqrt(denoiser.dim) || 1;
+/** How far data reach: their root mean square distance from their mean, and their two dimensions. */
+export interface Spread {
+  rms: number;
+  dimension: number;
+  effectiveDimension: number;
+}
+
+export function spread({ sigmaData, dim, effectiveDimension }: Denoiser): Spread {
+  return {
+    rms: sigmaData * Math.sqrt(dim) || 1,
+    dimension: dim,
+    effectiveDimension: Math.min(Math.max(effectiveDimension, 1), dim),
+  };
+}
+
+/** The standard deviation of a sampler's start: that of x_1. */
+export function startStd({ schedule, sigmaData }: Denoiser): number {
+  const { alpha, sigma } = schedule.scales(1);
+  return Math.hypot(alpha * sigmaData, sigma);
 }
 
 /** A trained network on its own schedule. */
@@ -38,6 +56,7 @@ export class Learned implements Denoiser {
   readonly schedule: Schedule;
   readonly dim: number;
   readonly sigmaData: number;
+  readonly effectiveDimension: number;
   readonly network: Network;
   private readonly predict: string;
   readonly withVariance?: Denoiser["withVariance"];
@@ -46,6 +65,7 @@ export class Learned implements Denoiser {
     this.schedule = schedule(payload.schedule);
     this.dim = payload.shape[0];
     this.sigmaData = payload.sigma_data;
+    this.effectiveDimension = payload.effective_dimension;
     this.predict = payload.predict;
     this.network = new Network(payload.network!, backend);
     if (payload.network!.settings.learned_variance)
@@ -85,6 +105,7 @@ export class Exact implements Denoiser {
     readonly mixture: Mixture,
     readonly schedule: Schedule,
     readonly sigmaData: number,
+    readonly effectiveDimension: number,
   ) {}
 
   forLabel(label: Label): Mixture {
@@ -106,6 +127,7 @@ export class Exact implements Denoiser {
 export class OnPath implements Denoiser {
   readonly dim: number;
   readonly sigmaData: number;
+  readonly effectiveDimension: number;
 
   constructor(
     private readonly base: Denoiser,
@@ -113,6 +135,7 @@ export class OnPath implements Denoiser {
   ) {
     this.dim = base.dim;
     this.sigmaData = base.sigmaData;
+    this.effectiveDimension = base.effectiveDimension;
   }
 
   denoise(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
@@ -134,6 +157,7 @@ export class Guided implements Denoiser {
   readonly schedule: Schedule;
   readonly dim: number;
   readonly sigmaData: number;
+  readonly effectiveDimension: number;
 
   constructor(
     private readonly base: Denoiser,
@@ -142,6 +166,7 @@ export class Guided implements Denoiser {
     this.schedule = base.schedule;
     this.dim = base.dim;
     this.sigmaData = base.sigmaData;
+    this.effectiveDimension = base.effectiveDimension;
   }
 
   denoise(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
@@ -167,7 +192,10 @@ export class Model {
     this.learned = payload.network ? new Learned(payload, backend) : null;
     const own = schedule(payload.schedule);
     const flat = payload.shape.length === 1 && payload.shape[0] === 2;
-    this.exact = flat && payload.law ? new Exact(new Mixture(payload.law, backend), own, payload.sigma_data) : null;
+    this.exact =
+      flat && payload.law
+        ? new Exact(new Mixture(payload.law, backend), own, payload.sigma_data, payload.effective_dimension)
+        : null;
     const each = (x: Float32Array) => (x.length === 1 ? new Float32Array(payload.shape[0]).fill(x[0]) : x);
     this.mean = each(unpack(payload.scaling.mean));
     this.std = each(unpack(payload.scaling.std));
@@ -182,7 +210,7 @@ export class Model {
       wanted === base.schedule
         ? base
         : exact
-          ? new Exact(this.exact!.mixture, wanted, base.sigmaData)
+          ? new Exact(this.exact!.mixture, wanted, base.sigmaData, base.effectiveDimension)
           : new OnPath(base, wanted);
     return guidance === null ? there : new Guided(there, guidance);
   }

@@ -3,18 +3,34 @@
  * latest values in w = 1/sqrt(1 + (v/c)^2), where v = sigma/alpha, and the ODE's step is solved exactly for the
  * interpolant.
  */
-import { type Denoiser, type Label, spread } from "./denoiser";
+import { type Denoiser, type Label, type Spread, spread } from "./denoiser";
 import type { Rule, StepInput, StepOutput } from "./rule";
 import type { Schedule } from "./schedule";
 
-const GRID = { length: 0.26, power: 1.25, rest: 0.1 };
-const VARIABLE_LENGTH = 0.8;
+const GRID = { power: 1.25, rest: 0.1 };
+const MOST = { step: 20, last: 12 };
+
+/** The level in the middle of the grid. */
+const gridLength = ({ rms, dimension, effectiveDimension }: Spread) =>
+  0.28 * rms * (2 / dimension) ** 0.055 * (2 / effectiveDimension) ** 0.09;
+
+/** The highest that the last level before 0 may be. */
+const lastLevel = ({ rms, dimension }: Spread, steps: number) =>
+  (0.044 * rms * (10 / steps) ** (4 / 3)) / Math.sqrt(dimension);
+
+/** The length of the variable w. */
+const variableLength = ({ rms, dimension, effectiveDimension }: Spread) =>
+  0.68 * rms * (2 / dimension) ** 0.14 * (2 / effectiveDimension) ** 0.22;
+
+/** A smooth minimum. */
+const below = (length: number, most: number) => (Number.isFinite(most) ? (length ** -4 + most ** -4) ** -0.25 : length);
 
 interface MultistepState {
   x: Float32Array;
   t: number;
   values: Float32Array[];
   levels: number[];
+  answer: Float32Array;
 }
 
 export class Multistep implements Rule {
@@ -22,13 +38,16 @@ export class Multistep implements Rule {
 
   constructor(private readonly order: number) {}
 
-  /** v = g q^1.25/(1 - q), between the lowest and the highest level of the schedule. */
-  grid(schedule: Schedule, steps: number, spread: number): number[] {
-    const lowest = schedule.lowestLevel;
-    const highest = schedule.level(1);
+  /** v = g q^p/(1 - q), between the lowest and the highest level of the schedule. */
+  grid(schedule: Schedule, steps: number, spread: Spread): number[] {
+    const [lowest, highest] = [schedule.lowestLevel, schedule.level(1)];
+    const g = below(gridLength(spread), highest / 2);
+    const e = below(lastLevel(spread, steps), highest / 2);
+    const last = 1 / (steps + GRID.rest);
+    const power = Math.max(GRID.power, Math.log((e * (1 - last)) / g) / Math.log(last));
     const inner = Array.from({ length: steps - 1 }, (_, i) => {
-      const q = (steps - i - 1) / (steps + GRID.rest);
-      const level = (GRID.length * spread * q ** GRID.power) / (1 - q);
+      const q = (steps - i - 1) * last;
+      const level = (g * q ** power) / (1 - q);
       return schedule.timeOfLevel(lowest + 1 / (1 / level + 1 / (highest - lowest)));
     });
     return [1, ...inner, 0];
@@ -38,14 +57,16 @@ export class Multistep implements Rule {
     const { state } = this;
     if (!state) return this.first(denoiser, x, rows, t, s, label);
     const { schedule } = denoiser;
+    const c = variableLength(spread(denoiser));
     const x0 = denoiser.denoise(x, rows, t, label);
+    // where two evaluations in turn give the same number, it is held fixed
+    const held = (moved: Float32Array) => moved.map((value, i) => (x0[i] === state.answer[i] ? x0[i] : value));
+    const before = state.values.length === 1 ? [held(state.values[0])] : state.values;
     const levels = [schedule.level(t), ...state.levels].slice(0, this.order + 1);
-    const c = (VARIABLE_LENGTH * spread(denoiser)) / denoiser.dim ** 0.25;
-    const known = [[x0, ...state.values].slice(0, this.order), levels.slice(0, this.order)] as const;
     // the last step, done again with the new value
-    const corrected = advance(schedule, state.x, state.t, t, ...known, c);
-    const values = [moved(denoiser, x0, x, corrected, t), ...state.values].slice(0, this.order + 1);
-    this.state = { x: corrected, t, values, levels };
+    const corrected = advance(schedule, state.x, state.t, t, [x0, ...before].slice(0, this.order), levels, c);
+    const values = [held(moved(denoiser, x0, x, corrected, t)), ...before].slice(0, this.order + 1);
+    this.state = { x: corrected, t, values, levels, answer: x0 };
     return { x: advance(schedule, corrected, t, s, values, levels, c), x0 };
   }
 
@@ -53,7 +74,7 @@ export class Multistep implements Rule {
   private first(denoiser: Denoiser, x: Float32Array, rows: number, t: number, s: number, label: Label): StepOutput {
     const { schedule, sigmaData: std } = denoiser;
     const [high, low] = [schedule.level(t), schedule.level(s)];
-    const b = 0 < low && 3 * low <= high ? schedule.timeOfLevel(3 / (2 / high + 1 / low)) : t; // Radau's point
+    const b = low > 0 ? schedule.timeOfLevel(3 / (2 / high + 1 / low)) : t; // Radau's point
     const [from, at] = [schedule.scales(t), schedule.scales(b)];
     const [hFrom, hAt] = [from, at].map(({ alpha, sigma }) => Math.hypot(alpha * std, sigma));
     const guess = x.map((value) => (hAt / hFrom) * value);
@@ -68,7 +89,7 @@ export class Multistep implements Rule {
       const onX0 = (hTo * hAt * turn) / at.sigma;
       return x.map((value, i) => onX * value + onX0 * x0[i]);
     };
-    this.state = { x, t, values: [moved(denoiser, x0, guess, turned(b), b)], levels: [schedule.level(b)] };
+    this.state = { x, t, values: [moved(denoiser, x0, guess, turned(b), b)], levels: [schedule.level(b)], answer: x0 };
     return { x: low > 0 ? turned(s) : x0, x0 };
   }
 }
@@ -91,13 +112,30 @@ function advance(
   c: number,
 ): Float32Array {
   const there = schedule.scales(s);
+  const weights = bounded(schedule.level(t), schedule.level(s), levels.slice(0, values.length), c);
+  const [newest] = values;
+  if (s === 0)
+    // the weights add up to 1
+    return newest.map((value, i) =>
+      weights.slice(1).reduce((sum, w, j) => sum + w * (values[j + 1][i] - value), value),
+    );
   const onX = there.sigma / schedule.scales(t).sigma;
   const out = x.map((value) => onX * value);
-  integrals(schedule.level(t), schedule.level(s), levels, c).forEach((weight, j) => {
+  weights.forEach((weight, j) => {
     const value = values[j];
     for (let i = 0; i < out.length; i++) out[i] += there.alpha * weight * value[i];
   });
   return out;
+}
+
+/** The weights of as many of the newest values as keep the sum of their sizes within bounds. */
+function bounded(from: number, to: number, levels: number[], c: number): number[] {
+  const most = (to === 0 ? MOST.last : MOST.step) * (1 - to / from);
+  for (let count = levels.length; count > 1; count--) {
+    const weights = integrals(from, to, levels.slice(0, count), c);
+    if (weights.reduce((sum, weight) => sum + Math.abs(weight), 0) <= most) return weights;
+  }
+  return integrals(from, to, levels.slice(0, 1), c);
 }
 
 /** v_s times the integral of each Lagrange polynomial, in w, over dv/v^2 from v_s to v_t. */

@@ -1,5 +1,5 @@
 /** What a sampler is: a rule for one step from t to s < t, and the times that it steps through. */
-import type { Denoiser, Label } from "./denoiser";
+import type { Denoiser, Label, Spread } from "./denoiser";
 import type { Schedule } from "./schedule";
 
 export interface StepInput {
@@ -19,7 +19,7 @@ export interface StepOutput {
 
 export interface Rule {
   step(given: StepInput): StepOutput;
-  grid(schedule: Schedule, steps: number, spread: number): number[];
+  grid(schedule: Schedule, steps: number, spread: Spread): number[];
 }
 
 export interface SamplerSettings {

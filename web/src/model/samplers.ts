@@ -2,7 +2,7 @@
  * Samplers, and the one loop that drives them all. A sampler is a rule for one step from t to s < t. It keeps what it
  * needs of earlier steps itself, so a new one is made for every set of samples.
  */
-import { type Denoiser, type Label, spread } from "./denoiser";
+import { type Denoiser, type Label, spread, startStd } from "./denoiser";
 import { Multistep } from "./multistep";
 import type { Rule, SamplerSettings, StepInput, StepOutput } from "./rule";
 import type { Schedule, Settings } from "./schedule";
@@ -96,7 +96,7 @@ export function* walk(
   const sampler = rule(settings);
   const times = sampler.grid(denoiser.schedule, steps, spread(denoiser));
   const rows = start.length / denoiser.dim;
-  let x = weighted(denoiser.schedule.scales(1).sigma, start, 0, start);
+  let x = weighted(startStd(denoiser), start, 0, start);
   for (let i = 0; i < steps; i++) {
     const [t, s] = [times[i], times[i + 1]];
     const stepped = sampler.step({ denoiser, x, rows, t, s, label, noise });

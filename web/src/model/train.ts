@@ -342,6 +342,7 @@ export class Trainer {
       schedule: this.path.settings,
       predict: "edm",
       sigma_data: 1,
+      effective_dimension: effectiveDimension(this.data),
       scaling: { mean: pack(Float32Array.from(this.mean)), std: pack(Float32Array.from([this.std])) },
       labels: [],
       network: { settings, tensors },
@@ -354,6 +355,17 @@ export class Trainer {
       },
     };
   }
+}
+
+/** (tr C)^2/tr C^2 of points in the plane with mean 0. */
+function effectiveDimension(points: Float32Array): number {
+  let [xx, yy, xy] = [0, 0, 0];
+  for (let i = 0; i < points.length; i += 2) {
+    xx += points[i] ** 2;
+    yy += points[i + 1] ** 2;
+    xy += points[i] * points[i + 1];
+  }
+  return (xx + yy) ** 2 / (xx ** 2 + yy ** 2 + 2 * xy ** 2);
 }
 
 function average(kept: Float32Array, now: Float32Array, decay: number): void {
