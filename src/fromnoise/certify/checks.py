@@ -8,7 +8,9 @@
 | error | from 10 steps on, more steps never increase the error | the same |
 | Gaussian | for Gaussian data the output's mean and covariance are near the data's | by linearity, no Monte Carlo |
 | bias | samples are no farther from the truth than fresh draws of the data from each other | quantiles; the floor |
+| Euler | never less exact than Euler's method (DDIM) at the same budget, on tables of 1 to 4,000 steps | quantiles |
 | ends | samples are finite on every path, also where alpha(1) = 0 | |
+| kept | what the denoiser holds fixed comes out as it is, to the last bit | the fixed value |
 | rows | row i does not depend on the other rows | |
 
 The flow of a one-dimensional distribution preserves the cumulative probability: it maps x at noise level v to the y at
@@ -20,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -28,17 +31,22 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from fromnoise.arrays import Time
-from fromnoise.certify.contender import Contender, draws
+from fromnoise.certify.contender import Contender, draws, own
 from fromnoise.conditioners import Words
 from fromnoise.denoiser import DenoiserLike, Wrapper
 from fromnoise.errors import InputError
 from fromnoise.exact import FiniteSet, GaussianMixture
-from fromnoise.samplers import walk
-from fromnoise.schedule import EDM, VP, CosineBeta, LinearBeta, RectifiedFlow, Schedule, Trig
+from fromnoise.guidance import Inpainted
+from fromnoise.samplers import DDIM, walk
+from fromnoise.schedule import EDM, VP, CosineBeta, LinearBeta, RectifiedFlow, Schedule, SigmoidBeta, Trig
 
 BUDGETS = (*range(1, 13), 17, 50, 61, 100, 333, 600, 1000)
 PATHS = (LinearBeta(), CosineBeta(), VP(), EDM(), RectifiedFlow(), Trig())
 STEPS = (10, 20, 40, 80)
+TABLES = tuple(kind(T=T) for kind in (LinearBeta, CosineBeta, SigmoidBeta) for T in (1, 2, 10, 50, 1000, 4000))
+_EULER_BUDGETS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 50)
+_FAR_WORSE = 20.0
+"""Rules of high order are less exact than Euler's in a few long steps; one that is this much less exact explodes."""
 
 _MEANS, _WEIGHTS, _STD = np.array([-1.0, 0.6]), np.array([0.4, 0.6]), 0.5
 LAW = GaussianMixture(torch.tensor(_MEANS)[:, None], _STD, weights=torch.tensor(_WEIGHTS))
@@ -85,7 +93,7 @@ def certify(contender: Contender, *, progress: Callable[[int, int], None] | None
     noise = torch.randn(4, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     if not torch.isfinite(contender.run(LAW.denoiser(VP()), noise, 12, draws(0, noise))).all():
         raise InputError(f"{contender.name} returned NaN or infinity for a one-dimensional mixture, in 12 steps")
-    laws = [_budget, _point_mass, _order, _error, _gaussian, _bias, _ends, _rows]
+    laws = [_budget, _point_mass, _order, _error, _euler, _gaussian, _bias, _ends, _kept, _rows]
     out: list[Check] = []
     for k, law in enumerate(laws, 1):
         found = law(contender)
@@ -98,14 +106,18 @@ def certify(contender: Contender, *, progress: Callable[[int, int], None] | None
 def errors(contender: Contender, steps: Sequence[int] = STEPS, schedule: Schedule | None = None) -> list[float]:
     """Return the root mean square error of the end points on the one-dimensional mixture, for each number of steps."""
     schedule = schedule or VP()
-    probabilities = (torch.arange(64, dtype=torch.float64) + 0.5) / 64
-    noise = torch.special.ndtri(probabilities)[:, None]
-    level = float(schedule.noise_level(1.0))
-    x = float(schedule.sigma(1.0)) * noise[:, 0].numpy()
-    exact = torch.from_numpy(_map(x / float(schedule.alpha(1.0)), level, 0.0))[:, None]
+    noise, exact = _exact(schedule)
     denoiser = LAW.denoiser(schedule)
     found = (contender.run(denoiser, noise, n, draws(0, noise)) for n in steps)
     return [float((x0 - exact).square().mean().sqrt()) for x0 in found]
+
+
+@lru_cache(maxsize=64)
+def _exact(schedule: Schedule) -> tuple[Tensor, Tensor]:
+    """Return noise at 64 even quantiles, `[64, 1]`, and where the exact flow takes sigma(1) times it."""
+    noise = torch.special.ndtri((torch.arange(64, dtype=torch.float64) + 0.5) / 64)[:, None]
+    alpha, sigma = (float(scale) for scale in schedule.scales(1.0))
+    return noise, torch.from_numpy(_map(sigma * noise[:, 0].numpy() / alpha, sigma / alpha, 0.0))[:, None]
 
 
 def _cumulative(x: np.ndarray, level: float) -> np.ndarray:
@@ -171,6 +183,30 @@ def _error(contender: Contender) -> Check | None:
     never_more = all(b < 1.02 * a + 1e-9 for a, b in pairwise(rms))
     found = ", ".join(f"{e:.1e}" for e in rms)
     return Check("error", never_more, found, f"never more from {STEPS[0]} to {STEPS[-1]} steps")
+
+
+def _euler(contender: Contender) -> Check | None:
+    if stochastic(contender):
+        return None
+    claims = contender.rule is not None and contender.rule.beats_euler
+    most, worst, where = (1.02 if claims else _FAR_WORSE), 0.0, ""
+    for table in TABLES:
+        for budget, reference in _of_ddim(table).items():
+            steps = next((n for n in range(1, budget + 1) if contender.evaluations(n) >= budget), budget)
+            if contender.evaluations(steps) != budget:
+                continue  # the rule cannot spend just so many
+            ratio = errors(contender, [steps], table)[0] / max(reference, 1e-4)
+            if not ratio <= worst:
+                worst, where = ratio, f" with {budget} on {type(table).__name__} of {table.table_length}"
+    asked = f"at most {most:g}" if claims else f"at most {most:g}: no claim to beat it"
+    return Check("Euler", worst <= most, f"{worst:.3g} times DDIM's error{where}", asked)
+
+
+@lru_cache(maxsize=64)
+def _of_ddim(table: Schedule) -> dict[int, float]:
+    """Return the error of Euler's method on a table at each budget that it has steps for."""
+    budgets = [n for n in _EULER_BUDGETS if n <= (table.table_length or n)]
+    return dict(zip(budgets, errors(own(DDIM()), budgets, table), strict=True))
 
 
 def _gaussian(contender: Contender) -> Check:
@@ -242,6 +278,17 @@ def _ends(contender: Contender) -> Check:
             if not torch.isfinite(x).all():
                 bad.append(f"{type(path).__name__} {steps}")
     return Check("ends", not bad, ", ".join(bad[:3]) or "finite", "finite on every path, 1 to 20 steps")
+
+
+def _kept(contender: Contender) -> Check:
+    noise, worst = torch.randn(16, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), 0.0
+    data = FiniteSet(torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    for path in (*PATHS, LinearBeta(T=10), CosineBeta(beta_max=1.0)):
+        held = Inpainted(data.denoiser(path), [1 / 3, math.nan], [True, False])
+        for steps in (1, 2, 3, 10):
+            x = contender.run(held, noise, steps, draws(0, noise))
+            worst = max(worst, _worst(x[:, 0] - held.known[0, 0].double()))
+    return Check("kept", worst == 0, f"off by {worst:.0e}", "kept to the last bit")
 
 
 def _rows(contender: Contender) -> Check:
