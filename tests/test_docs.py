@@ -1,4 +1,4 @@
-"""Every block of Python in the docs runs, page by page; every figure they show is there."""
+"""Every block of Python in the docs and the README runs, page by page; every figure they show is there."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+README = DOCS.parent / "README.md"
+PAGES = [*sorted(DOCS.glob("*.md")), pytest.param(README, marks=pytest.mark.slow, id="README")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -233,9 +233,9 @@ def test_every_sample_is_completed_from_its_own_known_part_and_has_its_own_scale
     few, all_of_them = (fn.sample(fn.Inpainted(denoiser, known[:n], mask), n, steps=5) for n in (7, 1000))
     assert torch.equal(few, all_of_them[:7])
     masks = torch.arange(20)[:, None] % 2 == torch.arange(2)  # the other coordinate in every second row
-    x = fn.sample(fn.Guided(fn.Inpainted(denoiser, known[:20], masks), 2.0), 20, cond="moons", sampler="ddim", steps=4)
+    x = fn.sample(fn.Guided(fn.Inpainted(denoiser, known[:20], masks), 2.0), 20, cond="moons", steps=4)
     torch.testing.assert_close(x[masks], known[:20][masks], rtol=1e-5, atol=1e-5)
-    way = fn.trajectory(fn.Inpainted(denoiser, known[:20], masks), 20, sampler="ddim", steps=4)
+    way = fn.trajectory(fn.Inpainted(denoiser, known[:20], masks), 20, steps=4)
     torch.testing.assert_close(way.x[-1][masks], known[:20][masks], rtol=1e-5, atol=1e-5)
     scales = torch.tensor([1.0, 1.0, 3.0] * 200)
     mixed = fn.sample(fn.Guided(denoiser, scales), 600, cond="spiral", steps=4)

@@ -184,6 +184,15 @@ class Registry(Generic[T]):
             deprecated.warn(f"{self.kind} {now!r}: {', '.join(map(repr, old))}", new, stacklevel=4)
         return now, {renamed.get(key, key): value for key, value in given.items()}
 
+    def changed(self, component: T) -> Settings:
+        """Return the component's name and those of its settings that are not the defaults."""
+        settings = self.settings(component)
+        try:
+            usual = self.settings(self.build(settings["name"]))
+        except ConfigError:  # it has settings without a default
+            usual = {}
+        return {key: value for key, value in settings.items() if key == "name" or value != usual.get(key)}
+
     def settings(self, component: T) -> Settings:
         """Return the component as data, every argument spelled out.
 

@@ -430,3 +430,52 @@ def test_a_training_that_learns_by_heart_is_called_so_and_drawn(run_cli, tmp_pat
     assert code == 2
     assert "held_out" in err
     assert not (tmp_path / "s").exists()
+
+
+def test_no_two_ways_to_sample_share_a_default_name(trained_shapes, run_cli):
+    ways = (
+        "", "--sampler ddim --steps 10 --eta 0", "--sampler ddim --steps 10 --eta 1", "--guidance 0 --label moons",
+        "--label moons", "-n 20", "--set order=2", "--schedule flow", "--weights model", "--precision bf16", "--seed 1",
+    )  # fmt: skip
+    names = []
+    for way in ways:
+        code, out, _ = run_cli("sample", trained_shapes, "--json", *way.split())
+        assert code == 0, way
+        names.append(json.loads(out)["out"])
+    assert len(set(names)) == len(ways)
+    assert all(Path(name).parent == trained_shapes / "samples" for name in names)
+
+
+def test_bare_fromnoise_is_the_help(run_cli):
+    code, out, err = run_cli()
+    assert (code, err) == (0, "")
+    assert "Usage: fromnoise" in out
+    assert "certify" in out
+
+
+def test_json_is_json_where_a_number_is_not_finite(trained, run_cli):
+    code, out, _ = run_cli("evaluate", trained, "--pairs", 1, "-n", 50, "--json")
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    assert code == 0
+    assert json.loads(out, parse_constant=refuse)["measures"]["2-Wasserstein"]["floor_error"] is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and a shell")
+def test_closed_and_full_streams(trained, tmp_path):
+    command = f"{sys.executable} -m fromnoise"
+
+    def shell(line):
+        return subprocess.run(["bash", "-o", "pipefail", "-c", line], check=False, capture_output=True, text=True)
+
+    done = shell(f"{command} info {trained} 2>&-")
+    assert (done.returncode, "samples" in done.stdout) == (0, True)
+    done = shell(f"{command} sample {tmp_path}/nope --json 2>&-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert shell(f"{command} info | true").returncode == 0
+    done = shell(f"{command} info > /dev/full")
+    assert (done.returncode, done.stderr) == (2, "error: No space left on device\n")
+    done = shell(f"PYTHONIOENCODING=ascii {command} info {trained}")
+    assert done.returncode == 0

@@ -154,10 +154,14 @@ def test_the_floor_is_the_exact_denoisers_own_loss(predict, weighting):
 
 
 def test_the_articles_floors():
-    # 0.41 and 0.73 (sum over two coordinates) for 300 points, 0.42 and 0.76 for the smooth spiral
+    # 0.41 and 0.73 (sum over two coordinates) for 300 points, 0.42 and 0.76 for the smooth spiral, not scaled
     for schedule, points, smooth in ((fn.LinearBeta(), 0.41, 0.42), (fn.CosineBeta(), 0.73, 0.76)):
-        assert 2 * fn.loss_floor(fn.data.spiral(300), schedule).value == pytest.approx(points, abs=0.03)
-        assert 2 * fn.loss_floor(fn.data.spiral(100_000), schedule).value == pytest.approx(smooth, abs=0.01)
+        assert 2 * fn.loss_floor(mixture_of_data(fn.data.spiral(300)), schedule).value == pytest.approx(
+            points, abs=0.03
+        )
+        assert 2 * fn.loss_floor(mixture_of_data(fn.data.spiral(100_000)), schedule).value == pytest.approx(
+            smooth, abs=0.01
+        )
 
 
 def test_the_smooth_spiral_is_its_mixture():

@@ -332,3 +332,20 @@ def test_every_component_is_taken_as_an_object_a_name_or_settings():
         assert run.denoiser.codec.std.shape == (2,)
     with pytest.raises(InputError, match="hiden"):
         fn.train(x, steps=2, network={"name": "mlp", "hiden": 16})
+
+
+def test_a_training_under_no_grad_is_as_without(tmp_path):
+    plain = fn.train(fn.data.spiral(200), steps=20)
+    with torch.no_grad():
+        switched = fn.train(fn.data.spiral(200), steps=20)
+    assert torch.equal(fn.sample(plain.denoiser, 5), fn.sample(switched.denoiser, 5))
+    with torch.inference_mode(), pytest.raises(InputError, match="inference_mode"):
+        fn.train(fn.data.spiral(200), steps=20, out=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_least_loss_is_the_one_that_a_training_shows():
+    data = fn.data.labelled(a=fn.data.spiral(300), b=fn.data.moons(300))
+    *_, last = fn.fit(fn.Denoiser(fn.nn.MLP(2, classes=2), fn.VP(), "v"), data, fn.TrainConfig(steps=5, drop_cond=0.1))
+    floor = fn.loss_floor(data, fn.VP(), "v", drop_cond=0.1)
+    assert last.floor.value == pytest.approx(floor.value, abs=3 * floor.error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -49,13 +50,31 @@ Precision = Annotated[str, typer.Option(help="The precision of the network: floa
 
 
 def say(line: str) -> None:
-    """Print a note to standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a note to standard error, if there is one."""
+    if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] it is None where it was closed
+        print(line, file=sys.stderr, flush=True)
+
+
+def on_terminal() -> bool:
+    """Return whether standard error is a terminal."""
+    return sys.stderr is not None and sys.stderr.isatty()  # pyright: ignore[reportUnnecessaryComparison]
 
 
 def result(data: Mapping[str, Any], as_json: bool, text: str) -> None:
     """Print a result to standard output, as JSON or as text."""
-    print(json.dumps(data, indent=2) if as_json else text, flush=True)
+    try:
+        print(json.dumps(_finite(data), indent=2, allow_nan=False) if as_json else text, flush=True)
+    except BrokenPipeError:  # the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with None for each number that is not finite: JSON has none of them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def load_plugins(paths: Sequence[Path] | None) -> None:
@@ -147,7 +166,7 @@ def _nothing(done: int, total: int) -> None:
 @contextmanager
 def bar(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Yield a function (done, in all) that draws a progress bar on a terminal, once two seconds have passed."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not on_terminal():
         yield _nothing
         return
     from rich.console import Console

@@ -6,6 +6,7 @@ diverged or an ODE that was not solved, 130 stopped.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -33,7 +34,6 @@ app = typer.Typer(
     name="fromnoise",
     help="Diffusion models from 2-D points to images: train, sample, and see every number beside the best possible.",
     epilog="Start with: fromnoise demo, or: fromnoise train spiral. --debug shows the traceback of an error.",
-    no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -64,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # cores from each other where another process is busy too: a small training then takes 10 to 100 times as long.
     # With this short spin it takes 3 or 4 times as long, and 10% longer on an idle machine. Results are bit-identical.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a label that the terminal's encoding lacks is no error
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
@@ -79,9 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         _say(str(stop) or "stopped")
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:  # a full disk, a file that cannot be written
+        if debug:
+            raise
+        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+        if error.filename is None:  # standard output: what is left in its buffer would fail once more at the exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -99,7 +106,8 @@ def _warn(message: Warning | str, *rest: Any, **options: Any) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] it is None where it was closed
+        print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,7 +68,11 @@ def sample(
     trained = load(run, weights=weights)
     trained.denoiser.to(check_device(device))
     denoiser = guided(put_on_path(trained, rule, schedule), guidance, label)
-    out = out or run / "samples" / (_name(samplers.settings(rule)["name"], steps, label, guidance, seed) + ".csv")
+    what = [
+        label, _part("guidance", guidance), _part("on-", schedule), _part("n", n if n != 300 else None),
+        "last-weights" if weights != "ema" else None, precision if precision != "float32" else None,
+    ]  # fmt: skip
+    out = out or run / "samples" / f"{_name(samplers.changed(rule), steps, what, seed)}.csv"
     kind = out.suffix.lower()
     if kind not in (".csv", ".npy", ".png", ".svg", ".pdf"):
         raise InputError(f"--out {out}: the name must end in .csv, .npy, .png, .svg or .pdf")
@@ -86,10 +91,17 @@ def sample(
     result(data, as_json, f"{out}: {n:,} samples by {sampler} in {steps} steps, {seconds:.2f} s")
 
 
-def _name(sampler: str, steps: int, label: str | None, guidance: float | None, seed: int) -> str:
-    """Return a file's name that says how its samples were made."""
-    parts = [sampler, str(steps), *([label] if label else []), *([f"guidance{guidance:g}"] if guidance else [])]
-    return "-".join([*parts, f"seed{seed}"])
+def _name(rule: Mapping[str, Any], steps: int, what: Sequence[str | None], seed: int) -> str:
+    """Return a file's name that says how its samples were made: what is not the default is part of it."""
+    settings = [_part(key.replace("_", "-"), value) for key, value in rule.items() if key != "name"]
+    parts = [rule["name"], str(steps), *settings, *what, f"seed{seed}"]
+    return "-".join(re.sub(r"[^\w.+-]+", "_", part) for part in parts if part)
+
+
+def _part(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    return f"{name}{value:g}" if isinstance(value, float) else f"{name}{value}"
 
 
 def _write(parts: Iterable[Tensor], n: int, shape: tuple[int, ...], out: Path) -> None:

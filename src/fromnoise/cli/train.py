@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fromnoise.cli.common import Device, Json, Plugin, check_device, load_plugins, parse_settings, result, say
+from fromnoise.cli.common import (
+    Device,
+    Json,
+    Plugin,
+    check_device,
+    load_plugins,
+    on_terminal,
+    parse_settings,
+    result,
+    say,
+)
 from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +78,7 @@ def train(
     try:
         run, last = watch(training, folder, resume)
     except Interrupted as stop:
-        again = " ".join(["fromnoise", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
+        again = shlex.join(["fromnoise", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
         say(f"{stop}; go on with: {again}")
         raise typer.Exit(130) from None
     summarize(run, last, time.perf_counter() - began, report=report, as_json=as_json)
@@ -92,7 +103,7 @@ def _changes(config: Path | None, pairs: list[str] | None, **flags: Any) -> dict
     changes: dict[str, Any] = {}
     if config is not None:
         try:
-            changes = tomllib.loads(config.read_text())
+            changes = tomllib.loads(config.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"--config {config}: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -109,7 +120,7 @@ def watch(training: Training, out: Path, resume: bool) -> tuple[Run, Event]:
     """Train while showing loss, floor, progress, rate and time left; return the run and the last event."""
     from fromnoise.training import stop_on_signals
 
-    show = _show_bar if sys.stderr.isatty() else _show_lines
+    show = _show_bar if on_terminal() else _show_lines
     with stop_on_signals() as stop:
         last = show(training.fit(out, resume=resume, stop=stop))
     assert last.run is not None  # the last event carries it
@@ -200,5 +211,5 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
             f"with the exact denoiser {found.exact_ratio:.3f} (1 is perfect)"
         )
         lines.append(f"report: {page}")
-    lines.append(f"next: fromnoise sample {run.folder.path} -n 300")
+    lines.append(f"next: fromnoise sample {shlex.quote(str(run.folder.path))} -n 300")
     result(data, as_json, "\n".join(lines))

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from fromnoise.data.codec import Affine
+from fromnoise.data.codec import Affine, Codec
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.opening import open as open_data
-from fromnoise.data.source import held_apart
+from fromnoise.data.source import Source, held_apart
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import InputError
 from fromnoise.exact import GaussianMixture, mixture_of_data
@@ -38,16 +38,17 @@ def loss_floor(
     loss: Any = "denoising",
     drop_cond: float = 0.0,
     sigma_data: float | None = None,
+    codec: Codec | None = None,
     draws: int | None = None,
     seed: int = 0,
 ) -> Floor:
     """Return the lowest expected training loss that any network can reach on the data, with its standard error.
 
-    For each of `draws` triples (t, x0, eps) it is the loss of the exact denoiser, averaged over all x0 that could have
-    led to the same x_t.
+    With the settings of a training it is the floor that this training shows. For each of `draws` triples (t, x0, eps)
+    it is the loss of the exact denoiser, averaged over all x0 that could have led to the same x_t.
 
     Args:
-        data: a data set or `[N, *S]`, in the units trained in; or its law.
+        data: a data set or whatever `fn.data.open` reads, in its own units; or a law, in the units trained in.
         schedule: the path.
         predict: what is predicted.
         weighting: the loss's, a name or settings.
@@ -55,6 +56,7 @@ def loss_floor(
         loss: what is minimized, a name or settings.
         drop_cond: for conditional data, the probability of training without the condition.
         sigma_data: the data's standard deviation, measured when not given; "edm" uses it.
+        codec: from the data's units to those trained in; `Affine()`, which trainings have, when not given.
         draws: how many triples; 32,768 when not given, fewer for large sets.
         seed: of the draws.
 
@@ -62,7 +64,7 @@ def loss_floor(
         InputError: for a loss whose floor is not known: one of the user's, or hybrid off a table; or for a prediction
             that is not linear in the network's output.
     """
-    law = data if isinstance(data, GaussianMixture) else mixture_of_data(open_data(data))
+    law = data if isinstance(data, GaussianMixture) else _law_of(open_data(data), codec or Affine())
     sigma_data = sigma_data or float(law.mean_and_variance()[1].mean().sqrt())
     kind = prediction(predict).fitted(sigma_data, Affine())
     goal = Objective(schedule, kind, time_laws.build(times), weightings.build(weighting), sigma_data)
@@ -70,6 +72,12 @@ def loss_floor(
     if not task.has_floor(goal) or not kind.is_linear:
         raise InputError(f"the floor of the loss {losses.settings(task)['name']!r} is not known on this schedule")
     return floor_at(task.least, law, goal, drop_cond=drop_cond, draws=draws, seed=seed)
+
+
+def _law_of(data: Source, codec: Codec) -> GaussianMixture:
+    if not isinstance(data, Dataset):
+        raise InputError(f"the floor needs all samples at once: give a Dataset or an array, not {type(data).__name__}")
+    return mixture_of_data(data, codec if codec.shape else codec.fitted(data))
 
 
 def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Floor | None:

@@ -40,9 +40,10 @@ class Learner:
         """Do optimizer step 0, 1, ... on a batch in one or more equal pieces, and keep its loss."""
         total = None
         for piece in batch:
-            loss = self.task.loss(piece)
-            loss = loss if len(batch) == 1 else loss / len(batch)
-            loss.backward()
+            with torch.enable_grad():  # the caller may have switched gradients off
+                loss = self.task.loss(piece)
+                loss = loss if len(batch) == 1 else loss / len(batch)
+                loss.backward()
             total = loss.detach() if total is None else total + loss.detach()
         if self.config.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm, foreach=True)

@@ -25,7 +25,7 @@ from fromnoise.data.source import Source, held_apart
 from fromnoise.data.stored import Stored
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed, renamed_argument
-from fromnoise.errors import ConfigError
+from fromnoise.errors import ConfigError, InputError
 from fromnoise.memory import keep_freed_memory
 from fromnoise.run import Run, RunConfig, RunFolder, describe, last_loss
 from fromnoise.run.files import Writing
@@ -115,6 +115,8 @@ def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
     """
     if config.drop_cond and not denoiser.conditioners:
         raise ConfigError("train: drop_cond needs a network with classes or cond_dim, and this one has neither")
+    if torch.is_inference_mode_enabled():
+        raise InputError("training takes gradients: call it outside torch.inference_mode()")
     if config.patience and not config.held_out:
         raise ConfigError("train: patience waits for the held-out loss: set train.held_out above 0 too")
     passes(config.batch_size, config.parts_together)
