@@ -110,3 +110,22 @@ def test_the_effective_dimension_is_measured_kept_and_forwarded(tmp_path):
     exact = fn.FiniteSet(run.denoiser.codec.into(x)).denoiser(fn.EDM())
     assert exact.effective_dimension == pytest.approx(again.effective_dimension, rel=1e-4)
     assert fn.Denoiser(fn.nn.MLP(5), fn.EDM()).effective_dimension == 5
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_precision_of_network_and_of_sampling(trained_shapes, precision):
+    denoiser = fn.load(trained_shapes).denoiser
+    plain = fn.sample(denoiser, 40, cond="moons", steps=8, seed=3)
+    coarse = {torch.float16: 0.02, torch.bfloat16: 0.2, torch.float64: 1e-4}[precision]
+    drawn = fn.sample(denoiser, 40, cond="moons", steps=8, seed=3, dtype=precision)  # the same noise in each
+    assert float((drawn.float() - plain).norm(dim=1).median()) < coarse
+    denoiser.to(precision)
+    x = fn.sample(fn.Guided(denoiser, 2.0), 40, cond="moons", steps=8, seed=3)
+    assert x.dtype == (torch.float32 if precision != torch.float64 else x.dtype)
+    assert torch.isfinite(x).all()
+    assert float((fn.sample(denoiser, 40, cond="moons", steps=8, seed=3).float() - plain).norm(dim=1).median()) < coarse
+
+
+def test_condition_vectors_follow_the_networks_precision():
+    denoiser = fn.Denoiser(fn.nn.MLP(2, 16, cond_dim=3), fn.VP(), "v").to(torch.bfloat16).requires_grad_(False)
+    assert torch.isfinite(fn.sample(denoiser, 5, cond=torch.randn(3), steps=3)).all()

@@ -43,6 +43,10 @@ class Cond:
         """Return the condition on a device."""
         return self._map(lambda tensor: tensor.to(device))
 
+    def in_precision(self, dtype: torch.dtype) -> Cond:
+        """Return the condition with its vectors in this precision; numbers of labels stay whole."""
+        return self._map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
+
     def null(self) -> Cond:
         """Return the condition of which nothing is given, but for what is kept."""
         return self._masked(torch.zeros_like)

@@ -21,7 +21,7 @@ from fromnoise.data.moments import effective_dimension, rms_about_mean
 from fromnoise.data.source import Source, samples
 from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import InputError
-from fromnoise.nn.network import Network, conditioners_of
+from fromnoise.nn.network import Network, conditioners_of, plain
 from fromnoise.process import Prediction, prediction, predictions
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
@@ -137,11 +137,16 @@ class Denoiser(nn.Module):
         self.network = network
         self.schedule = schedule
         self.predict = prediction(predict)
-        self.shape: tuple[int, ...] = tuple(network.shape)  # pyright: ignore[reportArgumentType] every network has one
+        inside = plain(network)
+        if not hasattr(inside, "shape"):
+            raise InputError(
+                f"a network says the shape of one sample by its attribute `shape`, and {type(inside).__name__} has none"
+            )
+        self.shape: tuple[int, ...] = tuple(inside.shape)  # pyright: ignore[reportArgumentType] every network has one
         self.rescale(codec or Affine(), sigma_data, effective_dimension)
         self._may_measure = codec is None
-        self.learned_variance = bool(getattr(network, "learned_variance", False))
-        self.conditioners = conditioners_of(network)
+        self.learned_variance = bool(getattr(inside, "learned_variance", False))
+        self.conditioners = conditioners_of(inside)
         given = [*([Labels(names=tuple(label_names))] if label_names else []), *conditioners]
         extra = {one.value for one in given} - {one.value for one in self.conditioners}
         if extra:
@@ -247,9 +252,11 @@ class Denoiser(nn.Module):
     def network_output(self, x: Batch, c_noise: Any, cond: Words = None) -> Tensor:
         """Return the network's whole output for its own input x and `c_noise`, in x's precision."""
         cond = cond if cond is None or isinstance(cond, Cond) else self.read(cond, len(x))
-        dtype = x.dtype
-        if dtype == torch.float64:  # the arithmetic around the network may be finer than the network's own
-            x = x.to(next(self.network.parameters()).dtype)
+        dtype, own = x.dtype, next(self.network.parameters()).dtype
+        if dtype != own:  # the arithmetic around the network may be finer than the network's own, or coarser
+            x, cond = x.to(own), None if cond is None else cond.in_precision(own)
+        elif own != torch.float32 and cond is not None:
+            cond = cond.in_precision(own)
         if isinstance(c_noise, Tensor):
             c_noise = c_noise.to(x)
         elif not isinstance(self.network, Network):  # a module of another kind expects a tensor

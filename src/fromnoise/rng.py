@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -84,12 +85,15 @@ def check_seed(seed: int) -> int:
     return number
 
 
+_SEEDING = threading.RLock()
+
+
 @contextlib.contextmanager
 def seeded(seed: int, purpose: str) -> Iterator[None]:
     """Seed torch's own generator inside the block, for code that draws from it (a module's default initialization).
 
-    After the block the generator has its former state.
+    After the block the generator has its former state. The generator is the process's: other threads wait.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(Streams(seed, purpose).seed_of(0))
         yield

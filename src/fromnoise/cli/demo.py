@@ -71,7 +71,10 @@ def _clear(out: Path) -> None:
     if not out.exists():
         return
     if (out / "config.toml").exists() and (out / ".demo").exists():
-        shutil.rmtree(out)
+        from fromnoise.run.lock import RunLock
+
+        with RunLock(out):
+            shutil.rmtree(out)
     elif any(out.iterdir()):
         raise RunExists(f"{out} holds something that is not a demo: choose another --out")
 

@@ -25,6 +25,7 @@ from fromnoise.exact import ExactDenoiser, GaussianMixture, mixture_of_data
 from fromnoise.metrics import wasserstein2
 from fromnoise.metrics.evaluation import draws
 from fromnoise.nn import MLP
+from fromnoise.nn.network import plain
 from fromnoise.process import EDMPrediction, predictions
 from fromnoise.rng import stream
 from fromnoise.run import Run
@@ -102,7 +103,7 @@ def array(x: Tensor) -> Tree:
 
 def network_payload(run: Run) -> tuple[Tree | None, str]:
     """Return the network's settings and weights, or None and why a page cannot run it."""
-    network, config = run.denoiser.network, run.config
+    network, config = plain(run.denoiser.network), run.config
     size = sum(p.numel() for p in network.parameters())
     if not isinstance(network, MLP):
         return None, f"the page runs perceptrons, and this is a network {config.network['name']!r}"

@@ -41,6 +41,17 @@ class Network(nn.Module):
         raise NotImplementedError
 
 
+def plain(network: nn.Module) -> nn.Module:
+    """Return the network inside what compiles it or copies it to several devices; its parameters are the same."""
+    while True:
+        if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            network = network.module
+        elif isinstance(getattr(network, "_orig_mod", None), nn.Module):  # torch.compile's
+            network = network._orig_mod  # pyright: ignore[reportAssignmentType]
+        else:
+            return network
+
+
 def conditioners_of(network: nn.Module) -> tuple[Conditioner, ...]:
     """Return the conditioners of what a network takes: numbered labels, vectors as they are, and its own."""
     classes, dim = int(getattr(network, "classes", 0)), int(getattr(network, "cond_dim", 0))

@@ -19,7 +19,7 @@ from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import Source
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import FormatTooNew, RunError, shown
-from fromnoise.nn.network import networks
+from fromnoise.nn.network import networks, plain
 from fromnoise.process import predictions
 from fromnoise.registry import STRICT, Settings
 from fromnoise.schedule import schedules
@@ -100,7 +100,7 @@ def describe(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> RunC
             shape=list(denoiser.shape), sigma_data=denoiser.sigma_data, effective_dimension=denoiser.effective_dimension
         ),
         schedule=schedules.settings(denoiser.schedule),
-        network=networks.settings(denoiser.network),  # pyright: ignore[reportArgumentType] a user's own may be any module
+        network=networks.settings(plain(denoiser.network)),  # pyright: ignore[reportArgumentType] a user's own may be any module
         predict=predictions.settings(denoiser.predict),
         train=dict(train),
     )

@@ -50,6 +50,7 @@ from fromnoise.errors import (
     RunExists,
     shown,
 )
+from fromnoise.nn.network import plain
 from fromnoise.registry import explain
 from fromnoise.rng import seeded
 from fromnoise.run.config import FORMAT_VERSION, RunConfig, check_version, environment, to_toml
@@ -140,10 +141,14 @@ class RunFolder:
         text = to_toml(config).encode()
         if len(text) > CONFIG_BYTES:
             raise InputError(f"the configuration has {len(text):,} bytes, and at most {CONFIG_BYTES:,} are read again")
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        there = self.path.exists()
+        if there and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunExists(f"{self.path} exists and is not a run: choose another --out")
         with Writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(parents=True, exist_ok=there)
+            except FileExistsError:  # another training made it in this moment
+                raise RunExists(f"{self.path} already holds a run: choose another --out") from None
             save_tensors(self.path / "codec.safetensors", codec.tensors())
             if isinstance(data, Dataset) and "sha256" in data.identity:
                 save_data(self.path / "data.safetensors", data)
@@ -292,8 +297,7 @@ class RunFolder:
             staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=root))
             try:
                 for name in ("model", "ema", "optimizer"):
-                    tensors = {k: v.detach().contiguous().cpu() for k, v in getattr(checkpoint, name).items()}
-                    save_file(tensors, staging / f"{name}.safetensors")
+                    save_file(_apart(getattr(checkpoint, name)), staging / f"{name}.safetensors")
                 write_json(staging / "state.json", {"step": checkpoint.step, **checkpoint.state})
                 files = {p.name: {"sha256": file_sum(p), "bytes": p.stat().st_size} for p in sorted(staging.iterdir())}
                 manifest = {"format_version": FORMAT_VERSION, "step": checkpoint.step, "files": files}
@@ -319,7 +323,7 @@ class RunFolder:
 
     def load(self, denoiser: Denoiser, *, optimizer: bool = False) -> Checkpoint:
         """Return the latest checkpoint that is sound and fits a denoiser's network. Raises as `latest` does."""
-        return self.latest(denoiser.network, optimizer=optimizer)
+        return self.latest(plain(denoiser.network), optimizer=optimizer)
 
     def latest(self, network: nn.Module, *, optimizer: bool = False) -> Checkpoint:
         """Return the latest checkpoint that is sound.
@@ -389,6 +393,18 @@ class RunFolder:
             if bool(extra) != bool(step):
                 raise CheckpointDamaged(f"{place / _FILES[2]} is not the optimizer's state after {step} steps")
         return Checkpoint(step, model, ema, extra, state)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors on the CPU, each with memory of its own: parameters may be tied."""
+    out, taken = dict[str, Tensor](), set[int]()
+    for name, tensor in tensors.items():
+        own = tensor.detach().contiguous().cpu()
+        if own.numel() and own.untyped_storage().data_ptr() in taken:
+            own = own.clone()
+        taken.add(own.untyped_storage().data_ptr())
+        out[name] = own
+    return out
 
 
 def _check_settings(path: Path, config: RunConfig) -> None:

@@ -345,7 +345,8 @@ def _begin(denoiser: DenoiserLike, rows: int, chunk: int, seed: int, dtype: torc
     generator = stream(seed, "chunk", chunk, denoiser.device)
 
     def noise() -> Tensor:
-        return torch.randn((rows, *denoiser.shape), generator=generator, dtype=dtype, device=denoiser.device)
+        drawn = torch.randn((rows, *denoiser.shape), generator=generator, device=denoiser.device)
+        return drawn.to(dtype)  # the same numbers in every precision
 
     return noise(), noise
 

@@ -27,8 +27,11 @@ from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import ConfigError, InputError
 from fromnoise.memory import keep_freed_memory
+from fromnoise.nn.network import plain
+from fromnoise.nn.skeleton import skeleton
 from fromnoise.run import Run, RunConfig, RunFolder, describe, last_loss
 from fromnoise.run.files import Writing
+from fromnoise.run.lock import RunLock
 from fromnoise.training.batches import Batches, passes
 from fromnoise.training.config import FREE_KEYS, TrainConfig, learning_rate
 from fromnoise.training.held_out import HeldOut, HeldOutLoss, Patience
@@ -102,9 +105,12 @@ def fit(
     """
     built = codec if codec is None or isinstance(codec, Codec) else codecs.build(codec)
     folder = RunFolder(out) if out is not None else None
-    loop = _begin(denoiser, open_data(data), config or TrainConfig(), built, folder, resume=resume)
-    yield from loop.steps(stop)
-    yield loop.finish()
+    source = open_data(data)
+    with RunLock(folder.path if folder is not None else None) as lock:
+        loop = _begin(denoiser, source, config or TrainConfig(), built, folder, lock=lock, resume=resume)
+        yield from loop.steps(stop)
+        last = loop.finish()
+    yield last
 
 
 def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
@@ -125,7 +131,7 @@ def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
 
 def _begin(
     denoiser: Denoiser, source: Source, config: TrainConfig, codec: Codec | None, folder: RunFolder | None, *,
-    resume: bool,
+    lock: RunLock, resume: bool,
 ) -> _Loop:  # fmt: skip
     """Measure the data, make or find the folder, and go to its last checkpoint."""
     keep_freed_memory()
@@ -133,7 +139,10 @@ def _begin(
     rows, held = held_apart(source, config.held_out, config.seed)
     denoiser.measure(rows, codec)
     described = describe(denoiser, source, config.model_dump(mode="json"))
+    if folder is not None:
+        _check_kept(described, denoiser)
     going_on = folder is not None and folder.begin(described, denoiser.codec, source, resume=resume, free=FREE_KEYS)
+    lock.acquire()  # the folder is there now
     if folder is not None and going_on:  # what was measured then, to the last bit
         described = folder.config
         measured = described.measured
@@ -152,6 +161,23 @@ def _begin(
     )  # fmt: skip
     loop.restore()
     return loop
+
+
+def _check_kept(described: RunConfig, denoiser: Denoiser) -> None:
+    """Refuse a network that its settings do not make again: what is kept of it could not be loaded.
+
+    Raises:
+        ConfigError: naming a tensor that differs.
+    """
+    again = skeleton(described.network).state_dict()
+    kept = plain(denoiser.network).state_dict()
+    differ = [n for n in (*kept, *again) if n not in kept or n not in again or kept[n].shape != again[n].shape]
+    if differ:
+        raise ConfigError(
+            f"this network cannot be kept in a run folder: {differ[0]} is not what the settings of "
+            f"{described.network['name']!r} make again (it was changed after it was built); train it without a folder, "
+            "or make the change part of a class of your own and register it"
+        )
 
 
 def _budget(device: torch.device) -> float:

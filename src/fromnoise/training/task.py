@@ -26,6 +26,7 @@ from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import Batch, Source
 from fromnoise.denoiser import Denoiser
 from fromnoise.exact import mixture_of_data
+from fromnoise.nn.network import plain
 from fromnoise.registry import Registry
 from fromnoise.training.draws import Draws
 from fromnoise.training.noising import Objective, objective
@@ -134,7 +135,7 @@ class Task:
     @property
     def module(self) -> nn.Module:
         """What is trained."""
-        return self.denoiser.network
+        return plain(self.denoiser.network)
 
     def draw(self, clean: Batch, draws: Draws) -> Drawn:
         """Return the rows that the losses of a round are taken of.
