@@ -28,6 +28,17 @@ from typing import Any
 class FromnoiseError(Exception):
     """Base of every error the library raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuilt, (type(self), self.args, self.__dict__)
+
+
+def rebuilt(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+    """Return an exception that was pickled, without calling its constructor, which may take something else."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
 
 class InputError(FromnoiseError, ValueError):
     """Something the caller gave cannot be used."""

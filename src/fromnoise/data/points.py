@@ -29,11 +29,11 @@ _TAU = 2 * math.pi
 
 def _curve(trace: Points, jitter: float) -> Distribution:
     """Return the distribution of trace(u) + N(0, jitter^2) in the plane."""
+    return Distribution(partial(_jittered, trace, jitter), dims=3, centres=trace, jitter=jitter)
 
-    def points(u: Tensor) -> Tensor:
-        return trace(u[:, 0]) + jitter * normal_quantile(u[:, 1:])
 
-    return Distribution(points, dims=3, centres=trace, jitter=jitter)
+def _jittered(trace: Points, jitter: float, u: Tensor) -> Tensor:
+    return trace(u[:, 0]) + jitter * normal_quantile(u[:, 1:])
 
 
 def _polar(radius: Tensor, angle: Tensor) -> Tensor:
@@ -111,15 +111,17 @@ def _polyline(strokes: tuple[tuple[tuple[float, float], ...], ...]) -> Points:
         starts.append(points[:-1])
         ends.append(points[1:])
     a, b = torch.tensor(np.concatenate(starts)), torch.tensor(np.concatenate(ends))
-    reached = (b - a).norm(dim=1).cumsum(0)
+    return partial(_along, a, b)
 
-    def trace(u: Tensor) -> Tensor:
-        along = u * reached[-1]
-        piece = torch.searchsorted(reached, along.contiguous(), right=True).clamp(max=len(a) - 1)
-        part = (reached[piece] - along) / (b - a).norm(dim=1)[piece]
-        return b[piece] + part[:, None] * (a - b)[piece]
 
-    return trace
+def _along(a: Tensor, b: Tensor, u: Tensor) -> Tensor:
+    """Return the points of the pieces from a to b, `[k, 2]`, at these fractions of their whole length."""
+    lengths = (b - a).norm(dim=1)
+    reached = lengths.cumsum(0)
+    along = u * reached[-1]
+    piece = torch.searchsorted(reached, along.contiguous(), right=True).clamp(max=len(a) - 1)
+    part = (reached[piece] - along) / lengths[piece]
+    return b[piece] + part[:, None] * (a - b)[piece]
 
 
 _JITTER = 0.05

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fromnoise.errors import rebuilt
+
 
 class Interrupted(KeyboardInterrupt):
     """The training was asked to stop; it saved its state at `step` if it has a folder."""
@@ -17,6 +19,9 @@ class Interrupted(KeyboardInterrupt):
         self.step, self.path = step, path
         where = f"; its state is saved in {path}" if path else ""
         super().__init__(f"stopped after step {step}{where}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuilt, (type(self), self.args, self.__dict__)
 
 
 class Stop:
