@@ -5,6 +5,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fromnoise as fn
 from fromnoise.arrays import finest, usable_device
 from fromnoise.errors import InputError
+from fromnoise.run.lock import RunLock
 from fromnoise.training.loop import _begin
 
 
@@ -25,7 +26,7 @@ def test_training_and_sampling_need_no_float64_on_the_device(schedule, loss, pre
     data = fn.data.spiral(200)
     denoiser = fn.Denoiser(fn.nn.MLP(2, 16), schedule, predict)
     config = fn.TrainConfig(steps=2, batch_size=16, loss=loss, weighting="snr" if predict == "score" else "min-snr")
-    loop = _begin(denoiser, data, config, None, None, resume=False)
+    loop = _begin(denoiser, data, config, None, None, lock=RunLock(None), resume=False)
     with NoFloat64Samples():
         assert [event.step for event in loop.steps(None)] == [2]
     loop.finish()

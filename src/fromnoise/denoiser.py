@@ -23,6 +23,7 @@ from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import InputError
 from fromnoise.nn.network import Network, conditioners_of, plain
 from fromnoise.process import Prediction, prediction, predictions
+from fromnoise.reach import Spread, path_ratio
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
 
@@ -426,41 +427,11 @@ class OnPath(Wrapper):
         own = self.base.schedule.time_of_level(self.schedule.noise_level(t))
         alpha, sigma = self.schedule.scales(t)
         own_alpha, own_sigma = self.base.schedule.scales(own)
-        return self.base(expand_to(_ratio(own_alpha, own_sigma, alpha, sigma), x_t) * x_t, own, cond)
+        return self.base(expand_to(path_ratio(own_alpha, own_sigma, alpha, sigma), x_t) * x_t, own, cond)
 
     def on(self, schedule: Schedule) -> DenoiserLike:
         """Return the same denoiser on yet another path."""
         return self.base if schedule == self.base.schedule else OnPath(self.base, schedule)
-
-
-def _ratio(own_alpha: Any, own_sigma: Any, alpha: Any, sigma: Any) -> Any:
-    """Return own/this by the larger of the two scales, as the other may be 0."""
-    if isinstance(alpha, Tensor) or isinstance(sigma, Tensor):
-        noisy = torch.as_tensor(sigma > alpha)
-        return torch.where(noisy, own_sigma / sigma, own_alpha / alpha)
-    return own_sigma / sigma if sigma > alpha else own_alpha / alpha
-
-
-class Spread(float):
-    """The data's root mean square distance from its mean, R = sigma_data sqrt(dimension), in a denoiser's units.
-
-    Attributes:
-        dimension: the number of coordinates.
-        effective_dimension: in how many directions the data vary, between 1 and `dimension`.
-    """
-
-    dimension: int
-    effective_dimension: float
-
-    def __new__(cls, rms: float, dimension: int = 2, effective_dimension: float | None = None) -> Spread:
-        self = super().__new__(cls, rms)
-        self.dimension, self.effective_dimension = dimension, effective_dimension or float(dimension)
-        return self
-
-    @property
-    def std(self) -> float:
-        """Return sigma_data, the root mean square standard deviation of a coordinate."""
-        return self / math.sqrt(self.dimension)
 
 
 def spread(denoiser: DenoiserLike) -> Spread:
@@ -473,8 +444,7 @@ def spread(denoiser: DenoiserLike) -> Spread:
 def start_std(denoiser: DenoiserLike) -> float:
     """Return the standard deviation of a sampler's start: that of x_1, sqrt(alpha(1)^2 sigma_data^2 + sigma(1)^2).
 
-    Where alpha(1) is nearly 0 it is sigma(1). On a short table much of the data is left at t = 1, and a start of
-    standard deviation sigma(1) would be too narrow.
+    It is sigma(1) where alpha(1) is nearly 0, and more on a short table, where much of the data is left at t = 1.
     """
     alpha, sigma = (float(scale) for scale in denoiser.schedule.scales(1.0))
     return math.hypot(alpha * denoiser.sigma_data, sigma)
