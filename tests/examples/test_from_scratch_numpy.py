@@ -248,10 +248,11 @@ def test_samples_of_the_optimal_denoiser_are_the_same(steps: int, eta: float) ->
 
 
 def test_public_sample_gives_the_same_samples_of_a_given_start(trained: Params) -> None:
-    """The library scales the start by sigma(1) = 0.99998, as x_1 = sigma eps asks; the example is given it so here."""
+    """The library scales the start to the width of x_1; the example is given it so here."""
     start = torch.tensor(np.random.default_rng(0).standard_normal((304, 2)))
-    ours = fn.sample(denoiser_of(trained), 304, sampler=fn.DDIM(), steps=10, start=start, dtype=torch.float64)
-    x_start = SCHEDULE.sigma(1.0) * start.numpy()
+    denoiser = denoiser_of(trained)
+    ours = fn.sample(denoiser, 304, sampler=fn.DDIM(), steps=10, start=start, dtype=torch.float64)
+    x_start = fn.denoiser.start_std(denoiser) * start.numpy()
     theirs = numpy_model.sample(lambda x, k: numpy_model.forward(trained, x, k)[0], ALPHA_BARS, 10, 0.0, x_start)
     assert largest(ours, theirs) <= 1e-5
 
@@ -410,7 +411,8 @@ def test_the_floor_that_the_example_prints_is_that_of_the_library(shapes: tuple[
         None if one else torch.tensor(labels),
         () if one else shapes,
     )
-    floor = fn.loss_floor(known, fn.LinearBeta(), "eps", "uniform", "uniform", drop_cond=0.0 if one else 0.1)
+    law = fn.exact.mixture_of_data(known)  # in the data's units, as the example trains
+    floor = fn.loss_floor(law, fn.LinearBeta(), "eps", "uniform", "uniform", drop_cond=0.0 if one else 0.1)
     rng = np.random.default_rng(1)
     rounds = [
         numpy_model.loss_and_floor(net, data, ALPHA_BARS, rng, None if one else labels, rounds=1)[1] for _ in range(100)
