@@ -39,6 +39,14 @@ def expand_to(level: float | Shaped[Tensor, ...], x: Tensor) -> float | Tensor:
     return level if level.dim() == 0 else level.reshape(-1, *([1] * (x.dim() - 1)))
 
 
+def path_ratio(own_alpha: Any, own_sigma: Any, alpha: Any, sigma: Any) -> Any:
+    """Return own/this by the larger of the two scales, as the other may be 0."""
+    if isinstance(alpha, Tensor) or isinstance(sigma, Tensor):
+        noisy = torch.as_tensor(sigma > alpha)
+        return torch.where(noisy, own_sigma / sigma, own_alpha / alpha)
+    return own_sigma / sigma if sigma > alpha else own_alpha / alpha
+
+
 def finest(device: torch.device | str) -> torch.dtype:
     """Return the finest floating type that a device computes in: float64, but float32 on mps."""
     return torch.float32 if torch.device(device).type == "mps" else torch.float64

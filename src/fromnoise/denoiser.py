@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from fromnoise.arrays import Batch, Scale, Time, expand_to
+from fromnoise.arrays import Batch, Scale, Time, expand_to, path_ratio
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, Labels, Words, label_names_of, read_cond
 from fromnoise.data.codec import Affine, Codec, codec_of
@@ -23,7 +23,7 @@ from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import InputError
 from fromnoise.nn.network import Network, conditioners_of, plain
 from fromnoise.process import Prediction, prediction, predictions
-from fromnoise.reach import Spread, path_ratio
+from fromnoise.reach import Spread
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
 

@@ -1,12 +1,8 @@
-"""How far data reach, and what lies between two paths of the same noise level."""
+"""How far data reach, and in how many directions."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
-
-import torch
-from torch import Tensor
 
 
 class Spread(float):
@@ -29,11 +25,3 @@ class Spread(float):
     def std(self) -> float:
         """Return sigma_data, the root mean square standard deviation of a coordinate."""
         return self / math.sqrt(self.dimension)
-
-
-def path_ratio(own_alpha: Any, own_sigma: Any, alpha: Any, sigma: Any) -> Any:
-    """Return own/this by the larger of the two scales, as the other may be 0."""
-    if isinstance(alpha, Tensor) or isinstance(sigma, Tensor):
-        noisy = torch.as_tensor(sigma > alpha)
-        return torch.where(noisy, own_sigma / sigma, own_alpha / alpha)
-    return own_sigma / sigma if sigma > alpha else own_alpha / alpha

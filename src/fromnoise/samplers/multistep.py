@@ -55,7 +55,7 @@ as leave the sum of its weights' sizes at most 20 times the sum of the weights, 
 turn give the same number to the bit, J = 0: that value is not moved. The last step adds weighted differences to the
 latest value, so that what is fixed stays so to the bit.
 
-The numbers were fitted to exact flows in 2 to 3,072 dimensions, on starts among which are those that lie where
+The numbers were fitted to exact flows in 2 to 784 dimensions, on starts among which are those that lie where
 trajectories of the flow separate: these decide the mean error. `benchmarks/solvers.py` measures it.
 """
 
