@@ -84,7 +84,7 @@ class _Counted(Wrapper):
 
 
 def certify(contender: Contender, *, progress: Callable[[int, int], None] | None = None) -> list[Check]:
-    """Check every law that applies to a sampler.
+    """Check every law that applies to a sampler. A law in whose check the sampler raises an error does not hold.
 
     Raises:
         InputError: if the sampler returns anything but samples: another shape, or values that are not finite on easy
@@ -93,10 +93,24 @@ def certify(contender: Contender, *, progress: Callable[[int, int], None] | None
     noise = torch.randn(4, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     if not torch.isfinite(contender.run(LAW.denoiser(VP()), noise, 12, draws(0, noise))).all():
         raise InputError(f"{contender.name} returned NaN or infinity for a one-dimensional mixture, in 12 steps")
-    laws = [_budget, _point_mass, _order, _error, _euler, _gaussian, _bias, _ends, _kept, _rows]
+    laws: dict[str, Callable[[Contender], Check | None]] = {
+        "budget": _budget,
+        "point mass": _point_mass,
+        "order": _order,
+        "error": _error,
+        "Euler": _euler,
+        "Gaussian": _gaussian,
+        "bias": _bias,
+        "ends": _ends,
+        "kept": _kept,
+        "rows": _rows,
+    }
     out: list[Check] = []
-    for k, law in enumerate(laws, 1):
-        found = law(contender)
+    for k, (name, law) in enumerate(laws.items(), 1):
+        try:
+            found = law(contender)
+        except Exception as error:  # whatever the user's code raises
+            found = Check(name, False, f"{type(error).__name__}: {error}".splitlines()[0], "no error")
         out += [found] if found is not None else []
         if progress is not None:
             progress(k, len(laws))
