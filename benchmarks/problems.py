@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 import fromnoise as fn
-from fromnoise.denoiser import start_std
+from fromnoise.denoiser_like import start_std
 from fromnoise.dynamics import ProbabilityFlow
 
 FLOAT = torch.float64

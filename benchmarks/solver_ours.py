@@ -11,7 +11,7 @@ from torch import Tensor
 import fromnoise as fn
 from fromnoise.arrays import Time
 from fromnoise.conditioners import Words
-from fromnoise.denoiser import DenoiserLike, Wrapper, spread
+from fromnoise.denoiser_like import DenoiserLike, Wrapper, spread
 from fromnoise.samplers import Sampler, walk
 from fromnoise.schedule import Schedule
 

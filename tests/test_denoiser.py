@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.errors import InputError, LabelError
 from fromnoise.schedule import schedules
 
@@ -129,3 +129,19 @@ def test_any_precision_of_network_and_of_sampling(trained_shapes, precision):
 def test_condition_vectors_follow_the_networks_precision():
     denoiser = fn.Denoiser(fn.nn.MLP(2, 16, cond_dim=3), fn.VP(), "v").to(torch.bfloat16).requires_grad_(False)
     assert torch.isfinite(fn.sample(denoiser, 5, cond=torch.randn(3), steps=3)).all()
+
+
+def test_the_linear_answer_is_taken_row_by_row_where_nothing_is_left_of_the_signal():
+    schedule = fn.CosineBeta()
+    denoiser = fn.Denoiser(fn.nn.MLP(dim=2, hidden=8, depth=1), schedule, "eps", sigma_data=0.5)
+    x, t = torch.randn(4, 2), torch.tensor([1.0, 0.9995, 0.99, 0.5])
+    found = denoiser(x, t)
+    for k, time in enumerate(t.tolist()):
+        alpha, sigma = schedule.scales(time)
+        linear = 0.25 * alpha / (alpha**2 * 0.25 + sigma**2) * x[k]
+        own = (x[k : k + 1] - sigma * denoiser.prediction_of(x[k : k + 1], time)) / alpha
+        torch.testing.assert_close(found[k], linear if sigma > 160 * alpha else own[0], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(found[k], denoiser(x, time)[k], rtol=1e-3, atol=1e-6)
+    assert schedule.sigma(0.99) < 160 * schedule.alpha(0.99) < 160 * schedule.sigma(1.0)
+    own = fn.Denoiser(fn.nn.MLP(dim=2, hidden=8, depth=1), fn.LinearBeta(), "eps")  # DDPM's own: never
+    assert not own._ends_in_noise

@@ -5,7 +5,7 @@ import torch
 
 import fromnoise as fn
 from fromnoise.cond import Cond
-from fromnoise.denoiser import Wrapper
+from fromnoise.denoiser_like import Wrapper
 from fromnoise.errors import InputError, LabelError
 
 SHAPES = fn.data.labelled(spiral=fn.data.spiral(60), circles=fn.data.circles(60), moons=fn.data.moons(60))

@@ -5,107 +5,59 @@ Training makes one, guidance combines them, an exact answer is one, and a sample
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fromnoise.arrays import Batch, Scale, Time, expand_to, path_ratio
+from fromnoise.arrays import Batch, Scale, Time, expand_to
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, Labels, Words, label_names_of, read_cond
 from fromnoise.data.codec import Affine, Codec, codec_of
 from fromnoise.data.moments import effective_dimension, rms_about_mean
 from fromnoise.data.source import Source, samples
+from fromnoise.denoiser_like import (
+    NO_VARIANCE,
+    DenoiserLike,
+    OnPath,
+    Predicted,
+    Wrapper,
+    of_rows,
+    predicted,
+    spread,
+    start_std,
+)
 from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import InputError
 from fromnoise.nn.network import Network, conditioners_of, plain
 from fromnoise.process import Prediction, prediction, predictions
-from fromnoise.reach import Spread
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
 
+__all__ = [
+    "Denoiser",
+    "DenoiserLike",
+    "OnPath",
+    "Predicted",
+    "Wrapper",
+    "of_rows",
+    "predicted",
+    "spread",
+    "start_std",
+]
 
-@runtime_checkable
-class DenoiserLike(Protocol):
-    """What a sampler may ask of a denoiser."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """The path its x_t lie on."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape S of one sample."""
-        ...
-
-    @property
-    def sigma_data(self) -> float:
-        """One coordinate's standard deviation about the mean, in the denoiser's units."""
-        ...
-
-    @property
-    def effective_dimension(self) -> float:
-        """In how many directions the data vary, (tr C)^2 / tr C^2."""
-        ...
-
-    @property
-    def codec(self) -> Codec:
-        """Between the data's units and the denoiser's."""
-        ...
-
-    @property
-    def conditioners(self) -> tuple[Conditioner, ...]:
-        """What turns a user's words into conditions; empty where the denoiser takes none."""
-        ...
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The labels it knows, in the order of their numbers."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        ...
-
-    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
-        """Return x0_hat `[B, *S]` for x_t `[B, *S]` at time t, `[]` or `[B]`, under a condition of one row or of B."""
-        ...
-
-    def read(self, words: Words, n: int) -> Cond | None:
-        """Return the condition of n samples that a user's words mean.
-
-        Raises:
-            LabelError: if the denoiser does not know them.
-        """
-        ...
-
-    def on(self, schedule: Schedule) -> DenoiserLike:
-        """Return the same denoiser on another path."""
-        ...
-
-
-class Predicted(NamedTuple):
-    """The answer of a denoiser with a learned variance.
-
-    Attributes:
-        x0_hat: `[B, *S]`.
-        variance_fraction: where the logarithm of a step's variance lies, `[B, *S]`: 0 at that of the posterior,
-            beta-tilde, 1 at that of the noising step, beta. Source: Nichol & Dhariwal 2021, eq. 15.
-    """
-
-    x0_hat: Tensor
-    variance_fraction: Tensor
-
-    share = Renamed("variance_fraction")
+NEARLY_NO_SIGNAL = 160.0
+"""The sigma/alpha above which eps and the score tell nothing of x0; DDPM's linear table ends just below, at 157."""
 
 
 class Denoiser(nn.Module):
     """A network on a schedule, with the meaning of its output.
+
+    A network that predicts eps or the score tells x0 with sigma/alpha times its own error. Where that factor is above
+    160, as at the end of the cosine table (20,000), the best linear answer takes its place: data of standard deviation
+    sigma_data are known there to sigma_data^2 alpha/(alpha^2 sigma_data^2 + sigma^2) x_t, within sigma_data^2/160.
 
     Args:
         network: answers `network(x, c_noise, cond)`, cond being a `Cond` or None.
@@ -231,6 +183,8 @@ class Denoiser(nn.Module):
         self.prediction: Prediction = self.predict.fitted(sigma_data, self.codec)
         scales = [self.schedule.scales(t) for t in (0.0, 0.5, 1.0)]
         self._rescales = any(self.prediction.input_scale(*scale) != 1 for scale in scales)
+        alpha, sigma = scales[-1]
+        self._ends_in_noise = self.prediction.needs_signal and bool(sigma > NEARLY_NO_SIGNAL * alpha)
 
     @property
     def device(self) -> torch.device:
@@ -266,7 +220,20 @@ class Denoiser(nn.Module):
 
     def forward(self, x_t: Batch, t: Time, cond: Words = None) -> Batch:
         """Return x0_hat `[B, *S]`."""
-        return self.prediction.x0_hat(self.prediction_of(x_t, t, cond), x_t, *self.schedule.scales(t))
+        return self._x0_hat(self.prediction_of(x_t, t, cond), x_t, *self.schedule.scales(t))
+
+    def _x0_hat(self, output: Batch, x_t: Batch, alpha: Any, sigma: Any) -> Batch:
+        """Return x0_hat for the network's output, or the best linear answer where the output tells nothing of x0."""
+        answer = self.prediction.x0_hat(output, x_t, alpha, sigma)
+        if not self._ends_in_noise:
+            return answer
+        variance = self.sigma_data**2
+        linear = expand_to(alpha * variance / (alpha * alpha * variance + sigma * sigma), x_t) * x_t
+        noise_alone = sigma > NEARLY_NO_SIGNAL * alpha
+        if isinstance(noise_alone, Tensor):
+            rows = noise_alone.to(x_t.device).reshape(-1, *([1] * len(self.shape)))
+            return torch.where(rows, linear, answer)
+        return linear if noise_alone else answer
 
     def predicted(self, x_t: Batch, t: Time, cond: Words = None) -> Predicted:
         """Return x0_hat and the fraction that sets a step's variance.
@@ -275,11 +242,11 @@ class Denoiser(nn.Module):
             InputError: if the network has no learned variance.
         """
         if not self.learned_variance:
-            raise InputError(_NO_VARIANCE)
+            raise InputError(NO_VARIANCE)
         out, variance_fraction = self.split_variance(
             self.network_output(self.precondition(x_t, self.schedule.scales(t)), self.c_noise(t), cond)
         )
-        return Predicted(self.prediction.x0_hat(out, x_t, *self.schedule.scales(t)), variance_fraction)
+        return Predicted(self._x0_hat(out, x_t, *self.schedule.scales(t)), variance_fraction)
 
     def split_variance(self, out: Tensor) -> tuple[Tensor, Tensor]:
         """Split the output of a network with a learned variance into its prediction and the fraction (v + 1)/2."""
@@ -303,148 +270,3 @@ class Denoiser(nn.Module):
                 "its own schedule, or train with a continuous one (edm, vp, flow, trig)"
             )
         return OnPath(self, schedule)
-
-
-_NO_VARIANCE = 'this model has no learned variance: train one (--recipe improved), or take variance "small" or "large"'
-
-
-def predicted(denoiser: DenoiserLike, x_t: Tensor, t: Time, cond: Words = None) -> Predicted:
-    """Return x0_hat and the fraction that sets a step's variance, of a denoiser that knows it.
-
-    Raises:
-        InputError: if it knows none: it was trained without, or is guided, exact, or on another path.
-    """
-    ask = getattr(denoiser, "predicted", None)
-    if ask is None:
-        raise InputError(
-            "a denoiser that is guided, exact, or not on its own path gives no learned variance: sample a model "
-            'of --recipe improved as it is, or take variance "small" or "large"'
-        )
-    return ask(x_t, t, cond)
-
-
-Wrapping = TypeVar("Wrapping", bound="Wrapper")
-
-
-class Wrapper:
-    """A denoiser around another. Everything that it does not answer itself is the other's, asked anew each time."""
-
-    def __init__(self, base: DenoiserLike) -> None:
-        self.base = base
-
-    @property
-    def schedule(self) -> Schedule:
-        """The path its x_t lie on."""
-        return self.base.schedule
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape S of one sample."""
-        return self.base.shape
-
-    @property
-    def sigma_data(self) -> float:
-        """One coordinate's standard deviation about the mean."""
-        return self.base.sigma_data
-
-    @property
-    def effective_dimension(self) -> float:
-        """In how many directions the data vary."""
-        return self.base.effective_dimension
-
-    scaling = Renamed("codec")
-
-    @property
-    def codec(self) -> Codec:
-        """Between the data's units and the denoiser's."""
-        return self.base.codec
-
-    @property
-    def conditioners(self) -> tuple[Conditioner, ...]:
-        """What turns a user's words into conditions."""
-        return self.base.conditioners
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The labels it knows, in the order of their numbers."""
-        return label_names_of(self.conditioners)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self.base.device
-
-    def read(self, words: Words, n: int) -> Cond | None:
-        """Return the condition of n samples that a user's words mean."""
-        return self.base.read(words, n)
-
-    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
-        """Return x0_hat `[B, *S]`."""
-        return self.base(x_t, t, cond)
-
-    def on(self, schedule: Schedule) -> DenoiserLike:
-        """Return the same denoiser on another path."""
-        raise NotImplementedError
-
-    def of_rows(self, rows: Tensor) -> DenoiserLike:
-        """Return the denoiser of some samples of all that are drawn: samplers draw them chunk by chunk.
-
-        A denoiser that holds something for each sample takes these rows of it.
-
-        Args:
-            rows: the samples' numbers, `[B]`, for the x_t `[B, *S]` that it will be asked for.
-        """
-        return self._around(of_rows(self.base, rows))
-
-    def _around(self: Wrapping, base: DenoiserLike) -> Wrapping:
-        """Return this denoiser around another base; itself, around its own."""
-        if base is self.base:
-            return self
-        other = copy.copy(self)
-        other.base = base
-        return other
-
-
-def of_rows(denoiser: DenoiserLike, rows: Tensor) -> DenoiserLike:
-    """Return the denoiser of some samples; itself, where all samples are alike to it (see `Wrapper.of_rows`)."""
-    part = getattr(denoiser, "of_rows", None)
-    return denoiser if part is None else part(rows)
-
-
-class OnPath(Wrapper):
-    """A denoiser that depends on the noise level alone, on another schedule's path."""
-
-    def __init__(self, base: DenoiserLike, schedule: Schedule) -> None:
-        super().__init__(base)
-        self._path = schedule
-
-    @property
-    def schedule(self) -> Schedule:
-        return self._path
-
-    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
-        """Return x0_hat for x_t on this path: rescale x_t onto the base's path at the same noise level."""
-        own = self.base.schedule.time_of_level(self.schedule.noise_level(t))
-        alpha, sigma = self.schedule.scales(t)
-        own_alpha, own_sigma = self.base.schedule.scales(own)
-        return self.base(expand_to(path_ratio(own_alpha, own_sigma, alpha, sigma), x_t) * x_t, own, cond)
-
-    def on(self, schedule: Schedule) -> DenoiserLike:
-        """Return the same denoiser on yet another path."""
-        return self.base if schedule == self.base.schedule else OnPath(self.base, schedule)
-
-
-def spread(denoiser: DenoiserLike) -> Spread:
-    """Return how far the data reach; a single point counts as of R = 1."""
-    dimension = math.prod(denoiser.shape)
-    rms = denoiser.sigma_data * math.sqrt(dimension) or 1.0
-    return Spread(rms, dimension, min(max(denoiser.effective_dimension, 1.0), dimension))
-
-
-def start_std(denoiser: DenoiserLike) -> float:
-    """Return the standard deviation of a sampler's start: that of x_1, sqrt(alpha(1)^2 sigma_data^2 + sigma(1)^2).
-
-    It is sigma(1) where alpha(1) is nearly 0, and more on a short table, where much of the data is left at t = 1.
-    """
-    alpha, sigma = (float(scale) for scale in denoiser.schedule.scales(1.0))
-    return math.hypot(alpha * denoiser.sigma_data, sigma)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from fromnoise.arrays import Batch, Time, expand_to, finest
 from fromnoise.conditioners import Words
-from fromnoise.denoiser import DenoiserLike, start_std
+from fromnoise.denoiser_like import DenoiserLike, start_std
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError, NotConverged
 from fromnoise.rng import stream

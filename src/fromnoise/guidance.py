@@ -27,7 +27,7 @@ from fromnoise.arrays import Time, expand_to
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Words
 from fromnoise.data.numbers import as_samples
-from fromnoise.denoiser import DenoiserLike, Wrapper, of_rows
+from fromnoise.denoiser_like import DenoiserLike, Wrapper, of_rows
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError
 from fromnoise.rng import stream

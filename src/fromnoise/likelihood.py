@@ -33,7 +33,7 @@ from fromnoise.conditioners import Words
 from fromnoise.data.codec import Affine
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.opening import open as open_data
-from fromnoise.denoiser import DenoiserLike, predicted
+from fromnoise.denoiser_like import DenoiserLike, predicted
 from fromnoise.dynamics import ProbabilityFlow, Trace
 from fromnoise.errors import InputError, whole_number
 from fromnoise.rng import stream

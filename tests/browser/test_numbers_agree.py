@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.denoiser import Spread, spread
+from fromnoise.denoiser_like import Spread, spread
 from fromnoise.exact import mixture_of_data
 from fromnoise.export import run_payload
 from fromnoise.nn import MLP

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.denoiser import spread
+from fromnoise.denoiser_like import spread
 from fromnoise.samplers import walk
 from fromnoise.schedule import Schedule
 
@@ -180,7 +180,7 @@ def test_the_error_does_not_jump_where_steps_do_not_divide_the_table(rule):
 def test_a_denoiser_of_the_noise_level_alone_is_one_function_on_every_path(schedule):
     denoiser = fn.FiniteSet(fn.data.moons(40).x.double()).denoiser(fn.EDM())
     direct = fn.FiniteSet(fn.data.moons(40).x.double()).denoiser(schedule)
-    from fromnoise.denoiser import OnPath
+    from fromnoise.denoiser_like import OnPath
 
     there = OnPath(denoiser, schedule)
     x = torch.randn(30, 2).double()

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.denoiser import Wrapper
+from fromnoise.denoiser_like import Wrapper
 from fromnoise.errors import InputError, LabelError
+from fromnoise.samplers import samplers
 from fromnoise.samplers.loop import chunks
 
 
@@ -198,3 +199,28 @@ def test_a_denoiser_may_take_a_gradient_of_its_own():
         assert not torch.equal(x, fn.sample(plain, 50, sampler=sampler, steps=5))
         with torch.inference_mode():
             assert fn.sample(plain, 5, sampler=sampler, steps=5).shape == (5, 2)
+
+
+@pytest.mark.parametrize("predict", ["eps", "score"])
+@pytest.mark.parametrize("schedule", [fn.CosineBeta(), fn.SigmoidBeta(), fn.LinearBeta(T=4000)], ids=str)
+def test_a_network_is_not_believed_where_its_error_counts_a_thousandfold(predict, schedule):
+    # a network that is right but for 2% of the noise, on a path that ends in noise alone
+    law = fn.GaussianMixture(torch.tensor([[1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64), 0.3)
+
+    class NearlyRight(torch.nn.Module):
+        shape = (2,)
+
+        def __init__(self):
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, x, c_noise, cond=None):
+            t = (float(c_noise) + 1) / schedule.T
+            alpha, sigma = schedule.scales(t)
+            eps = (x - alpha * law.denoiser(schedule)(x.double(), t).to(x)) / sigma + 0.02
+            return eps if predict == "eps" else -eps / sigma
+
+    denoiser = fn.Denoiser(NearlyRight(), schedule, predict, sigma_data=law.denoiser(schedule).sigma_data)
+    for name in samplers.names():
+        x = fn.sample(denoiser, 300, sampler=name, steps=20)
+        assert x.abs().max() < 4, name

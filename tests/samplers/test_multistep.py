@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.denoiser import Wrapper
+from fromnoise.denoiser_like import Wrapper
 from fromnoise.samplers import walk
 from fromnoise.samplers.multistep import _weights
 

@@ -33,7 +33,7 @@ from torch import Tensor
 from fromnoise.arrays import Time
 from fromnoise.certify.contender import Contender, draws, own
 from fromnoise.conditioners import Words
-from fromnoise.denoiser import DenoiserLike, Wrapper
+from fromnoise.denoiser_like import DenoiserLike, Wrapper
 from fromnoise.errors import InputError
 from fromnoise.exact import FiniteSet, GaussianMixture
 from fromnoise.guidance import Inpainted

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fromnoise.denoiser import DenoiserLike, spread
+from fromnoise.denoiser_like import DenoiserLike, spread
 from fromnoise.errors import InputError
 from fromnoise.samplers import DDIM, Sampler, samplers, walk
 

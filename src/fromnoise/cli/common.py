@@ -18,7 +18,7 @@ from fromnoise.errors import ConfigError, InputError, RunError
 from fromnoise.settings import grouped
 
 if TYPE_CHECKING:
-    from fromnoise.denoiser import DenoiserLike
+    from fromnoise.denoiser_like import DenoiserLike
     from fromnoise.run import Run
     from fromnoise.samplers import Sampler
     from fromnoise.schedule import Schedule

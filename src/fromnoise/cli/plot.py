@@ -33,7 +33,7 @@ from fromnoise.cli.common import (
 from fromnoise.errors import InputError, UnknownName, whole_number
 
 if TYPE_CHECKING:
-    from fromnoise.denoiser import DenoiserLike
+    from fromnoise.denoiser_like import DenoiserLike
     from fromnoise.run import Run
     from fromnoise.samplers import Sampler
 

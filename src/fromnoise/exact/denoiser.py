@@ -11,7 +11,7 @@ from fromnoise.arrays import Scale, Time
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, Words
 from fromnoise.data.codec import Affine, Codec
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.deprecated import Renamed
 from fromnoise.schedule import Schedule
 

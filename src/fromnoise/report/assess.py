@@ -17,7 +17,7 @@ from torch import Tensor
 from fromnoise.cond import Cond
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.distribution import sobol_noise
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.exact import mixture_of_data
 from fromnoise.metrics import evaluate, low_noise, wasserstein_floor
 from fromnoise.run import Run

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.cond import Cond
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.errors import InputError
 from fromnoise.report.assess import exact_beside
 from fromnoise.rng import stream

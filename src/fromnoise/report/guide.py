@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.conditioners import find_label
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.errors import InputError
 from fromnoise.exact import GaussianMixture, mixture_of_data
 from fromnoise.guidance import Guided

@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fromnoise.cond import Cond
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.samplers.heun import euler
 from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers
 from fromnoise.schedule import FAR, Schedule, Spacing

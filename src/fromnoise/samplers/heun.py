@@ -24,7 +24,7 @@ from torch import Tensor
 from fromnoise import process
 from fromnoise.arrays import weighted
 from fromnoise.cond import Cond
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers
 from fromnoise.schedule import Schedule, Spacing
 

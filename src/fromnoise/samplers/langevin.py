@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fromnoise.cond import Cond
-from fromnoise.denoiser import DenoiserLike, spread
+from fromnoise.denoiser_like import DenoiserLike, spread
 from fromnoise.errors import whole_number
 from fromnoise.samplers.ddpm import DDPM
 from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers

@@ -21,7 +21,7 @@ from fromnoise.arrays import Time
 from fromnoise.card import card, frames
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Words
-from fromnoise.denoiser import DenoiserLike, Predicted, Wrapper, of_rows, predicted, spread, start_std
+from fromnoise.denoiser_like import DenoiserLike, Predicted, Wrapper, of_rows, predicted, spread, start_std
 from fromnoise.errors import InputError, whole_number
 from fromnoise.memory import keep_freed_memory
 from fromnoise.rng import check_seed, stream

@@ -72,7 +72,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fromnoise.cond import Cond
-from fromnoise.denoiser import DenoiserLike, Spread, spread
+from fromnoise.denoiser_like import DenoiserLike, Spread, spread
 from fromnoise.errors import whole_number
 from fromnoise.samplers.sampler import Noise, Sampler, combined, samplers
 from fromnoise.schedule import Schedule

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from fromnoise.cond import Cond
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.registry import Registry
 from fromnoise.schedule import Schedule, Spacing
 

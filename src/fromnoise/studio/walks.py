@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
-from fromnoise.denoiser import DenoiserLike
+from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.errors import InputError
 from fromnoise.guidance import Guided
 from fromnoise.registry import STRICT, explain

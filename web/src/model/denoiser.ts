@@ -5,8 +5,8 @@ import { type ModelPayload, unpack } from "../payload";
 import { Mixture } from "./exact";
 import type { Backend } from "./kernel";
 import { Network } from "./network";
-import { precondition } from "./prediction";
-import { type Schedule, type Settings, schedule } from "./schedule";
+import { needsSignal, precondition } from "./prediction";
+import { type Scales, type Schedule, type Settings, schedule } from "./schedule";
 
 export type Label = number | null;
 
@@ -51,6 +51,15 @@ export function startStd({ schedule, sigmaData }: Denoiser): number {
   return Math.hypot(alpha * sigmaData, sigma);
 }
 
+/** The sigma/alpha above which eps and the score tell nothing of x0. */
+const NEARLY_NO_SIGNAL = 160;
+
+/** The best linear answer for data of standard deviation sigmaData, which takes the network's place there. */
+function linear({ alpha, sigma }: Scales, sigmaData: number): { cSkip: number; cOut: number } {
+  const variance = sigmaData * sigmaData;
+  return { cSkip: (alpha * variance) / (alpha * alpha * variance + sigma * sigma), cOut: 0 };
+}
+
 /** A trained network on its own schedule. */
 export class Learned implements Denoiser {
   readonly schedule: Schedule;
@@ -76,9 +85,14 @@ export class Learned implements Denoiser {
     return this.predictBoth(x, rows, t, label).x0;
   }
 
+  private endsInNoise({ alpha, sigma }: Scales): boolean {
+    return needsSignal(this.predict) && sigma > NEARLY_NO_SIGNAL * alpha;
+  }
+
   private predictBoth(x: Float32Array, rows: number, t: number, label: Label): VariancePrediction {
     const scales = this.schedule.scales(t);
-    const { cSkip, cOut, cIn } = precondition(this.predict, scales, this.sigmaData);
+    const { cIn, ...own } = precondition(this.predict, scales, this.sigmaData);
+    const { cSkip, cOut } = this.endsInNoise(scales) ? linear(scales, this.sigmaData) : own;
     const input = cIn === 1 ? x : x.map((value) => cIn * value);
     const output = this.network.output(input, rows, this.schedule.cNoise(t), label);
     const { dim } = this;

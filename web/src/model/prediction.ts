@@ -29,3 +29,6 @@ export function precondition(predict: string, { alpha, sigma }: Scales, sigmaDat
       throw new Error(`the page does not know the prediction ${predict}`);
   }
 }
+
+/** Whether x0 cannot be computed from the output where alpha = 0. */
+export const needsSignal = (predict: string): boolean => predict === "eps" || predict === "score";
