@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+UNCHECKED := FROMNOISE_TYPECHECK=off
+TOGETHER := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test check docs format bench bench-web page clean
 
@@ -10,7 +13,9 @@ demo: $(VENV)/.ready
 	$(BIN)/fromnoise demo
 
 test: $(VENV)/.ready-test
-	$(BIN)/python -m pytest
+	$(PYTEST) $(TOGETHER) -m "not slow and not unchecked and not alone"
+	$(UNCHECKED) $(PYTEST) $(TOGETHER) -m "unchecked and not slow and not alone"
+	$(UNCHECKED) $(PYTEST) -m "alone and not slow"
 
 check: $(VENV)/.ready-test
 	$(BIN)/ruff format --check .
@@ -18,7 +23,9 @@ check: $(VENV)/.ready-test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/sphinx-build -q -W docs docs/_build
-	$(BIN)/python -m pytest
+	$(PYTEST) $(TOGETHER) -m "not slow and not unchecked and not alone"
+	$(UNCHECKED) $(PYTEST) $(TOGETHER) -m "(slow or unchecked) and not alone"
+	$(UNCHECKED) $(PYTEST) -m alone
 
 docs: $(VENV)/.ready-test
 	$(BIN)/sphinx-build -W docs docs/_build

@@ -1,6 +1,7 @@
 """Every test runs with the library's shapes and types checked at each call (jaxtyping with beartype).
 
 The checks take several times as long as what they check: `FROMNOISE_TYPECHECK=off` leaves them out, for a quick look.
+The Makefile does so for tests marked `slow`, `unchecked` or `alone`, whose code other tests run with the checks.
 """
 
 from __future__ import annotations

@@ -71,6 +71,7 @@ def test_the_reverse_sde_keeps_a_gaussians_variance(eta):
     assert v == pytest.approx(variance(0.1), rel=1e-3)
 
 
+@pytest.mark.unchecked
 @each_schedule
 def test_the_flow_is_one_to_one_and_gives_the_exact_density(schedule):
     denoiser, x = MIXTURE.denoiser(schedule), MIXTURE.sample(16, seed=1)
@@ -91,6 +92,7 @@ def test_without_signal_at_the_end_the_start_is_a_standard_normal():
     assert (found.log_prob - MIXTURE.log_prob(x)).abs().max() < 1e-6
 
 
+@pytest.mark.unchecked
 def test_hutchinsons_trace_is_unbiased():
     x, flow = MIXTURE.sample(4, seed=3), fn.ProbabilityFlow(MIXTURE.denoiser(fn.Trig()), tolerance=1e-5)
     exact = flow.density(x).log_prob

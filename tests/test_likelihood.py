@@ -47,6 +47,7 @@ def test_on_a_gaussian_the_bound_is_the_closed_form():
     assert found.error < 0.02
 
 
+@pytest.mark.unchecked
 def test_units_are_the_datas_own():
     wide = fn.Dataset(100 * X.float())
     scaling = fn.data.Affine().fitted(wide.x)
@@ -57,6 +58,7 @@ def test_units_are_the_datas_own():
     torch.testing.assert_close(exact, MIXTURE.log_prob(X[:8]) - 2 * math.log(100), rtol=0, atol=1e-4)
 
 
+@pytest.mark.unchecked
 def test_labels_are_used_as_conditions():
     labels = torch.tensor([0, 0, 1])
     law = fn.GaussianMixture(MIXTURE.means, 0.2, labels=labels, label_names=("a", "b"))

@@ -22,6 +22,7 @@ print(without, faults())
 """
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's way with memory")
 def test_memory_freed_by_a_step_serves_the_next():
     done = subprocess.run([sys.executable, "-c", _STEPS], capture_output=True, text=True, check=True, timeout=120)

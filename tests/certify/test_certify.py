@@ -10,7 +10,10 @@ from fromnoise.certify import Contender, certify, errors, foreign, own
 from fromnoise.certify.contender import shipped
 from fromnoise.errors import InputError
 
+pytestmark = pytest.mark.unchecked
 
+
+@pytest.mark.slow
 def test_every_shipped_sampler_satisfies_every_law():
     # in a process of its own, without the type checks of the tests, which make it ten times as long
     command = [sys.executable, "-m", "fromnoise", "certify", "--all", "--json"]

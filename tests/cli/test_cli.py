@@ -117,6 +117,7 @@ def test_guidance_changes_samples_and_its_picture_shows_each_scale(run_cli, trai
     assert "class accuracy" in out
 
 
+@pytest.mark.unchecked
 def test_the_likelihood_is_shown_beside_the_truth(run_cli, trained, tmp_path):
     run = tmp_path / "endless"  # 20,000 points are too many for a finite set: their distribution is used
     assert run_cli("train", "spiral", "--out", run, "--steps", "200", "--no-report", "-n", "20000")[0] == 0
@@ -219,6 +220,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert RunFolder(run).steps()[0] > 0
 
 
+@pytest.mark.slow
 def test_the_demo_ends_with_a_table_and_pictures(run_cli, tmp_path):
     out_dir = tmp_path / "demo"
     for _ in range(2):  # a second demo replaces the first
@@ -403,6 +405,7 @@ def test_debug_shows_the_traceback(trained):
         main(["sample", str(trained), "--steps", "0", "--debug"])
 
 
+@pytest.mark.alone
 def test_help_answers_quickly():
     seconds = []
     for _ in range(5):

@@ -92,6 +92,7 @@ def test_the_mean_and_variance_of_a_law_are_those_of_its_covariance():
     assert law.denoiser(fn.EDM()).sigma_data == pytest.approx(float(variance.mean().sqrt()))
 
 
+@pytest.mark.alone
 def test_five_thousand_pictures_are_quick_and_not_copied(monkeypatch):
     """5,000 of 3 x 32 x 32, 61 MB: no tensor of a third of the set is made, and 64 rows take seconds at most."""
     x = torch.rand(5000, 3, 32, 32, generator=stream(9, "pictures")) * 2 - 1

@@ -64,6 +64,7 @@ def gaussian(schedule: Schedule, mean=0.7, std=0.6):
     return fn.GaussianMixture(torch.tensor([[mean, mean]]).double(), std).denoiser(schedule)
 
 
+@pytest.mark.unchecked
 @each_rule
 def test_steps_is_the_number_of_evaluations(rule):
     denoiser = Counting(gaussian(fn.LinearBeta()))
@@ -83,6 +84,7 @@ def test_a_point_mass_is_reached_exactly(rule, schedule):
         assert (x - torch.tensor([0.3, -1.2])).abs().max() < 1e-12
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("steps", [3, 10, 1000])
 def test_ddim_with_eta_one_is_ddpm(steps):
     law = fn.FiniteSet(fn.data.spiral(50).x.double())
@@ -119,6 +121,7 @@ def test_multistep_converges_with_its_order_at_least(schedule, p):
     assert order(fn.Multistep(p), schedule, 20 if p == 4 else 40) > p - 0.25
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("steps", [2, 10, 37])
 @pytest.mark.parametrize("rule", [fn.DDPM(), fn.DDPM(variance="large"), fn.DDIM(eta=0.3), fn.DDIM()], ids=str)
 def test_gaussian_data_give_the_closed_forms_covariance(rule, steps):
@@ -160,6 +163,7 @@ def _one_step(rule, schedule, std, t, s, variance):
     return factor**2 * variance + fresh
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("rule", [fn.DDIM(), fn.Multistep()], ids=str)
 def test_the_error_does_not_jump_where_steps_do_not_divide_the_table(rule):
     law = fn.GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.5]]).double(), 0.2)

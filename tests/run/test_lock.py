@@ -18,6 +18,7 @@ def training(out, *more):
     return [*command, "--out", str(out), "--set", "train.save_every=50", "--set", "train.log_every=50", *more]
 
 
+@pytest.mark.slow
 def test_a_second_training_is_refused_and_harms_nothing(tmp_path):
     out = tmp_path / "two"
     first = subprocess.Popen(training(out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

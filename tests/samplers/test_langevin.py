@@ -64,6 +64,7 @@ def test_a_correction_is_the_papers_with_its_norms_expected():
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("schedule", [fn.EDM(), fn.LinearBeta()], ids=str)
 @pytest.mark.parametrize(
     ("rule", "steps"), [(fn.Langevin(corrections=10), 100), (fn.PredictorCorrector(), 200)], ids=str

@@ -126,6 +126,7 @@ def test_progress_counts_every_step(trained):
     assert seen == [(k, 9) for k in range(1, 10)]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_memory_does_not_grow_with_n_when_written_to_a_file(trained, tmp_path):
     script = (
@@ -165,6 +166,7 @@ def test_a_first_level_far_above_the_data_harms_no_rule(path, spacing):
         assert fn.metrics.energy_distance(drawn, data) < euler + 0.05, rule
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("T", [20, 100])
 def test_the_start_is_as_wide_as_noisy_data_are(T):
     data = fn.data.spiral(500, seed=0).x

@@ -77,6 +77,7 @@ def told(found, paths):
     return "\n".join(lines)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_fifty_clients_and_a_training(studio, trained, trained_shapes, tmp_path):
     studio = studio(trained, trained_shapes)

@@ -40,6 +40,7 @@ def run(*words: object, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_one_component_of_each_kind_goes_the_whole_way(studio, tmp_path):
     shutil.copy(MINE, tmp_path / "mine.py")
     command = [sys.executable, "-m", "fromnoise"]

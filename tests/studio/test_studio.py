@@ -233,6 +233,7 @@ def test_a_guided_walk_is_the_librarys_guided_sampling(shown, trained_shapes):
     assert "spiral, circles, moons" in answer.json()["error"]
 
 
+@pytest.mark.alone
 def test_two_walks_run_at_a_time_and_an_abandoned_one_frees_its_place(shown):
     run, browser = shown.runs["spiral"], shown.browser
     long = {"sampler": "heun", "steps": 1000, "n": 2000}  # takes six seconds or more
@@ -285,6 +286,8 @@ def test_a_training_from_click_to_samples(studio, tmp_path):
     assert list((tmp_path / "tmp").glob("fromnoise*")) == []
 
 
+@pytest.mark.alone
+@pytest.mark.slow
 def test_a_page_that_is_told_of_a_checkpoint_finds_it(studio):
     studio = studio()
     with studio.client() as browser:
@@ -303,6 +306,7 @@ def test_a_page_that_is_told_of_a_checkpoint_finds_it(studio):
         assert sorted(seconds for *_, seconds in seen)[len(seen) // 2] < 0.2
 
 
+@pytest.mark.slow
 def test_drawn_points_are_trained_on(studio, tmp_path):
     studio = studio()
     angles = np.linspace(0, 2 * np.pi, 60)
@@ -323,6 +327,7 @@ def test_drawn_points_are_trained_on(studio, tmp_path):
     assert fn.load(tmp_path / "runs" / "drawing").config.train["drop_cond"] == 0.1  # as fromnoise train has it
 
 
+@pytest.mark.slow
 def test_one_trains_two_wait_and_the_next_is_refused(studio, tmp_path):
     studio = studio()
     with studio.client() as browser:
@@ -351,6 +356,7 @@ def test_one_trains_two_wait_and_the_next_is_refused(studio, tmp_path):
         assert browser.post("/api/trainings", json={"resume": ids[0]}).status_code == 409
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_to_the_same_end(studio, tmp_path):
     settings = {**QUICK, "train.steps": 3000}
     studio = studio()
@@ -468,6 +474,7 @@ def test_a_worker_without_its_studio_saves_and_stops(tmp_path):
 # -- the command --
 
 
+@pytest.mark.alone
 def test_ctrl_c_saves_the_training_and_says_how_to_go_on(studio, tmp_path):
     studio = studio("--out", "runs")
     points = [[k % 7, k % 5] for k in range(40)]
@@ -500,6 +507,7 @@ def test_ctrl_c_saves_the_training_and_says_how_to_go_on(studio, tmp_path):
         assert "stopped after step" in again.communicate(timeout=60)[1]
 
 
+@pytest.mark.slow
 def test_a_drawing_is_continued_by_the_printed_command(studio, tmp_path):
     studio = studio()
     settings = {key: value for key, value in {**QUICK, "train.steps": 40_000}.items() if key != "data.n"}

@@ -92,6 +92,7 @@ def test_sliced_and_denoising_losses_differ_by_a_constant():
     assert added["sliced"] == pytest.approx(0.16, abs=0.02)
 
 
+@pytest.mark.unchecked
 @pytest.mark.slow
 @pytest.mark.parametrize(("loss", "most"), [("denoising", 0.03), ("sliced", 0.1)])
 def test_training_reaches_the_exact_score_of_a_mixture(loss, most):
@@ -220,6 +221,7 @@ def _table(denoiser):
     return denoiser
 
 
+@pytest.mark.unchecked
 @pytest.mark.slow
 def test_a_learned_variance_bounds_the_likelihood_better_than_either_fixed_one():
     plan = Plan.from_recipe("improved", {"train": {"steps": 5000}})
