@@ -29,6 +29,12 @@ import fromnoise.cli.main  # outside the hook: typer hands over types of its own
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Let a test draw the same numbers each time, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def run_cli(capsys):
     """Run the command line in this process; return its exit code, standard output and standard error."""

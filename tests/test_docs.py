@@ -10,6 +10,7 @@ README = DOCS.parent / "README.md"
 PAGES = [*sorted(DOCS.glob("*.md")), pytest.param(README, marks=pytest.mark.slow, id="README")]
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

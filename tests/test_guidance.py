@@ -255,3 +255,20 @@ def test_a_known_part_goes_through_the_codec_and_onto_another_path():
     known = fn.Inpainted(denoiser, [math.nan, -2.5], [False, True])
     for made in (known, known.on(fn.EDM()), known.on(fn.EDM()).on(fn.VP())):
         torch.testing.assert_close(fn.sample(made, 50, sampler="ddim", steps=5)[:, 1], torch.full((50,), -2.5))
+
+
+def test_a_model_that_always_had_its_condition_has_no_answer_without(tmp_path):
+    data = fn.data.shapes(300)
+    denoiser = fn.Denoiser(fn.nn.MLP(dim=2, hidden=16, depth=1, classes=3), fn.VP(), "v")
+    *_, last = fn.fit(denoiser, data, fn.TrainConfig(steps=5, drop_cond=0.0), out=tmp_path / "r")
+    for model in (last.run.denoiser, fn.load(tmp_path / "r").denoiser):
+        with pytest.raises(LabelError, match="drop_cond"):
+            fn.sample(model, 5, steps=2)
+        with pytest.raises(InputError, match="drop_cond"):
+            fn.Guided(model, 3.0)
+        assert fn.sample(model, 5, steps=2, cond="moons").shape == (5, 2)
+        assert fn.sample(fn.Guided(model, 3.0, negative="spiral"), 5, steps=2, cond="moons").shape == (5, 2)
+        assert fn.sample(fn.Guided(model, 1.0), 5, steps=2, cond="moons").shape == (5, 2)
+    dropping = fn.train(data, steps=5).denoiser
+    assert fn.sample(fn.Guided(dropping, 3.0), 5, steps=2, cond="moons").shape == (5, 2)
+    assert fn.sample(dropping, 5, steps=2).shape == (5, 2)

@@ -213,3 +213,33 @@ def test_drift_and_diffusion_are_finite_everywhere_between_the_ends(schedule):
         assert torch.isfinite(sde.diffusion(t)).all()
     if schedule == fn.LinearBeta():  # the first beta, 1e-4, in a cell of 1e-3
         assert float(sde.drift(torch.ones(1, 2), 5e-4)[0, 0]) == pytest.approx(-0.05, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "words"),
+    [
+        (fn.LinearBeta, {"beta_start": 1e-17}, "adds no noise in step 1 of its 1,000"),
+        (fn.SigmoidBeta, {"tau": 0.001}, "adds no noise"),
+        (fn.FromBetas, {"table": (0.1, 1e-15, 0.1)}, "adds no noise in step 2 of its 3"),
+        (fn.LinearBeta, {"T": 100_000, "beta_start": 0.01, "beta_end": 0.5}, "leaves no signal after step"),
+        (fn.FromBetas, {"table": (0.999,) * 200}, "leaves no signal after step"),
+    ],
+)
+def test_a_table_whose_steps_cannot_be_told_apart_is_refused(kind, settings, words):
+    with pytest.raises(InputError, match=words):
+        kind(**settings)
+
+
+def test_tables_at_the_edge_of_what_is_accepted_are_finite():
+    for schedule in (
+        fn.LinearBeta(beta_start=1e-11),
+        fn.SigmoidBeta(tau=0.2),
+        fn.CosineBeta(T=100_000, s=0.0),
+        fn.LinearBeta(T=10_000, beta_end=0.1),
+        fn.FromBetas((0.5,)),
+    ):
+        t = torch.linspace(0, 1, 301, dtype=torch.float64)
+        alpha, sigma = schedule.scales(t)
+        assert torch.isfinite(alpha).all()
+        assert torch.isfinite(sigma).all()
+        assert not torch.isnan(schedule.log_snr(t)).any()

@@ -19,6 +19,7 @@ from fromnoise.data.codec import Affine, Codec, codec_of
 from fromnoise.data.moments import effective_dimension, rms_about_mean
 from fromnoise.data.source import Source, samples
 from fromnoise.denoiser_like import (
+    NEVER_WITHOUT,
     NO_VARIANCE,
     DenoiserLike,
     OnPath,
@@ -30,7 +31,7 @@ from fromnoise.denoiser_like import (
     start_std,
 )
 from fromnoise.deprecated import Renamed, renamed_argument
-from fromnoise.errors import InputError
+from fromnoise.errors import InputError, LabelError
 from fromnoise.nn.network import Network, conditioners_of, plain
 from fromnoise.process import Prediction, prediction, predictions
 from fromnoise.rng import stream
@@ -98,6 +99,8 @@ class Denoiser(nn.Module):
         self.shape: tuple[int, ...] = tuple(inside.shape)  # pyright: ignore[reportArgumentType] every network has one
         self.rescale(codec or Affine(), sigma_data, effective_dimension)
         self._may_measure = codec is None
+        self.unconditional = True
+        """Whether it has an answer without a condition; a training that never dropped its conditions says no."""
         self.learned_variance = bool(getattr(inside, "learned_variance", False))
         self.conditioners = conditioners_of(inside)
         given = [*([Labels(names=tuple(label_names))] if label_names else []), *conditioners]
@@ -166,8 +169,10 @@ class Denoiser(nn.Module):
             n: the number of samples.
 
         Raises:
-            LabelError: if the denoiser does not know them.
+            LabelError: if the denoiser does not know them, or none are given and it was never trained without.
         """
+        if words is None and not self.unconditional:
+            raise LabelError(NEVER_WITHOUT)
         return read_cond(self.conditioners, words, n, self.device)
 
     def rescale(self, codec: Codec, sigma_data: float, effective_dimension: float | None = None) -> None:

@@ -18,6 +18,10 @@ from fromnoise.errors import InputError
 from fromnoise.reach import Spread
 from fromnoise.schedule import Schedule
 
+NEVER_WITHOUT = (
+    "this model was trained with its condition in every step (train.drop_cond = 0), so it has no answer without one: "
+    "give a label, or train with drop_cond above 0"
+)
 NO_VARIANCE = 'this model has no learned variance: train one (--recipe improved), or take variance "small" or "large"'
 
 
@@ -157,6 +161,11 @@ class Wrapper:
     def label_names(self) -> tuple[str, ...]:
         """The labels it knows, in the order of their numbers."""
         return label_names_of(self.conditioners)
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether it has an answer without a condition."""
+        return getattr(self.base, "unconditional", True)
 
     @property
     def device(self) -> torch.device:

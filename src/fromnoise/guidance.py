@@ -27,7 +27,7 @@ from fromnoise.arrays import Time, expand_to
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Words
 from fromnoise.data.numbers import as_samples
-from fromnoise.denoiser_like import DenoiserLike, Wrapper, of_rows
+from fromnoise.denoiser_like import NEVER_WITHOUT, DenoiserLike, Wrapper, of_rows
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError
 from fromnoise.rng import stream
@@ -75,7 +75,9 @@ class Guided(Wrapper):
         if rescale and math.prod(denoiser.shape) == 1:
             raise InputError("rescale needs samples of several numbers: a single one has no standard deviation")
         self.rescale = rescale
-        self.negative = denoiser.read(negative, 1)
+        if negative is None and not getattr(denoiser, "unconditional", True) and not _all(self.scale, 1.0):
+            raise InputError(f"guidance compares with the answer without a condition, and {NEVER_WITHOUT}")
+        self.negative = None if negative is None else denoiser.read(negative, 1)
 
     def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
         """Return x0_hat `[B, *S]`, moved from the unconditional answer past the conditional one."""

@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ from fromnoise.cond import Cond
 from fromnoise.conditioners import Words
 from fromnoise.data.codec import Affine
 from fromnoise.data.dataset import Dataset
+from fromnoise.data.numbers import as_samples
 from fromnoise.data.opening import open as open_data
 from fromnoise.denoiser_like import DenoiserLike, predicted
 from fromnoise.dynamics import ProbabilityFlow, Trace
@@ -216,7 +217,7 @@ def _affine(denoiser: DenoiserLike) -> Affine:
 
 def log_likelihood(
     denoiser: DenoiserLike,
-    x: Tensor,
+    x: Any,
     cond: Words = None,
     *,
     trace: Trace = "exact",
@@ -236,6 +237,7 @@ def log_likelihood(
     Raises:
         NotConverged: if the tolerance cannot be kept.
     """
+    x = as_samples(x)
     if tuple(x.shape[1:]) != denoiser.shape:
         raise InputError(f"x has samples of shape {list(x.shape[1:])}, the denoiser {list(denoiser.shape)}")
     z = _affine(denoiser).exactly_into(x.to(denoiser.device))

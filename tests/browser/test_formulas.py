@@ -13,6 +13,8 @@ import pytest
 import fromnoise as fn
 from fromnoise.export import to_html
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 WIDTHS = [184.0, 185.8, 92.2, 121.3, 155.6, 245.3]
 """Of the page's formulas in their order, in pixels: those of STIX Two Math at 1.1 rem."""

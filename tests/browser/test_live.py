@@ -9,6 +9,8 @@ from live_studio import Studio
 
 import fromnoise as fn
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def served(tmp_path, open_page, spiral_run, shapes_run):

@@ -88,6 +88,7 @@ def test_schedules_and_grids_agree(hook, name):
             assert ours == pytest.approx(samplers.build(rule).grid(schedule, steps, reach), rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "predict"), COMBINATIONS)
 def test_samples_agree_for_every_schedule_and_prediction(hook, path, predict):
     # trained for a moment only: what is compared is arithmetic, and a rough model is smooth enough to compare
@@ -112,6 +113,7 @@ def test_a_trained_model_agrees_by_every_means_of_computing(hook, spiral_run, ba
         assert float(off.max()) < 1e-4, sampler
 
 
+@pytest.mark.unchecked
 def test_a_thousand_noisy_steps_agree(hook, spiral_run):
     payload = run_payload("tested", spiral_run)
     off = (drawn(hook, payload, {"name": "ddpm"}, 1000) - expected(spiral_run, {"name": "ddpm"}, 1000)).abs()

@@ -185,6 +185,7 @@ def test_the_two_schedules_differ_as_their_snr_says(open_page, spiral_page):
     assert page.locator("#schedules canvas").nth(1).evaluate("c => c.toDataURL()") != left
 
 
+@pytest.mark.slow
 def test_draw_train_generate(open_page, spiral_page):
     opened = open_page(spiral_page)
     page = opened.page

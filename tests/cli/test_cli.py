@@ -466,6 +466,7 @@ def test_json_is_json_where_a_number_is_not_finite(trained, run_cli):
     assert json.loads(out, parse_constant=refuse)["measures"]["2-Wasserstein"]["floor_error"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and a shell")
 def test_closed_and_full_streams(trained, tmp_path):
     command = f"{sys.executable} -m fromnoise"
@@ -482,3 +483,52 @@ def test_closed_and_full_streams(trained, tmp_path):
     assert (done.returncode, done.stderr) == (2, "error: No space left on device\n")
     done = shell(f"PYTHONIOENCODING=ascii {command} info {trained}")
     assert done.returncode == 0
+
+
+def test_samples_that_are_not_finite_are_not_written(run_cli, trained_shapes, tmp_path):
+    for name in ("x.csv", "x.npy", "x.png"):
+        out = tmp_path / name
+        words = ["--label", "moons", "--guidance", "1e308", "--steps", 3, "--out", out]
+        code, _, err = run_cli("sample", trained_shapes, *words)
+        assert code == 2
+        assert "is not finite, and nothing is written" in err
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_samples_of_several_forms_are_read(run_cli, trained, tmp_path):
+    code, _, _ = run_cli("sample", trained, "-n", 40, "--out", tmp_path / "a.NPY")
+    assert code == 0
+    x = np.load(tmp_path / "a.NPY")
+    np.savetxt(tmp_path / "headless.csv", x, delimiter=",")
+    np.savetxt(tmp_path / "headed.csv", x, delimiter=",", header="grösse,y", comments="", encoding="utf-8")
+    found = []
+    for name in ("a.NPY", "headless.csv", "headed.csv"):
+        code, out, _ = run_cli("evaluate", trained, "--samples", tmp_path / name, "--json")
+        assert code == 0
+        found.append(json.loads(out))
+        assert found[-1]["n"] == 40
+    values = [round(one["measures"]["2-Wasserstein"]["value"], 4) for one in found]
+    assert values[0] == values[1] == values[2]
+
+
+def test_a_terminated_command_leaves_nothing_half_written(trained, tmp_path):
+    command = [sys.executable, "-m", "fromnoise", "sample", str(trained), "-n", "3000000", "--out", "x.csv"]
+    process = subprocess.Popen(command, cwd=tmp_path)
+    deadline = time.time() + 60
+    while not list(tmp_path.iterdir()):
+        assert time.time() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_of_one_step_is_trained_and_sampled(run_cli, tmp_path):
+    settings = ["--schedule", "linear", "--predict", "v", "--set", "schedule.T=1"]
+    code, out, _ = run_cli("train", "spiral", "-n", 200, *settings, "--steps", 5, "--out", tmp_path / "r")
+    assert code == 0
+    assert "multistep 1" in out
+    for name in ("multistep", "ddpm", "ddim"):
+        code, out, _ = run_cli("sample", tmp_path / "r", "--sampler", name)
+        assert code == 0
+        assert "in 1 steps" in out

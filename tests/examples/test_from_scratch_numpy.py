@@ -28,6 +28,8 @@ from fromnoise.training import EMA
 from fromnoise.training.losses import mean_square
 from fromnoise.training.noising import objective
 
+pytestmark = pytest.mark.unchecked
+
 SCRIPT = Path(__file__).parents[2] / "examples" / "from_scratch_numpy.py"
 T, CLASSES = 1000, 3
 SCHEDULE = fn.LinearBeta(T=T)

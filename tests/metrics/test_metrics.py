@@ -1,5 +1,6 @@
 import itertools
 import math
+import time
 
 import pytest
 import torch
@@ -102,3 +103,21 @@ def test_low_noise_ratios_are_one_at_the_truth_and_repeat():
 def test_samples_that_cannot_be_measured_are_refused(x, words):
     with pytest.raises(InputError, match=words):
         fn.evaluate(x, fn.data.spiral(100))
+
+
+def test_samples_of_any_form_are_measured():
+    data = fn.data.spiral(300)
+    found = str(fn.evaluate(data.x, data))
+    assert str(fn.evaluate(data.x.numpy(), data)) == found
+    assert str(fn.evaluate(data.x.tolist(), data)) == found
+    with pytest.raises(InputError, match="5 samples of the data are too few"):
+        fn.evaluate(data.x, data.x[:5])
+
+
+def test_sets_whose_points_coincide_are_matched_quickly():
+    point, cloud = torch.zeros(1500, 2), torch.randn(1500, 2, dtype=torch.float64)
+    began = time.perf_counter()
+    one, other = wasserstein2(point, cloud), wasserstein2(cloud, point)
+    assert time.perf_counter() - began < 10  # it took 15 s a piece
+    assert one == pytest.approx(other)
+    assert one == pytest.approx(float(cloud.square().sum(1).mean().sqrt()))

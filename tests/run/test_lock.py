@@ -49,16 +49,16 @@ def test_a_second_training_is_refused_and_harms_nothing(tmp_path):
 
 
 def test_a_suspended_training_holds_its_folder_until_it_is_closed(tmp_path):
-    def fit():
+    def fit(resume):
         denoiser = fn.Denoiser(fn.nn.MLP(2, 8), fn.VP(), "v")
         config = fn.TrainConfig(steps=30, log_every=10, save_every=10)
-        return fn.fit(denoiser, fn.data.spiral(50), config, out=tmp_path / "r", resume=True)
+        return fn.fit(denoiser, fn.data.spiral(50), config, out=tmp_path / "r", resume=resume)
 
-    events = fit()
+    events = fit(False)
     next(events)
     with pytest.raises(RunError, match="another training is at work"):
-        next(fit())
+        next(fit(True))
     events.close()
-    *_, last = fit()
+    *_, last = fit(True)
     assert last.step == 30
     assert fn.load(tmp_path / "r").step == 30

@@ -254,6 +254,7 @@ def test_two_walks_run_at_a_time_and_an_abandoned_one_frees_its_place(shown):
 # -- training --
 
 
+@pytest.mark.slow
 def test_a_training_from_click_to_samples(studio, tmp_path):
     studio = studio("--out", "made")
     with studio.client() as browser:
@@ -413,6 +414,7 @@ def test_wrong_settings_are_refused_in_one_line(shown, posted, words):
     assert not (shown.folder / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_says_why(studio, tmp_path):
     studio = studio()
     (tmp_path / "runs").touch()  # where the folder should be
@@ -427,6 +429,7 @@ def test_a_training_that_fails_says_why(studio, tmp_path):
         assert list(studio.news(browser, diverged))[-1][0] == "failed"
 
 
+@pytest.mark.slow
 def test_a_component_of_a_plugin_can_be_trained(studio, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\nimport numpy as np\n"
@@ -474,6 +477,7 @@ def test_a_worker_without_its_studio_saves_and_stops(tmp_path):
 # -- the command --
 
 
+@pytest.mark.slow
 @pytest.mark.alone
 def test_ctrl_c_saves_the_training_and_says_how_to_go_on(studio, tmp_path):
     studio = studio("--out", "runs")

@@ -350,3 +350,19 @@ def test_the_least_loss_is_the_one_that_a_training_shows():
     *_, last = fn.fit(fn.Denoiser(fn.nn.MLP(2, classes=2), fn.VP(), "v"), data, fn.TrainConfig(steps=5, drop_cond=0.1))
     floor = fn.loss_floor(data, fn.VP(), "v", drop_cond=0.1)
     assert last.floor.value == pytest.approx(floor.value, abs=3 * floor.error)
+
+
+def test_a_run_goes_on_to_more_steps_than_it_was_begun_with(tmp_path):
+    with pytest.warns(UserWarning, match="there is no run at .* to go on with"):
+        fn.train(fn.data.spiral(100), steps=20, out=tmp_path / "r", resume=True)
+    run = fn.train(fn.data.spiral(100), steps=30, out=tmp_path / "r", resume=True)
+    assert run.step == 30
+    again = fn.load(tmp_path / "r")
+    assert (again.step, again.config.train["steps"]) == (30, 30)
+    fn.train(fn.data.spiral(100), steps=30, out=tmp_path / "r", resume=True)
+    with pytest.raises(InputError, match="has done 30 steps already"):
+        fn.train(fn.data.spiral(100), steps=20, out=tmp_path / "r", resume=True)
+    assert fn.load(tmp_path / "r").config.train["steps"] == 30
+    with pytest.raises(ConfigChanged, match="lr"):
+        fn.train(fn.data.spiral(100), steps=40, lr=0.1, out=tmp_path / "r", resume=True)
+    assert fn.load(tmp_path / "r").config.train["steps"] == 30

@@ -24,6 +24,7 @@ def floor(network, data, **train):
     return floor_of(denoiser, data, {"drop_cond": 0.0, **train}), denoiser
 
 
+@pytest.mark.unchecked
 def test_a_floor_knows_no_more_than_the_network():
     data = two_conditions()
     plain = fn.Dataset(data.x)

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,8 @@ from fromnoise.errors import ConfigError, InputError, RunError
 from fromnoise.settings import grouped
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fromnoise.denoiser_like import DenoiserLike
     from fromnoise.run import Run
     from fromnoise.samplers import Sampler
@@ -159,6 +161,26 @@ def guided(denoiser: DenoiserLike, scale: float | None, label: str | None) -> De
     return Guided(denoiser, scale)
 
 
+def finite(parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield samples as they come.
+
+    Raises:
+        InputError: at the first that are not finite.
+    """
+    import torch
+
+    first = 0
+    for part in parts:
+        bad = (~torch.isfinite(part.flatten(1)).all(1)).nonzero()
+        if len(bad):
+            raise InputError(
+                f"sample {first + int(bad[0])} is not finite, and nothing is written: a smaller --guidance, more "
+                "--steps or another --sampler may help"
+            )
+        first += len(part)
+        yield part
+
+
 def _nothing(done: int, total: int) -> None:
     del done, total
 
@@ -233,16 +255,26 @@ def save_figure(figure: Any, path: Path) -> None:
         figure.savefig(staging, format=path.suffix[1:].lower())
 
 
+def _heads(path: Path) -> int:
+    """Return how many lines of names a table begins with: 0 where the first line is numbers."""
+    with path.open(encoding="utf-8") as file:
+        cells = file.readline().split(",")
+    try:
+        return 0 if [float(cell) for cell in cells] else 1
+    except ValueError:
+        return 1
+
+
 def read_samples(path: Path) -> Any:
     """Read samples written by `fromnoise sample`: .csv or .npy, `[n, D]`."""
     import numpy as np
     import torch
 
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             array = np.load(path, allow_pickle=False)
         else:
-            array = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+            array = np.loadtxt(path, delimiter=",", skiprows=_heads(path), ndmin=2, encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:

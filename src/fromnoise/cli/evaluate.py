@@ -58,12 +58,12 @@ def evaluate(
 
     load_plugins(plugin)
     rule = make_sampler(sampler, eta, set_)
-    steps = rule.default_steps if steps is None else steps
     trained = load(run)
     trained.denoiser.to(check_device(device))
     data = trained.source if label is None else trained.source.only(label)
     data = Dataset(data.x, name=data.name, distribution=data.distribution)
     denoiser = put_on_path(trained, rule, schedule)
+    steps = rule.steps_on(denoiser.schedule) if steps is None else steps
     if samples is not None:
         x, how = read_samples(samples), str(samples)
     else:

@@ -1,16 +1,19 @@
 """The command `fromnoise`: finds the subcommand, and turns every expected error into one line and an exit code.
 
 Exit codes: 0 done, 1 an unexpected error or a failed check, 2 wrong input or an unusable run, 3 a training that
-diverged or an ODE that was not solved, 130 stopped.
+diverged or an ODE that was not solved, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -71,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _terminable():
             warnings.showwarning = _warn
             return _run(given)
     except (InputError, RunError, Diverged, NotConverged) as error:
@@ -92,6 +95,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:  # standard output: what is left in its buffer would fail once more at the exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the command as an error does, so that nothing half written is left behind."""
+
+    def stop(number: int, frame: Any) -> None:
+        del frame
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(arguments: Sequence[str]) -> int:

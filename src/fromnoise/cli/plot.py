@@ -81,11 +81,12 @@ def plot(
         raise UnknownName("kind of plot", kind, _KINDS)
     rule = make_sampler(sampler, eta, set_)
     trained = load(run)
+    denoiser = guided(put_on_path(trained, rule, schedule), guidance, label)
     wish = _Wish(
         trained,
-        guided(put_on_path(trained, rule, schedule), guidance, label),
+        denoiser,
         rule,
-        rule.default_steps if steps is None else steps,
+        rule.steps_on(denoiser.schedule) if steps is None else steps,
         n,
         seed,
         label,

@@ -25,6 +25,7 @@ from fromnoise.cli.common import (
     bar,
     check_device,
     check_precision,
+    finite,
     guided,
     load_plugins,
     make_sampler,
@@ -64,10 +65,10 @@ def sample(
 
     load_plugins(plugin)
     rule = make_sampler(sampler, eta, set_)
-    steps = rule.default_steps if steps is None else steps
     trained = load(run, weights=weights)
     trained.denoiser.to(check_device(device))
     denoiser = guided(put_on_path(trained, rule, schedule), guidance, label)
+    steps = rule.steps_on(denoiser.schedule) if steps is None else steps
     what = [
         label, _part("guidance", guidance), _part("on-", schedule), _part("n", n if n != 300 else None),
         "last-weights" if weights != "ema" else None, precision if precision != "float32" else None,
@@ -82,7 +83,7 @@ def sample(
             denoiser, n, sampler=rule, steps=steps, cond=label, seed=seed, precision=check_precision(precision),
             progress=progress,
         )  # fmt: skip
-        _write(parts, n, denoiser.shape, out)
+        _write(finite(parts), n, denoiser.shape, out)
     seconds = time.perf_counter() - began
     data: dict[str, Any] = {
         "out": str(out), "n": n, "sampler": samplers.settings(rule), "steps": steps, "seed": seed,

@@ -203,7 +203,7 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
 
         assessor = Assessor(run, n=min(1000, max(20, len(run.source) // 2)))
         sampler = Multistep()
-        found = assessor(sampler, sampler.default_steps)
+        found = assessor(sampler, sampler.steps_on(run.denoiser.schedule))
         page = write_report(run, [found], loss=last.loss, floor=last.floor)
         data["samples"], data["report"] = found.row(), str(page)
         lines.append(

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fromnoise.data.dataset import Dataset
+from fromnoise.data.numbers import as_samples
 from fromnoise.data.opening import open as open_data
 from fromnoise.errors import InputError
 from fromnoise.metrics.distances import (
@@ -83,7 +85,7 @@ class Evaluation:
 
 
 def evaluate(
-    samples: Tensor, against: Dataset | Tensor, *, pairs: int = 6, seed: int = 0, at_most: int = 20_000
+    samples: Any, against: Dataset | Any, *, pairs: int = 6, seed: int = 0, at_most: int = 20_000
 ) -> Evaluation:
     """Measure samples against data: 2-Wasserstein, energy distance, precision and recall, each beside its floor.
 
@@ -91,8 +93,8 @@ def evaluate(
     parts of the data. Up to 2,000 samples the 2-Wasserstein distance is exact, above it is the sliced one.
 
     Args:
-        samples: `[n, *S]`, in the data's units.
-        against: the data.
+        samples: a tensor, array or list `[n, *S]`, in the data's units.
+        against: the data, in any form that `fromnoise.data.open` reads.
         pairs: the number of comparisons from which means and errors are taken.
         seed: the seed of the draws.
         at_most: the largest number of samples used, because energy distances take n^2 operations.
@@ -100,13 +102,15 @@ def evaluate(
     Raises:
         InputError: if shapes differ, there are fewer than 20 samples, or one is not finite.
     """
-    data = open_data(against)
+    data, samples = open_data(against), as_samples(samples)
     if tuple(samples.shape[1:]) != data.shape:
         raise InputError(f"the samples have shape {list(samples.shape[1:])}, the data {list(data.shape)}")
     if not torch.isfinite(samples).all():
         raise InputError("the samples hold a NaN or an infinity")
     if len(samples) < 20:
         raise InputError(f"{len(samples)} samples are too few to measure: at least 20")
+    if data.distribution is None and len(data) < 12:
+        raise InputError(f"{len(data)} samples of the data are too few to measure against: at least 12")
     n = min(len(samples), at_most if data.distribution is not None else max(len(data) // 2, 1), at_most)
     samples = samples[torch.randperm(len(samples), generator=stream(seed, "shuffle"))[:n]]
     pairs_drawn = draws(data, n, pairs, seed)

@@ -30,6 +30,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -170,6 +171,23 @@ class RunFolder:
                 f"cannot resume {self.path} with another configuration: {what}{more}; "
                 "give the same settings, or choose another --out"
             )
+
+    def plan_steps(self, steps: int) -> None:
+        """Have the run end after another number of steps than it was begun with.
+
+        Raises:
+            InputError: if it has done more already.
+        """
+        if steps == self.config.train["steps"]:
+            return
+        done = max(self.steps(), default=0)
+        if steps < done:
+            raise InputError(f"{self.path} has done {done:,} steps already, more than the {steps:,} asked for")
+        raw = {**self._raw, "train": {**self._raw["train"], "steps": steps}}
+        with Writing(self.path):
+            write(self.path / "config.toml", tomli_w.dumps(raw).encode())
+        for name in ("config", "_raw"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def config(self) -> RunConfig:

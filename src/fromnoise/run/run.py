@@ -97,4 +97,6 @@ def load(path: str | Path, *, weights: str = "ema") -> Run:
         denoiser = folder.denoiser()
         denoiser.network.load_state_dict(getattr(checkpoint, weights))
         denoiser.eval().requires_grad_(False)
+        droppable = any(one.droppable for one in denoiser.conditioners)
+        denoiser.unconditional = not droppable or config.train["drop_cond"] > 0
     return Run(folder, config, denoiser, None, checkpoint.step)

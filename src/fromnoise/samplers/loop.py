@@ -21,6 +21,7 @@ from fromnoise.arrays import Time
 from fromnoise.card import card, frames
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Words
+from fromnoise.data.numbers import as_samples
 from fromnoise.denoiser_like import DenoiserLike, Predicted, Wrapper, of_rows, predicted, spread, start_std
 from fromnoise.errors import InputError, whole_number
 from fromnoise.memory import keep_freed_memory
@@ -129,7 +130,7 @@ def sample_chunks(
     steps: int | None = None,
     cond: Words = None,
     seed: int = 0,
-    start: Tensor | None = None,
+    start: Any = None,
     grid: Sequence[float] | None = None,
     precision: Precision = "float32",
     dtype: torch.dtype = torch.float32,
@@ -137,6 +138,7 @@ def sample_chunks(
 ) -> Iterator[Tensor]:
     """Yield samples `[rows, *S]` in the data's units, chunk by chunk, n in all. Arguments are those of `sample`."""
     keep_freed_memory()
+    start = None if start is None else as_samples(start)
     rule = _rule(sampler)
     times = _times(denoiser, rule, steps, grid)
     conds = denoiser.read(cond, n)
@@ -170,7 +172,7 @@ def sample(
     steps: int | None = None,
     cond: Words = None,
     seed: int = 0,
-    start: Tensor | None = None,
+    start: Any = None,
     grid: Sequence[float] | None = None,
     precision: Precision = "float32",
     dtype: torch.dtype = torch.float32,
@@ -184,7 +186,7 @@ def sample(
         denoiser: returns x0_hat; a trained, an exact or a guided one.
         n: the number of samples, at least 1.
         sampler: the rule, an object or a registered name; `Multistep()` when not given.
-        steps: the number of steps, which take `sampler.evaluations(steps)` evaluations; the sampler's default number
+        steps: the number of steps, which take `sampler.evaluations(steps)` evaluations; `sampler.steps_on(schedule)`
             when not given.
         cond: a label by name or number, a condition vector `[D]`, a mapping of these, or one for each sample.
         seed: the seed of every random number.
@@ -322,7 +324,7 @@ def _rule(sampler: Sampler | str | None) -> Sampler:
 
 def _times(denoiser: DenoiserLike, sampler: Sampler, steps: int | None, grid: Sequence[float] | None) -> list[float]:
     if grid is None:
-        steps = sampler.default_steps if steps is None else steps
+        steps = sampler.steps_on(denoiser.schedule) if steps is None else steps
         return sampler.grid(denoiser.schedule, steps, spread(denoiser))
     times = [float(t) for t in grid]
     if len(times) < 2 or times[0] != 1 or times[-1] != 0 or any(t <= s for t, s in pairwise(times)):

@@ -135,6 +135,9 @@ class Multistep(Sampler):
     def beats_euler(self) -> bool:
         return self.order > 1
 
+    def steps_on(self, schedule: Schedule) -> int:
+        return 1 if schedule.table_length == 1 else self.default_steps
+
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
         """Return the times of v = g q^p/(1 - q), from t = 1 to 0; see the head of the module.
 

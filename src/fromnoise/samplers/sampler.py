@@ -39,6 +39,13 @@ class Sampler:
         """Return the number of evaluations of the denoiser in `steps` steps: one a step, unless a rule overrides it."""
         return steps
 
+    def steps_on(self, schedule: Schedule) -> int:
+        """Return the number of steps when none is given: `default_steps`, or as many as a short table has entries."""
+        length = schedule.table_length
+        if length is None or (self.spacing != "uniform" and length > 1):
+            return self.default_steps
+        return min(self.default_steps, length)
+
     def grid(self, schedule: Schedule, steps: int, spread: float) -> list[float]:
         """Return the rule's own grid: steps + 1 times from 1 to 0.
 

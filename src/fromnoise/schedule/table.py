@@ -33,6 +33,22 @@ class TableSchedule(Schedule):
         """Return the T products of (1 - beta), float64: alpha_bar = alpha^2 at t = (k + 1)/T."""
         return np.cumprod(1.0 - self.betas)
 
+    def __post_init__(self) -> None:
+        betas = self.betas
+        small = ~(betas >= _LEAST_BETA)  # true of NaN, too
+        if small.any():
+            raise InputError(
+                f"{type(self).__name__}: the schedule adds no noise in step {int(small.argmax()) + 1} of "
+                f"its {self.T:,}: its beta is {betas[small.argmax()]:.3g}, and less than {_LEAST_BETA:g} is none"
+            )
+        left = self.alpha_bars[:-1]
+        if len(left) and left[-1] < _LEAST_SIGNAL:
+            step = int((left < _LEAST_SIGNAL).argmax()) + 1
+            raise InputError(
+                f"{type(self).__name__}: the schedule leaves no signal after step {step} of {self.T:,}: "
+                "only the last step may do so; make it shorter or its betas smaller"
+            )
+
     @property
     def least_level(self) -> float:
         return float(self.noise_level(1 / self.T))
@@ -134,6 +150,9 @@ class TableSchedule(Schedule):
         return [round(self.T - i * self.T / steps) / self.T for i in range(steps + 1)]
 
 
+_LEAST_BETA, _LEAST_SIGNAL = 1e-12, 1e-250
+"""A smaller beta is lost in 1 - beta, and a smaller alpha_bar has no log SNR that tells two steps apart."""
+
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 Beta = Annotated[float, Field(gt=0, lt=1)]
 
@@ -189,9 +208,10 @@ class SigmoidBeta(TableSchedule):
         if not self.end > self.start:
             raise InputError(f"sigmoid schedule: end must lie above start, not {self.end} <= {self.start}")
         x = (self.start + np.arange(self.T + 1) / self.T * (self.end - self.start)) / self.tau
-        f = 1 / (1 + np.exp(x))
-        f = (f - f[-1]) / (f[0] - f[-1])
-        return np.clip(1 - f[1:] / f[:-1], 0, self.beta_max)
+        with np.errstate(over="ignore", invalid="ignore"):  # too steep a curve: refused by its betas
+            f = 1 / (1 + np.exp(x))
+            f = (f - f[-1]) / (f[0] - f[-1])
+            return np.clip(1 - f[1:] / f[:-1], 0, self.beta_max)
 
 
 def _floats(table: Any) -> Any:
@@ -210,6 +230,7 @@ class FromBetas(TableSchedule):
     def __post_init__(self) -> None:
         if any(beta == 1 for beta in self.table[:-1]):
             raise InputError("betas schedule: only the last beta may be 1, as nothing of the signal is left after it")
+        super().__post_init__()
 
     @property
     def T(self) -> int:  # noqa: N802  # pyright: ignore[reportIncompatibleVariableOverride] read-only: the length

@@ -93,8 +93,12 @@ class TrainConfig(BaseModel):
         return losses.build(self.loss).bound(denoiser, goal, drop_cond=self.drop_cond, precision=self.precision)
 
 
-FREE_KEYS = frozenset({"log_every", "save_every", "keep", "parts_together"})
-"""Settings that change nothing about what is learned but rounding, so that a run may be resumed with others."""
+FREE_KEYS = frozenset({"steps", "log_every", "save_every", "keep", "parts_together"})
+"""Settings with which a run may be resumed otherwise than it was begun.
+
+All but `steps` change nothing about what is learned but rounding. With more steps a run goes on where it ended, at the
+learning rate that a training of so many steps has there.
+"""
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
