@@ -121,3 +121,13 @@ def test_sets_whose_points_coincide_are_matched_quickly():
     assert time.perf_counter() - began < 10  # it took 15 s a piece
     assert one == pytest.approx(other)
     assert one == pytest.approx(float(cloud.square().sum(1).mean().sqrt()))
+
+
+@pytest.mark.unchecked
+def test_the_ratios_interval_holds_one_for_samples_that_are_fresh_draws():
+    data, held = fn.data.spiral(100), {"2-Wasserstein": 0, "energy distance": 0, "precision": 0}
+    for seed in range(200):
+        found = fn.evaluate(data.draw(80, seed=100_000 + seed).x, data, seed=seed)
+        for name in held:
+            held[name] += abs(found[name].ratio - 1) <= 1.96 * found[name].ratio_error
+    assert all(count >= 0.93 * 200 for count in held.values()), held  # without the samples' own part: about 160

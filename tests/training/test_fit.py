@@ -12,7 +12,7 @@ import torch
 import fromnoise as fn
 from fromnoise.errors import ConfigChanged, ConfigError, Diverged, InputError, RunExists
 from fromnoise.run import RunFolder
-from fromnoise.training import EMA, Interrupted, Plan, Stop, stop_on_signals
+from fromnoise.training import EMA, Floor, Interrupted, Plan, Stop, stop_on_signals
 from fromnoise.training.config import learning_rate
 
 
@@ -46,9 +46,8 @@ def test_events_tell_loss_floor_and_share(tmp_path):
     for e in events:
         assert math.isfinite(e.loss)
         assert e.floor is not None
-        assert e.progress == pytest.approx(
-            (e.floor.zero_output_loss - e.loss) / (e.floor.zero_output_loss - e.floor.value)
-        )
+        way = (e.floor.zero_output_loss - e.loss) / (e.floor.zero_output_loss - e.floor.value)
+        assert e.progress == pytest.approx(min(way, 1))
     rows = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [e.step for e in events[:-1]]
     assert rows[0]["loss"] == events[0].loss
@@ -366,3 +365,14 @@ def test_a_run_goes_on_to_more_steps_than_it_was_begun_with(tmp_path):
     with pytest.raises(ConfigChanged, match="lr"):
         fn.train(fn.data.spiral(100), steps=40, lr=0.1, out=tmp_path / "r", resume=True)
     assert fn.load(tmp_path / "r").config.train["steps"] == 30
+
+
+def test_progress_ends_at_the_floor_and_is_silent_where_the_floor_is_not_known():
+    floor = Floor(value=0.2, error=0.001, zero_output_loss=1.0, note="the law")
+    assert floor.progress(0.6) == pytest.approx(0.5)
+    assert floor.describe(0.6) == "50.0% of the way"
+    assert floor.progress(0.15) == 1.0
+    assert floor.describe(0.15) == floor.describe(0.2015) == "at the floor"
+    for unknown in (floor._replace(error=0.05), floor._replace(zero_output_loss=0.2)):
+        assert unknown.progress(0.6) is None
+        assert "not known" in unknown.describe(0.6)

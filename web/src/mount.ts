@@ -141,7 +141,7 @@ function summary(run: RunPayload): HTMLElement {
   if (training.loss !== null) facts.push(["loss", digits(training.loss, 4)]);
   if (training.floor && training.loss !== null) {
     const { value, zero_output_loss } = training.floor;
-    const progress = (zero_output_loss - training.loss) / (zero_output_loss - value);
+    const progress = Math.min((zero_output_loss - training.loss) / (zero_output_loss - value), 1);
     facts.push(["floor", digits(value, 4)], ["progress", `${(100 * progress).toFixed(1)}%`]);
   }
   return h(

@@ -49,8 +49,8 @@ def demo(
     _picture(run, results, picture)
     seconds = time.perf_counter() - began
     head = f"{points.name}: {run.step:,} steps in {trained:.1f} s"
-    if last.floor is not None and last.progress is not None:
-        head += f", loss {last.loss:.4f}, floor {last.floor.value:.4f}, {100 * last.progress:.1f}% of the way"
+    if last.floor is not None:
+        head += f", loss {last.loss:.4f}, floor {last.floor.value:.4f}: {last.floor.describe(last.loss)}"
     files = [str(picture), str(gif), str(page)]
     text = "\n".join([
         "", head, "", text_table(table_rows(results)), "",

@@ -115,4 +115,4 @@ def _training(run: Run) -> tuple[dict[str, Any], list[str]]:
         return {"loss": loss}, [f"training loss {loss:.4f}, whose floor is not known"]
     progress = floor.progress(loss)
     data = {"loss": loss, "floor": floor.value, "progress": progress}
-    return data, [f"training loss {loss:.4f}, floor {floor}, {100 * progress:.1f}% of the way"]
+    return data, [f"training loss {loss:.4f}, floor {floor}: {floor.describe(loss)}"]

@@ -141,8 +141,10 @@ def _show_lines(events: Iterator[Event]) -> Event:
 
 def _numbers(event: Event) -> str:
     text = f"loss {event.loss:.4f}"
-    if event.floor is not None and event.progress is not None:
-        text += f"  floor {event.floor.value:.4f}  progress {100 * event.progress:5.1f}%"
+    if event.floor is not None:
+        text += f"  floor {event.floor.value:.4f}"
+    if event.progress is not None:
+        text += f"  progress {100 * event.progress:5.1f}%"
     if event.held_out is not None:
         text += f"  held-out {event.held_out.loss:.4f}"
     return text
@@ -193,8 +195,8 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
         "held_out": None if last.held_out is None else last.held_out.loss,
     }  # fmt: skip
     lines = [f"{run.folder.path}: {run.step:,} steps in {seconds:.1f} s"]
-    if last.floor is not None and last.progress is not None:
-        lines.append(f"loss {last.loss:.4f}, floor {_short(last.floor)}, {100 * last.progress:.1f}% of the way")
+    if last.floor is not None:
+        lines.append(f"loss {last.loss:.4f}, floor {_short(last.floor)}: {last.floor.describe(last.loss)}")
     if last.held_out is not None:
         lines += _held_out(run.folder, last)
     if report and run.denoiser.codec.form == "points":

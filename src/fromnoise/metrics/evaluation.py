@@ -34,7 +34,8 @@ class Measure:
 
     Attributes:
         name: the name of the measure.
-        value, error: the value for the samples against fresh data, and its standard error.
+        value, error: the value for the samples against fresh data, and its standard error, of which the samples' own
+            chance is a part: another set of so many would have another value.
         floor, floor_error: the value for fresh data against fresh data, and its standard error.
     """
 
@@ -124,7 +125,10 @@ def evaluate(
         ours = torch.tensor([measure(samples, second) for _, second in pairs_drawn], dtype=torch.float64)
         floor = torch.tensor([measure(first, second) for first, second in pairs_drawn], dtype=torch.float64)
         for k, name in enumerate(names.split(",")):
-            found.append(Measure(name, *_mean_error(ours[:, k]), *_mean_error(floor[:, k])))
+            value, error = _mean_error(ours[:, k])
+            least, least_error = _mean_error(floor[:, k])
+            own = least_error * math.sqrt(pairs)  # the comparisons share one set of samples, whose part is at most this
+            found.append(Measure(name, value, math.hypot(error, own), least, least_error))
     return Evaluation(tuple(found), _what(data), n)
 
 

@@ -147,7 +147,7 @@ def _one_line(run: Run) -> str:
 def _numbers(loss: float, floor: Floor | None, results: Sequence[Result]) -> str:
     cards = [("loss", f"{loss:.4f}")]
     if floor is not None:
-        cards += [("floor", f"{floor.value:.4f}"), ("progress", f"{100 * floor.progress(loss):.1f}%")]
+        cards += [("floor", f"{floor.value:.4f}"), ("progress", floor.describe(loss))]
     if results:
         cards.append((f"ratio to the floor, {results[0].sampler}", f"{results[0].ratio:.3f}"))
     return '<div class="numbers">' + "".join(f"<div>{k}<b>{v}</b></div>" for k, v in cards) + "</div>"

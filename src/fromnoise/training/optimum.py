@@ -38,10 +38,21 @@ class Floor(NamedTuple):
 
     share, law, trivial = Renamed("progress"), Renamed("note"), Renamed("zero_output_loss")
 
-    def progress(self, loss: float) -> float:
-        """Return how far a loss has come from `zero_output_loss` (0) to the floor (1)."""
+    def progress(self, loss: float) -> float | None:
+        """Return how far a loss has come from `zero_output_loss` (0) to the floor (1).
+
+        A mean over some batches may lie below the floor by chance: that is 1, too. None where the floor is not known
+        to within a hundredth of the way.
+        """
         way = self.zero_output_loss - self.value
-        return (self.zero_output_loss - loss) / way if way > 0 else math.nan
+        return min((self.zero_output_loss - loss) / way, 1.0) if way > 0 and self.error <= 0.01 * way else None
+
+    def describe(self, loss: float) -> str:
+        """Return how far a loss has come, in words."""
+        progress = self.progress(loss)
+        if progress is None:
+            return "the floor is not known well enough to say how far that is"
+        return f"{100 * progress:.1f}% of the way" if loss > self.value + 2 * self.error else "at the floor"
 
     def __str__(self) -> str:
         return f"{self.value:.5f} +- {self.error:.5f} ({self.note})"
