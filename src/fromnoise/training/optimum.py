@@ -42,10 +42,10 @@ class Floor(NamedTuple):
         """Return how far a loss has come from `zero_output_loss` (0) to the floor (1).
 
         A mean over some batches may lie below the floor by chance: that is 1, too. None where the floor is not known
-        to within a hundredth of the way.
+        to within a twentieth of the way.
         """
         way = self.zero_output_loss - self.value
-        return min((self.zero_output_loss - loss) / way, 1.0) if way > 0 and self.error <= 0.01 * way else None
+        return min((self.zero_output_loss - loss) / way, 1.0) if way > 0 and self.error <= 0.05 * way else None
 
     def describe(self, loss: float) -> str:
         """Return how far a loss has come, in words."""
