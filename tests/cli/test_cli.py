@@ -532,3 +532,14 @@ def test_a_table_of_one_step_is_trained_and_sampled(run_cli, tmp_path):
         code, out, _ = run_cli("sample", tmp_path / "r", "--sampler", name)
         assert code == 0
         assert "in 1 steps" in out
+
+
+def test_a_resume_that_finds_no_run_says_so(run_cli, tmp_path):
+    words = ["train", "spiral", "-n", 60, "--resume", "--no-report", "--out", tmp_path / "r"]
+    code, _, err = run_cli(*words, "--steps", 5)
+    assert code == 0
+    assert "there is no run at" in err
+    code, out, err = run_cli(*words, "--steps", 8)
+    assert code == 0
+    assert "8 steps" in out
+    assert "there is no run at" not in err

@@ -62,6 +62,7 @@ def train(
 ) -> None:
     """Train a denoiser on data and write a run: configuration, checkpoints, metrics, report.html."""
     from fromnoise.data import open as open_data
+    from fromnoise.run import RunFolder
     from fromnoise.training import Interrupted, Plan
 
     load_plugins(plugin)
@@ -74,6 +75,8 @@ def train(
     source = open_data(data, settings=plan.data)
     folder = out or Path("runs") / source.name
     training = plan.assemble(source, device=check_device(device))
+    if resume and not RunFolder(folder).exists:
+        say(f"note: there is no run at {folder} to go on with: a new one begins")
     began = time.perf_counter()
     try:
         run, last = watch(training, folder, resume)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,8 +143,6 @@ def _begin(
         _check_kept(described, denoiser)
     going_on = folder is not None and folder.begin(described, denoiser.codec, source, resume=resume, free=FREE_KEYS)
     lock.acquire()  # the folder is there now
-    if folder is not None and resume and not going_on:
-        warnings.warn(f"there is no run at {folder.path} to go on with: a new one begins", stacklevel=4)
     if folder is not None and going_on:
         folder.plan_steps(config.steps)
     if folder is not None and going_on:  # what was measured then, to the last bit
