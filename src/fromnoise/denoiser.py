@@ -57,8 +57,8 @@ class Denoiser(nn.Module):
     """A network on a schedule, with the meaning of its output.
 
     A network that predicts eps or the score tells x0 with sigma/alpha times its own error. Where that factor is above
-    160, as at the end of the cosine table (20,000), the best linear answer takes its place: data of standard deviation
-    sigma_data are known there to sigma_data^2 alpha/(alpha^2 sigma_data^2 + sigma^2) x_t, within sigma_data^2/160.
+    160, as at the end of the cosine table (20,000), the best linear answer for data of mean 0 takes its place,
+    sigma_data^2 alpha/(alpha^2 sigma_data^2 + sigma^2) x_t, also under a condition, whose own mean it leaves out.
 
     Args:
         network: answers `network(x, c_noise, cond)`, cond being a `Cond` or None.
@@ -99,8 +99,7 @@ class Denoiser(nn.Module):
         self.shape: tuple[int, ...] = tuple(inside.shape)  # pyright: ignore[reportArgumentType] every network has one
         self.rescale(codec or Affine(), sigma_data, effective_dimension)
         self._may_measure = codec is None
-        self.unconditional = True
-        """Whether it has an answer without a condition; a training that never dropped its conditions says no."""
+        self.unconditional = True  # whether it has an answer without a condition; `trained_dropping` says
         self.learned_variance = bool(getattr(inside, "learned_variance", False))
         self.conditioners = conditioners_of(inside)
         given = [*([Labels(names=tuple(label_names))] if label_names else []), *conditioners]
@@ -144,6 +143,10 @@ class Denoiser(nn.Module):
             if bad:
                 raise InputError(f"{bad:,} of {len(z):,} samples are not finite once the codec has taken them in")
             self.rescale(codec, rms_about_mean(z) or 1.0, effective_dimension(z))  # a point has no spread
+
+    def trained_dropping(self, drop_cond: float) -> None:
+        """Note with which probability the training left conditions out: without any, only conditions are answered."""
+        self.unconditional = drop_cond > 0 or not any(one.droppable for one in self.conditioners)
 
     def _know(self, given: Sequence[Conditioner]) -> None:
         """Take conditioners for what the network takes; of what it does not take it need not know.

@@ -543,3 +543,4 @@ def test_a_resume_that_finds_no_run_says_so(run_cli, tmp_path):
     assert code == 0
     assert "8 steps" in out
     assert "there is no run at" not in err
+    assert "begun with 5 steps, and goes on to 8" in err

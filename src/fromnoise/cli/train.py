@@ -77,6 +77,8 @@ def train(
     training = plan.assemble(source, device=check_device(device))
     if resume and not RunFolder(folder).exists:
         say(f"note: there is no run at {folder} to go on with: a new one begins")
+    elif resume and (planned := RunFolder(folder).config.train["steps"]) != training.config.steps:
+        say(f"note: the run was begun with {planned:,} steps, and goes on to {training.config.steps:,}")
     began = time.perf_counter()
     try:
         run, last = watch(training, folder, resume)

@@ -97,6 +97,5 @@ def load(path: str | Path, *, weights: str = "ema") -> Run:
         denoiser = folder.denoiser()
         denoiser.network.load_state_dict(getattr(checkpoint, weights))
         denoiser.eval().requires_grad_(False)
-        droppable = any(one.droppable for one in denoiser.conditioners)
-        denoiser.unconditional = not droppable or config.train["drop_cond"] > 0
+        denoiser.trained_dropping(config.train["drop_cond"])
     return Run(folder, config, denoiser, None, checkpoint.step)

@@ -149,7 +149,7 @@ def _begin(
         described = folder.config
         measured = described.measured
         denoiser.rescale(folder.codec(), measured.sigma_data, measured.effective_dimension)
-    denoiser.unconditional = config.drop_cond > 0 or not any(one.droppable for one in denoiser.conditioners)
+    denoiser.trained_dropping(config.drop_cond)
     task = config.task(denoiser)
     device = denoiser.device
     stored = [
