@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,18 +76,23 @@ def train(
     source = open_data(data, settings=plan.data)
     folder = out or Path("runs") / source.name
     training = plan.assemble(source, device=check_device(device))
-    if resume and not RunFolder(folder).exists:
-        say(f"note: there is no run at {folder} to go on with: a new one begins")
-    elif resume and (planned := RunFolder(folder).config.train["steps"]) != training.config.steps:
-        say(f"note: the run was begun with {planned:,} steps, and goes on to {training.config.steps:,}")
+    note = _resuming(RunFolder(folder), training.config.steps) if resume else None
     began = time.perf_counter()
     try:
-        run, last = watch(training, folder, resume)
+        run, last = watch(training, folder, resume, note)
     except Interrupted as stop:
         again = shlex.join(["fromnoise", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
         say(f"{stop}; go on with: {again}")
         raise typer.Exit(130) from None
     summarize(run, last, time.perf_counter() - began, report=report, as_json=as_json)
+
+
+def _resuming(folder: RunFolder, steps: int) -> str | None:
+    """Return what a resume does that its user may not expect: it begins a run anew, or ends it at another step."""
+    if not folder.exists:
+        return f"note: there is no run at {folder.path} to go on with: a new one begins"
+    planned = folder.config.train["steps"]
+    return None if planned == steps else f"note: the run was begun with {planned:,} steps, and goes on to {steps:,}"
 
 
 def _set_threads(threads: int | None) -> None:
@@ -121,13 +127,20 @@ def _changes(config: Path | None, pairs: list[str] | None, **flags: Any) -> dict
     return changes
 
 
-def watch(training: Training, out: Path, resume: bool) -> tuple[Run, Event]:
-    """Train while showing loss, floor, progress, rate and time left; return the run and the last event."""
+def watch(training: Training, out: Path, resume: bool, note: str | None = None) -> tuple[Run, Event]:
+    """Train while showing loss, floor, progress, rate and time left; return the run and the last event.
+
+    The note is shown once the training goes: a refusal stands alone.
+    """
     from fromnoise.training import stop_on_signals
 
     show = _show_bar if on_terminal() else _show_lines
     with stop_on_signals() as stop:
-        last = show(training.fit(out, resume=resume, stop=stop))
+        events = training.fit(out, resume=resume, stop=stop)
+        first = next(events)
+        if note is not None:
+            say(note)
+        last = show(chain([first], events))
     assert last.run is not None  # the last event carries it
     return last.run, last
 
