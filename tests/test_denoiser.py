@@ -100,7 +100,7 @@ def test_shapes_and_labels_must_fit():
 
 def test_the_effective_dimension_is_measured_kept_and_forwarded(tmp_path):
     x = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1.0, 1e-3, 1e-3, 1e-3])
-    run = fn.train(x, steps=1, out=tmp_path / "run")
+    run = fn.train(x, codec=fn.data.Affine("isotropic"), steps=1, out=tmp_path / "run")
     assert run.denoiser.effective_dimension == pytest.approx(2, abs=0.05)
     again = fn.load(tmp_path / "run").denoiser
     assert again.effective_dimension == run.denoiser.effective_dimension

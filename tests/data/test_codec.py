@@ -37,6 +37,28 @@ def test_float64_and_whole_numbers_far_from_zero_lose_nothing():
     assert len(x.unique()) > 200
 
 
+@pytest.mark.parametrize(
+    ("shape", "units", "kind"),
+    [
+        ((2,), [1.0, 3.0], "isotropic"),
+        ((2,), [1.0, 5.0], "columns"),
+        ((1,), [7.0], "isotropic"),
+        ((3,), [1.0, 1.0, 1.0], "columns"),
+        ((6,), [1e-6, 1.0, 1e6, 3.0, 2.0, 9.0], "columns"),
+        ((1, 4, 4), [1.0], "isotropic"),
+    ],
+)
+def test_a_table_is_scaled_by_column_and_points_and_pictures_stay_round(shape, units, kind):
+    x = torch.randn(500, *shape).double() * torch.tensor(units).double().reshape(-1, *[1] * (len(shape) - 1)) + 2
+    codec = Affine().fitted(x)
+    assert (codec.kind, codec.form) == (kind, "points" if len(shape) == 1 else "images")
+    z = codec.into(x).flatten(1)
+    of_all = z.std(0, correction=0) if kind == "columns" else z.square().mean().sqrt()
+    torch.testing.assert_close(of_all, torch.ones_like(of_all), rtol=1e-4, atol=0)
+    assert codec.equals(Affine(kind).fitted(x))
+    assert Affine("isotropic").fitted(x).std.dim() == 0
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1.0, 1e6])
 @pytest.mark.parametrize("kind", ["isotropic", "columns"])
 def test_the_codec_turns_with_the_datas_unit(kind, scale):
@@ -110,11 +132,11 @@ def positive(n=2000):
 
 def test_codecs_are_equal_where_they_are_the_same_map():
     x = positive()
-    one, other = Affine().fitted(x), Affine().fitted(x.flip(0))
+    one, other = Affine("isotropic").fitted(x), Affine("isotropic").fitted(x.flip(0))
     assert one.equals(other)
     assert Affine("none").fitted(x).equals(Affine.given(torch.zeros(2), torch.ones(2), (2,)))
     assert Log().fitted(x).equals(Log().fitted(x.clone()))
-    for others in (Affine("columns").fitted(x), Affine().fitted(1.001 * x), Log().fitted(x)):
+    for others in (Affine("columns").fitted(x), Affine("isotropic").fitted(1.001 * x), Log().fitted(x)):
         assert not one.equals(others)
     for others in (Log(2.0).fitted(x), Log().fitted(1.001 * x), one):
         assert not Log().fitted(x).equals(others)

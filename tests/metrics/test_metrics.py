@@ -131,3 +131,19 @@ def test_the_ratios_interval_holds_one_for_samples_that_are_fresh_draws():
         for name in held:
             held[name] += abs(found[name].ratio - 1) <= 1.96 * found[name].ratio_error
     assert all(count >= 0.93 * 200 for count in held.values()), held  # without the samples' own part: about 160
+
+
+def test_a_table_is_measured_in_its_columns_standard_deviations():
+    units = torch.tensor([1e6, 1.0, 1e-3]).double()
+    data, fresh = (torch.randn(600, 3, dtype=torch.float64) for _ in range(2))
+    wrong = fresh * torch.tensor([1.0, 1.0, 0.0])  # the column of the smallest numbers is lost
+    of_units = {}
+    for name, x in (("fresh", fresh), ("wrong", wrong)):
+        plain, other = fn.evaluate(x, data), fn.evaluate(x * units, data * units)
+        assert other["2-Wasserstein"].value == pytest.approx(plain["2-Wasserstein"].value, rel=1e-6)
+        assert "standard deviations" in str(other)
+        of_units[name] = other["2-Wasserstein"].ratio
+    assert of_units["fresh"] < 1.15
+    assert of_units["wrong"] > 1.5
+    points = torch.randn(100, 2)
+    assert "the data's units" in str(fn.evaluate(points, 3 * points))

@@ -375,3 +375,24 @@ def test_progress_ends_at_the_floor_and_is_silent_where_the_floor_is_not_known()
     for unknown in (floor._replace(error=0.05), floor._replace(zero_output_loss=0.2)):
         assert unknown.progress(0.6) is None
         assert "not known" in unknown.describe(0.6)
+
+
+def test_a_tables_columns_are_trained_alike_whatever_their_units(tmp_path):
+    """A column in millions must not be all that is learned."""
+    x = torch.randn(400, 1).double() @ torch.tensor([[1.0, -1.0, 2.0]]).double() + 0.1 * torch.randn(400, 3).double()
+    units = torch.tensor([1e6, 1.0, 1e-3]).double()
+    run = fn.train(x * units, steps=400, batch_size=64, out=tmp_path / "run")
+    assert run.denoiser.codec.kind == "columns"
+    assert fn.load(tmp_path / "run").denoiser.codec.kind == "columns"
+    of_samples = torch.corrcoef((fn.sample(run.denoiser, 500, steps=10) / units).T)
+    torch.testing.assert_close(of_samples, torch.corrcoef(x.T), rtol=0, atol=0.05)
+    known = fn.loss_floor(x * units, run.denoiser.schedule, **_settings(run))
+    other = fn.loss_floor(x, run.denoiser.schedule, **_settings(run))
+    assert known.value == pytest.approx(other.value, rel=1e-3)
+    told = fn.train(x * units, steps=2, codec=fn.data.Affine("isotropic"))
+    assert told.denoiser.codec.std.dim() == 0
+
+
+def _settings(run):
+    train = run.config.train
+    return {"predict": run.denoiser.predict, "weighting": train["weighting"], "times": train["times"]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -118,10 +118,12 @@ class Affine(Codec):
 
     Args:
         kind: "isotropic", a mean for each coordinate and one std for all, so that round stays round; "columns", a std
-            for each coordinate too; "none", the identity. What never varies keeps its unit.
+            for each coordinate too; "none", the identity; "auto", which `fitted` makes "columns" for a table and
+            "isotropic" for all else. What never varies keeps its unit. A table is `[N, D]` with D > 2, or with two
+            columns whose standard deviations differ by a factor of 4 or more.
     """
 
-    kind: Literal["isotropic", "columns", "none"] = "isotropic"
+    kind: Literal["auto", "isotropic", "columns", "none"] = "auto"
 
     mean: ClassVar[Tensor] = torch.tensor(0.0)
     std: ClassVar[Tensor] = torch.tensor(1.0)
@@ -129,7 +131,8 @@ class Affine(Codec):
     @classmethod
     def given(cls, mean: Tensor | float, std: Tensor | float, shape: tuple[int, ...] = ()) -> Affine:
         """Return the codec of this mean and std, each of a sample's shape or `[]`."""
-        return cls()._with(torch.as_tensor(mean), torch.as_tensor(std), shape)
+        std = torch.as_tensor(std)
+        return cls("columns" if std.dim() else "isotropic")._with(torch.as_tensor(mean), std, shape)
 
     @property
     def form(self) -> str:
@@ -147,10 +150,14 @@ class Affine(Codec):
             return self._with(torch.tensor(0.0, dtype=precise), torch.tensor(1.0, dtype=precise), shape)
         mean, std = x.mean(0), x.std(0, correction=0)
         least = 1e-12 * x.abs().amax(0)  # below it only rounding varies
-        if self.kind == "isotropic":
+        of_each = torch.where(std > least, std, 1.0)
+        kind = self.kind if self.kind != "auto" else "columns" if _is_table(of_each) else "isotropic"
+        if kind == "isotropic":
             std, least = std.square().mean().sqrt(), least.max()
-        std = torch.where(std > least, std, 1.0)
-        return self._with(mean.to(precise), std.to(precise), shape)
+            std = torch.where(std > least, std, 1.0)
+        else:
+            std = of_each
+        return replace(self, kind=kind)._with(mean.to(precise), std.to(precise), shape)
 
     def shape_of(self, sample: tuple[int, ...]) -> tuple[int, ...]:
         return sample
@@ -201,6 +208,11 @@ class Affine(Codec):
         for name, value in (("mean", mean), ("std", std), ("shape", shape)):
             object.__setattr__(made, name, value)
         return made
+
+
+def _is_table(std: Tensor) -> bool:
+    """Return whether samples of these standard deviations `[*S]` are rows of a table, and not points in the plane."""
+    return std.dim() == 1 and (len(std) > 2 or bool(std.max() >= 4 * std.min()))
 
 
 def _close(u: Tensor, v: Tensor) -> bool:

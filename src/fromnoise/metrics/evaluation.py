@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fromnoise.data.codec import Affine
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.numbers import as_samples
 from fromnoise.data.opening import open as open_data
@@ -65,11 +66,19 @@ class Measure:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The measures of one set of samples, and the data that they were measured against."""
+    """The measures of one set of samples, and the data that they were measured against.
+
+    Attributes:
+        measures: each beside its floor.
+        against: the data.
+        n: how many samples were measured.
+        unit: of the distances.
+    """
 
     measures: tuple[Measure, ...]
     against: str
     n: int
+    unit: str = "the data's units"
 
     def __getitem__(self, name: str) -> Measure:
         """Return the measure of that name."""
@@ -80,7 +89,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         head = (
-            f"{self.n} samples against {self.against}\n{'':<22}{'samples':>10}{'':12}{'floor':>10}{'':12}{'ratio':>8}"
+            f"{self.n} samples against {self.against}, distances in {self.unit}\n"
+            f"{'':<22}{'samples':>10}{'':12}{'floor':>10}{'':12}{'ratio':>8}"
         )
         return "\n".join([head, *map(str, self.measures)])
 
@@ -92,6 +102,9 @@ def evaluate(
 
     Where the data's distribution is known, each of `pairs` comparisons takes fresh draws of it; else disjoint random
     parts of the data. Up to 2,000 samples the 2-Wasserstein distance is exact, above it is the sliced one.
+
+    Points and pictures are compared in their own units, a table (as `Affine("auto")` knows one) in the standard
+    deviations of its columns: else the column with the largest numbers would decide alone.
 
     Args:
         samples: a tensor, array or list `[n, *S]`, in the data's units.
@@ -113,8 +126,9 @@ def evaluate(
     if data.distribution is None and len(data) < 12:
         raise InputError(f"{len(data)} samples of the data are too few to measure against: at least 12")
     n = min(len(samples), at_most if data.distribution is not None else max(len(data) // 2, 1), at_most)
-    samples = samples[torch.randperm(len(samples), generator=stream(seed, "shuffle"))[:n]]
-    pairs_drawn = draws(data, n, pairs, seed)
+    of_columns = _column_std(data)
+    samples = samples[torch.randperm(len(samples), generator=stream(seed, "shuffle"))[:n]] / of_columns
+    pairs_drawn = [(first / of_columns, second / of_columns) for first, second in draws(data, n, pairs, seed)]
     measures: dict[str, Callable[[Tensor, Tensor], Sequence[float]]] = {
         "2-Wasserstein" if n <= EXACT_UP_TO else "sliced 2-Wasserstein": lambda a, b: (_wasserstein(a, b),),
         "energy distance": lambda a, b: (energy_distance(a, b),),
@@ -129,7 +143,14 @@ def evaluate(
             least, least_error = _mean_error(floor[:, k])
             own = least_error * math.sqrt(pairs)  # the comparisons share one set of samples, whose part is at most this
             found.append(Measure(name, value, math.hypot(error, own), least, least_error))
-    return Evaluation(tuple(found), _what(data), n)
+    unit = "the columns' standard deviations" if of_columns.dim() else "the data's units"
+    return Evaluation(tuple(found), _what(data), n, unit)
+
+
+def _column_std(data: Dataset) -> Tensor:
+    """Return the standard deviations `[D]` of a table's columns; 1 for points and pictures, which keep their units."""
+    std = Affine().fitted(data).std
+    return std if std.dim() else torch.ones_like(std)
 
 
 def _wasserstein(a: Tensor, b: Tensor) -> float:
@@ -183,7 +204,8 @@ class LowNoise:
 
 def wasserstein_floor(data: Dataset, n: int, *, pairs: int = 6, seed: int = 0) -> float:
     """Return the root mean square 2-Wasserstein distance of two independent draws of n samples."""
-    distances = [_wasserstein(a, b) for a, b in draws(data, n, pairs, seed)]
+    of_columns = _column_std(data)
+    distances = [_wasserstein(a / of_columns, b / of_columns) for a, b in draws(data, n, pairs, seed)]
     return math.sqrt(sum(d * d for d in distances) / len(distances))
 
 
@@ -198,5 +220,6 @@ def low_noise(samples: Tensor, data: Dataset, *, floor: float | None = None, see
         floor: `wasserstein_floor(data, n)`, if it has been computed.
         seed: the seed of the draws.
     """
-    distance = _wasserstein(samples, data.draw_stratified(len(samples), seed).x)
+    of_columns = _column_std(data)
+    distance = _wasserstein(samples / of_columns, data.draw_stratified(len(samples), seed).x / of_columns)
     return LowNoise(distance, floor or wasserstein_floor(data, len(samples), seed=seed))
