@@ -90,6 +90,8 @@ class ELBO:
         lines = [f"{name:<18}{value:10.4f}{value * bits:10.4f}" for name, value in rows]
         return "\n".join([head, *lines[:-1], f"{lines[-1]}  +- {self.error:.4f} nats"])
 
+    __repr__ = __str__
+
 
 def elbo(
     denoiser: DenoiserLike,

@@ -18,9 +18,10 @@ and defaults. Registering it
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, get_type_hints
@@ -40,12 +41,13 @@ STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_
 """Unknown keys and values out of range are refused; a schema is built when first used, not when imported."""
 
 
-def explain(error: ValidationError, where: str) -> ConfigError:
+def explain(error: ValidationError, where: str, known: Iterable[str] = ()) -> ConfigError:
     """Return an error that says in one line what pydantic found wrong.
 
     Args:
         error: what pydantic raised.
         where: the thing that was configured, as a user would name it.
+        known: the settings it has, of which a misspelt one may be.
     """
     parts, count = [], error.error_count()
     if count > 1000:
@@ -53,7 +55,9 @@ def explain(error: ValidationError, where: str) -> ConfigError:
     for item in error.errors(include_url=False)[:10]:
         place = ".".join(str(p) for p in item["loc"])
         if item["type"] == "extra_forbidden":
-            parts.append(f"{place} is not a setting of {where}")
+            near = difflib.get_close_matches(place, known, n=1, cutoff=0.7)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            parts.append(f"{place} is not a setting of {where}{hint}")
         elif item["type"] == "missing":
             parts.append(f"{place} is missing")
         else:
@@ -163,7 +167,9 @@ class Registry(Generic[T]):
         return self.find(arguments.pop("name"))(**arguments)
 
     def complete(self, settings: Any) -> Settings:
-        """Check settings without building, and fill in the defaults. Raises as `build` does."""
+        """Check settings, a name or a component, and fill in the defaults. Raises as `build` does."""
+        if type(settings) in self._classes.values():
+            settings = self.settings(settings)
         if not isinstance(settings, str | Mapping):
             raise ConfigError(f"{self.kind}: a name or settings are expected, not {shown(settings)}")
         given = {"name": settings} if isinstance(settings, str) else dict(settings)
@@ -222,7 +228,7 @@ class Registry(Generic[T]):
         try:
             model = self.schema(name)(**given)
         except ValidationError as error:
-            raise explain(error, f"{self.kind} {name!r}") from None
+            raise explain(error, f"{self.kind} {name!r}", self.schema(name).model_fields) from None
         return {field: getattr(model, field) for field in type(model).model_fields}
 
     def _ask_others(self) -> None:

@@ -138,3 +138,17 @@ def test_scaling_goes_in_and_out(kind):
         assert z.std(0, correction=0).tolist() == pytest.approx([1, 1, 0], rel=1e-3)
     if kind == "none":
         assert torch.equal(z, x)
+
+
+def test_what_is_printed_of_data_is_one_line():
+    assert repr(fn.data.spiral(20)) == "Dataset(spiral, 20 x [2], of known distribution)"
+    assert repr(fn.data.shapes(30)) == "Dataset(shapes, 30 x [2], labels spiral, circles, moons, of known distribution)"
+    assert repr(fn.data.open((torch.randn(3000, 4), range(3000)))) == "Dataset(data, 3,000 x [4], 3,000 labels)"
+    way = fn.trajectory(fn.FiniteSet(fn.data.moons(50).x).denoiser(fn.VP()), 60, steps=12)
+    assert repr(way) == "Trajectory(60 samples of shape [2] in 12 steps)"
+
+
+def test_measures_print_as_their_table():
+    found = fn.evaluate(torch.randn(50, 2), fn.data.moons(100))
+    assert repr(found) == str(found)
+    assert repr(found["2-Wasserstein"]) in repr(found)

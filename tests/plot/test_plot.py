@@ -46,6 +46,23 @@ def test_a_trajectory_is_an_animation(tmp_path):
         assert image.convert("RGB").tobytes() != first
 
 
+def test_the_picture_does_not_jump_from_frame_to_frame(tmp_path):
+    still = np.repeat(fn.data.moons(50).x.numpy()[None], 12, axis=0)
+    times = [1.0, *np.linspace(0.97, 0, 11)]
+    path = fn.plot.animate_trajectory(still, times, [1.0] * 12, tmp_path / "t.gif", title="moons")
+    with Image.open(path) as image:
+        shown = []
+        for k in range(image.n_frames):
+            image.seek(k)
+            shown.append(np.asarray(image.convert("RGB"))[:370])  # above the time that is written below
+    assert all(np.array_equal(shown[0], other) for other in shown[1:])
+
+
+def test_a_figure_is_a_picture_in_a_notebook():
+    for figure in (fn.plot.scatter(fn.data.moons(50)), fn.plot.schedules({"vp": ([0.1, 1.0], [0.9, 0.1], [0.1, 0.9])})):
+        assert figure._repr_png_().startswith(b"\x89PNG")
+
+
 def test_the_loss_is_drawn_above_its_floor():
     figure = fn.plot.loss(range(10, 200, 10), [1 / k + 0.5 for k in range(1, 20)], floor=0.5, what="all 300 samples")
     labels = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]

@@ -459,7 +459,7 @@ fn.load(good).folder.metrics()
 before = peak()
 for path in damaged:
     try:
-        fn.load(path).source, fn.load(path).folder.loss()
+        fn.load(path).source, fn.load(path).loss
     except FromnoiseError:
         pass
     print(peak() - before, path)
@@ -530,7 +530,7 @@ def test_an_odd_line_of_the_metrics_is_skipped(run, line):
     first, *rest = (run / METRICS).read_bytes().splitlines()
     (run / METRICS).write_bytes(b"\n".join([line, first, line, *rest, line]))
     assert RunFolder(run).metrics() == before
-    assert RunFolder(run).loss() == before[-1]["loss"]
+    assert fn.load(run).loss == before[-1]["loss"]
 
 
 # -- resuming ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from fromnoise.errors import ConfigChanged, ConfigError, Diverged, InputError, R
 from fromnoise.run import RunFolder
 from fromnoise.training import EMA, Floor, Interrupted, Plan, Stop, stop_on_signals
 from fromnoise.training.config import learning_rate
+from fromnoise.training.weighting import weightings
 
 
 def config(**options):
@@ -41,7 +42,7 @@ def same(a, b):
 
 def test_events_tell_loss_floor_and_share(tmp_path):
     events = drain(fn.fit(denoiser(), fn.data.spiral(100), config(), out=tmp_path / "r"))
-    assert [e.step for e in events] == [7, 14, 21, 28, 35, 42, 49, 56, 60, 60]
+    assert [e.step for e in events] == [7, 14, 21, 28, 35, 42, 49, 56, 60]
     assert events[-1].run is not None
     for e in events:
         assert math.isfinite(e.loss)
@@ -49,8 +50,14 @@ def test_events_tell_loss_floor_and_share(tmp_path):
         way = (e.floor.zero_output_loss - e.loss) / (e.floor.zero_output_loss - e.floor.value)
         assert e.progress == pytest.approx(min(way, 1))
     rows = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in rows] == [e.step for e in events[:-1]]
-    assert rows[0]["loss"] == events[0].loss
+    assert [r["step"] for r in rows] == [e.step for e in events]
+    assert [r["loss"] for r in rows] == [e.loss for e in events]
+    assert events[-1].run.history == rows
+    assert events[-1].run.loss == pytest.approx((events[-2].loss + events[-1].loss) / 2)  # of steps above 54
+    assert fn.load(tmp_path / "r").loss == events[-1].run.loss
+    in_memory = fn.train(fn.data.spiral(100), steps=20, network={"name": "mlp", "hidden": 8})
+    assert [row["step"] for row in in_memory.history] == [20]
+    assert in_memory.loss == in_memory.history[0]["loss"]
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path):
@@ -332,6 +339,26 @@ def test_every_component_is_taken_as_an_object_a_name_or_settings():
         assert run.denoiser.codec.std.shape == (2,)
     with pytest.raises(InputError, match="hiden"):
         fn.train(x, steps=2, network={"name": "mlp", "hiden": 16})
+
+
+def test_train_takes_every_setting_of_a_training_by_its_name():
+    x = fn.data.spiral(100)
+    weighting = weightings.build({"name": "min-snr", "gamma": 3.0})
+    run = fn.train(
+        x, steps=4, batch_size=16, ema=0.5, held_out=0.2, weighting=weighting, times="uniform", decay="constant"
+    )
+    train = run.config.train
+    assert (train["ema"], train["held_out"], train["decay"], train["steps"]) == (0.5, 0.2, "constant", 4)
+    assert train["weighting"] == {"name": "min-snr", "gamma": 3.0}
+    assert train["times"]["name"] == "uniform"
+    for wrong, words in [
+        ({"emma": 0.5}, "emma is not a setting of train .did you mean ema"),
+        ({"hidden": 5}, "hidden is not a setting of train$"),
+        ({"ema": 2}, "ema should be less than 1"),
+        ({"loss": "sliced-bread"}, "unknown loss"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            fn.train(x, **wrong)
 
 
 def test_a_training_under_no_grad_is_as_without(tmp_path):

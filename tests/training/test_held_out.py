@@ -120,7 +120,7 @@ def test_a_training_that_learns_by_heart_is_stopped(stopped):
     best = min(losses, key=losses.get)
     begun = best + 4 * 50
     assert last.step == last.run.step == begun + round(0.2 * begun)
-    rates = {e.step: e.lr for e in events if e.run is None}
+    rates = {e.step: e.lr for e in events}
     assert rates[begun + 50] < 0.9 * rates[begun]
     assert rates[last.step] < 0.1 * rates[begun]  # decayed to 0
     assert RunFolder(path).steps()[0] == last.step

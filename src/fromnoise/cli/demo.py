@@ -44,13 +44,14 @@ def demo(
             results.append(assessor(rule, count, schedule=path, progress=progress))
     gif = _animation(run, out)
     best = sorted(results, key=lambda r: r.ratio)
-    page = write_report(run, best, loss=last.loss, floor=last.floor, gif=gif)
+    assert run.loss is not None
+    page = write_report(run, best, loss=run.loss, floor=last.floor, gif=gif)
     picture = out / "spiral.png" if data == "spiral" else out / f"{data}.png"
     _picture(run, results, picture)
     seconds = time.perf_counter() - began
     head = f"{points.name}: {run.step:,} steps in {trained:.1f} s"
     if last.floor is not None:
-        head += f", loss {last.loss:.4f}, floor {last.floor.value:.4f}: {last.floor.describe(last.loss)}"
+        head += f", loss {run.loss:.4f}, floor {last.floor.value:.4f}: {last.floor.describe(run.loss)}"
     files = [str(picture), str(gif), str(page)]
     text = "\n".join([
         "", head, "", text_table(table_rows(results)), "",
@@ -59,7 +60,8 @@ def demo(
         f"done in {seconds:.0f} s; look at {', '.join(files)}",
     ])  # fmt: skip
     out_data: dict[str, Any] = {
-        "loss": last.loss, "floor": last.floor.value if last.floor else None, "progress": last.progress,
+        "loss": run.loss, "floor": last.floor.value if last.floor else None,
+        "progress": last.floor.progress(run.loss) if last.floor else None,
         "train_seconds": round(trained, 2), "seconds": round(seconds, 2), "files": files,
         "results": [r.row() for r in results],
     }  # fmt: skip

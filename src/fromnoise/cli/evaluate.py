@@ -107,7 +107,7 @@ def _training(run: Run) -> tuple[dict[str, Any], list[str]]:
     """Return the training's loss beside its floor, as data and as a line; both empty for a run without a log."""
     from fromnoise.training.floor import floor_of
 
-    loss = run.folder.loss() if run.folder else None
+    loss = run.loss
     if loss is None:
         return {}, []
     floor = floor_of(run.denoiser, run.source, run.config.train)

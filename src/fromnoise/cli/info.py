@@ -60,7 +60,7 @@ def _of_run(path: Path) -> dict[str, Any]:
 
     run = load(path)
     assert run.folder is not None
-    c, loss = run.config, run.folder.loss()
+    c, loss = run.config, run.loss
     return {
         "run": str(path),
         "data": c.data,

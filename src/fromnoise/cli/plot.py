@@ -233,7 +233,7 @@ def _loss(wish: _Wish, path: Path) -> None:
     from fromnoise.training.floor import floor_of
 
     run = wish.run
-    rows = run.folder.metrics() if run.folder else []
+    rows = run.history
     if not rows:
         raise InputError("this run has no metrics yet: train it first")
     floor = floor_of(run.denoiser, run.source, run.config.train)

@@ -149,7 +149,7 @@ def _show_lines(events: Iterator[Event]) -> Event:
     event, shown = None, -1
     for event in events:
         part = 10 * event.step // event.steps
-        if event.run is None and part > shown:
+        if event.rate and part > shown:
             shown = part
             speed = f"{event.rate:5.0f} steps/s  {event.seconds_left:4.0f} s left"
             say(f"step {event.step:>7}/{event.steps}  {_numbers(event)}  {speed}")
@@ -185,21 +185,21 @@ def _show_bar(events: Iterator[Event]) -> Event:
         task = progress.add_task("train", total=None, numbers="", rate="")
         for event in events:
             progress.update(task, completed=event.step, total=event.steps, numbers=_numbers(event))
-            if event.run is None:
+            if event.rate:
                 progress.update(task, rate=f"{event.rate:.0f} steps/s")
     assert event is not None
     return event
 
 
-def _held_out(folder: RunFolder, last: Event) -> list[str]:
+def _held_out(run: Run, progress: float | None) -> list[str]:
     """Say how the held-out loss went, and whether the samples were learned by heart."""
     from fromnoise.run import held_out_losses
 
-    losses = held_out_losses(folder.metrics())
+    losses = held_out_losses(run.history)
     best = min(losses, key=lambda step: losses[step])
     end = losses[max(losses)]
     lines = [f"held-out loss {end:.4f}, the least was {losses[best]:.4f} at step {best:,}"]
-    if end - losses[best] > 0.05 * abs(losses[best]) and last.progress is not None and last.progress > 0.5:
+    if end - losses[best] > 0.05 * abs(losses[best]) and progress is not None and progress > 0.5:
         lines.append("memorising: the training loss nears that of copying the samples, and the held-out loss has risen")
     return lines
 
@@ -207,16 +207,18 @@ def _held_out(folder: RunFolder, last: Event) -> list[str]:
 def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: bool) -> None:
     """Measure the finished run, write its report, and print the results."""
     assert run.folder is not None
+    assert run.loss is not None
+    progress = None if last.floor is None else last.floor.progress(run.loss)
     data: dict[str, Any] = {
-        "run": str(run.folder.path), "steps": run.step, "seconds": round(seconds, 2), "loss": last.loss,
-        "floor": None if last.floor is None else last.floor.value, "progress": last.progress,
+        "run": str(run.folder.path), "steps": run.step, "seconds": round(seconds, 2), "loss": run.loss,
+        "floor": None if last.floor is None else last.floor.value, "progress": progress,
         "held_out": None if last.held_out is None else last.held_out.loss,
     }  # fmt: skip
     lines = [f"{run.folder.path}: {run.step:,} steps in {seconds:.1f} s"]
     if last.floor is not None:
-        lines.append(f"loss {last.loss:.4f}, floor {_short(last.floor)}: {last.floor.describe(last.loss)}")
+        lines.append(f"loss {run.loss:.4f}, floor {_short(last.floor)}: {last.floor.describe(run.loss)}")
     if last.held_out is not None:
-        lines += _held_out(run.folder, last)
+        lines += _held_out(run, progress)
     if report and run.denoiser.codec.form == "points":
         from fromnoise.report import Assessor, write_report
         from fromnoise.samplers import Multistep
@@ -224,7 +226,7 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
         assessor = Assessor(run, n=min(1000, max(20, len(run.source) // 2)))
         sampler = Multistep()
         found = assessor(sampler, sampler.steps_on(run.denoiser.schedule))
-        page = write_report(run, [found], loss=last.loss, floor=last.floor)
+        page = write_report(run, [found], loss=run.loss, floor=last.floor)
         data["samples"], data["report"] = found.row(), str(page)
         lines.append(
             f"samples by {found.sampler}: 2-Wasserstein ratio to the floor {found.ratio:.3f}, "

@@ -144,6 +144,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __repr__(self) -> str:
+        size = f"{len(self):,} x {list(self.shape)}"
+        few = 0 < self.classes <= 6
+        known = [f"labels {', '.join(self.label_names)}" if few else f"{self.classes:,} labels"] if self.classes else []
+        known += ["of known distribution"] if self.distribution is not None else []
+        return f"Dataset({', '.join([self.name, size, *known])})"
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape S of one sample."""

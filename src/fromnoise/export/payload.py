@@ -167,17 +167,20 @@ def truths(data: Dataset, label_names: Sequence[str]) -> Tree:
     return found
 
 
+def losses(run: Run) -> Tree:
+    """Return the losses that the training has logged, at most 200 of them."""
+    rows = run.history
+    shown = rows[:: max(1, math.ceil(len(rows) / 200))]
+    return {"loss": run.loss, "steps": [row["step"] for row in shown], "losses": [row["loss"] for row in shown]}
+
+
 def training(run: Run) -> Tree:
     """Return the training's loss, step by step, beside its floor."""
     from fromnoise.training.floor import floor_of
 
-    rows = run.folder.metrics() if run.folder is not None else []
-    every = max(1, math.ceil(len(rows) / 200))
     floor = floor_of(run.denoiser, run.source, run.config.train) if run.denoiser.codec.form == "points" else None
     return {
-        "loss": run.folder.loss() if run.folder is not None else None,
-        "steps": [row["step"] for row in rows[::every]],
-        "losses": [row["loss"] for row in rows[::every]],
+        **losses(run),
         "floor": None
         if floor is None
         else {"value": floor.value, "zero_output_loss": floor.zero_output_loss, "law": floor.note},

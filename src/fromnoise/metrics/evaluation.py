@@ -63,6 +63,8 @@ class Measure:
             f"{self.ratio:8.3f} +- {self.ratio_error:.3f}"
         )
 
+    __repr__ = __str__
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -93,6 +95,8 @@ class Evaluation:
             f"{'':<22}{'samples':>10}{'':12}{'floor':>10}{'':12}{'ratio':>8}"
         )
         return "\n".join([head, *map(str, self.measures)])
+
+    __repr__ = __str__
 
 
 def evaluate(

@@ -139,7 +139,9 @@ def animate_trajectory(
         figure.set_dpi(96)
         dots = show_points(axes, scaled[0], c=colours)
         axes.set(xlim=view[:2], ylim=view[2:], title=title)
-        note = axes.set_xlabel("", color=QUIET)
+        note = axes.set_xlabel("t = 0.00", color=QUIET)
+        canvas.draw()
+        figure.set_layout_engine("none")  # so that the axes stay where they are in every frame
         images = []
         for k in chosen:
             dots.set_offsets(scaled[k])

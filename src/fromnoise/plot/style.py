@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -51,9 +52,19 @@ def styled() -> Iterator[None]:
         yield
 
 
+class Picture(Figure):
+    """A matplotlib figure that a notebook shows where it is a cell's last line."""
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure as a PNG file."""
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def new_figure(columns: int, rows: int = 1, *, width: float = 3.2, height: float = 3.2) -> tuple[Figure, list[Axes]]:
     """Return a figure with its axes in reading order."""
-    figure = Figure(figsize=(width * columns, height * rows), dpi=144, layout="constrained")
+    figure = Picture(figsize=(width * columns, height * rows), dpi=144, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, list(axes.flat)
 

@@ -90,7 +90,7 @@ def write_report(
         RunError: if the page cannot be written.
     """
     assert run.folder is not None
-    metrics = run.folder.metrics()
+    metrics = run.history
     parts = [
         f"<h1>{html.escape(run.source.name)}</h1>",
         f'<p class="quiet">{html.escape(_one_line(run))}</p>',

@@ -78,7 +78,6 @@ from fromnoise.run.guard import (
     read_object,
     read_rows,
 )
-from fromnoise.run.log import last_loss
 from fromnoise.run.upgrade import codec_tensors, name_in, names_of_parameters, upgraded
 
 
@@ -275,11 +274,6 @@ class RunFolder:
         """Return the lines of metrics.jsonl that are whole."""
         path = self.path / "metrics.jsonl"
         return list(read_rows(path)) if path.exists() else []
-
-    def loss(self) -> float | None:
-        """Return the mean loss over the last tenth of the steps done; None before the first is logged."""
-        rows = self.metrics()
-        return last_loss(rows) if rows else None
 
     def keep_metrics_up_to(self, step: int) -> None:
         """Drop the lines after a step: they belong to work that a resumed run does again."""

@@ -19,6 +19,7 @@ from fromnoise.nn.skeleton import skeleton
 from fromnoise.run.config import RunConfig
 from fromnoise.run.folder import RunFolder
 from fromnoise.run.guard import distrusting
+from fromnoise.run.log import last_loss
 from fromnoise.samplers import sample
 
 _SHOWN = 300
@@ -35,6 +36,7 @@ class Run:
         denoiser: with the averaged weights, or the last ones where no average was kept.
         opened: the data, where they are in memory.
         step: how many steps it was trained for.
+        rows: what `history` gives where there is no folder.
     """
 
     folder: RunFolder | None
@@ -42,6 +44,7 @@ class Run:
     denoiser: Denoiser
     opened: Source | None
     step: int
+    rows: tuple[dict[str, Any], ...] = ()
 
     data = Renamed("source")
 
@@ -56,13 +59,24 @@ class Run:
             object.__setattr__(self, "opened", self.folder.data())
         return self.opened
 
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The training's log: a row for each event, with "step", "loss", "lr", "rate" and perhaps "held_out"."""
+        return list(self.rows) if self.folder is None else self.folder.metrics()
+
+    @property
+    def loss(self) -> float | None:
+        """The mean training loss over the last tenth of the steps; None where nothing was logged."""
+        rows = self.history
+        return last_loss(rows) if rows else None
+
     def __repr__(self) -> str:
         where = self.folder.path if self.folder else "not kept"
         return f"Run({where}, {self.config.data.get('name', 'data')}, {self.step} steps)"
 
     def _repr_html_(self) -> str:
         """Return the run's card, for a notebook: what it is, and samples of it where they are points in the plane."""
-        c, loss = self.config, self.folder.loss() if self.folder else None
+        c, loss = self.config, self.loss
         numbers = {
             "data": str(c.data.get("name", "data")),
             "model": f"{c.network['name']} predicts {c.predict['name']} on the {c.schedule['name']} schedule",

@@ -224,6 +224,9 @@ class Trajectory(NamedTuple):
     alphas: list[float]
     sigmas: list[float]
 
+    def __repr__(self) -> str:
+        return f"Trajectory({self.x.shape[1]:,} samples of shape {list(self.x.shape[2:])} in {len(self.x) - 1} steps)"
+
     def _repr_html_(self) -> str:
         """Return the trajectory's card, for a notebook: five of its times, where samples are points in the plane."""
         count, last = self.x.shape[1], len(self.times) - 1

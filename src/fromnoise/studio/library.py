@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import math
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import Any
 import anyio.to_thread
 
 from fromnoise.errors import FromnoiseError, NoRun, RunError
-from fromnoise.export.payload import network_payload, payload, run_payload
+from fromnoise.export.payload import losses, network_payload, payload, run_payload
 from fromnoise.run import Run, RunFolder, load
 
 _log = logging.getLogger(__name__)
@@ -257,21 +256,9 @@ def _loaded(shown: Shown, version: Version, before: Loaded | None) -> Loaded:
         data = {**run_payload(shown.name, run), "id": shown.id}
     else:  # the data, their distribution and the floor stay those of the first reading
         network, why_not = network_payload(run)
-        training = {**before.data["training"], **_curve(run)}
+        training = {**before.data["training"], **losses(run)}
         data = {**before.data, "step": run.step, "network": network, "why_not": why_not, "training": training}
     return Loaded(version, run, data, json.dumps(data, allow_nan=False).encode())
-
-
-def _curve(run: Run) -> Tree:
-    """Return the losses logged so far."""
-    assert run.folder is not None
-    rows = run.folder.metrics()
-    shown = rows[:: max(1, math.ceil(len(rows) / 200))]
-    return {
-        "loss": run.folder.loss(),
-        "steps": [row["step"] for row in shown],
-        "losses": [row["loss"] for row in shown],
-    }
 
 
 def _page(first: Loaded | None, live: Mapping[str, Any]) -> list[bytes]:

@@ -48,14 +48,13 @@ def events(place: Path, stop: Stop) -> Iterator[Event]:
 def watch(training: Iterator[Event]) -> None:
     """Train, and print the events."""
     for event in training:
-        if event.run is not None:
-            tell("done", step=event.step)
-            return
         tell(
             "progress", step=event.step, steps=event.steps, loss=event.loss,
             floor=None if event.floor is None else event.floor.value, progress=event.progress,
             rate=event.rate, seconds_left=event.seconds_left,
         )  # fmt: skip
+        if event.run is not None:
+            tell("done", step=event.step)
 
 
 def main(arguments: list[str]) -> int:

@@ -85,7 +85,7 @@ class TrainConfig(BaseModel):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise explain(error, "train") from None
+            raise explain(error, "train", type(self).model_fields) from None
 
     def task(self, denoiser: Denoiser) -> Task:
         """Return the task of training a denoiser with these settings."""

@@ -40,6 +40,11 @@ class HeldOutLoss(NamedTuple):
     levels: tuple[float, ...]
     losses: tuple[float, ...]
 
+    @classmethod
+    def from_row(cls, kept: Mapping[str, Any]) -> HeldOutLoss:
+        """Return what a line of metrics.jsonl keeps."""
+        return cls(kept["loss"], tuple(kept["levels"]), tuple(kept["losses"]))
+
 
 class HeldOut:
     """Noisy held-out samples, the same ones every time: 1,024 of them, in 8 groups by their noise level.

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from fromnoise.errors import ConfigError, InputError
 from fromnoise.memory import keep_freed_memory
 from fromnoise.nn.network import plain
 from fromnoise.nn.skeleton import skeleton
-from fromnoise.run import Run, RunConfig, RunFolder, describe, last_loss
+from fromnoise.run import Run, RunConfig, RunFolder, describe
 from fromnoise.run.files import Writing
 from fromnoise.run.lock import RunLock
 from fromnoise.training.batches import Batches, passes
@@ -42,12 +43,12 @@ from fromnoise.training.stop import Interrupted, Stop, stop_on_signals
 
 @dataclass(frozen=True)
 class Event:
-    """News from a training, every `log_every` steps, at every check of the held-out loss, and at the end.
+    """News from a training, every `log_every` steps, at every check of the held-out loss, and after the last step.
 
     Attributes:
         step: steps done.
         steps: steps in all.
-        loss: mean training loss since the event before; in the last event, over the last tenth of the training.
+        loss: mean training loss since the event before; `run.loss` is that over the last tenth of the training.
         floor: the least expected loss; None where it is not known.
         progress: how far the loss has come from that of a zero output (0) to the floor (1).
         lr: the learning rate.
@@ -108,8 +109,8 @@ def fit(
     source = open_data(data)
     with RunLock(folder.path if folder is not None else None) as lock:
         loop = _begin(denoiser, source, config or TrainConfig(), built, folder, lock=lock, resume=resume)
-        yield from loop.steps(stop)
-        last = loop.finish()
+        last = yield from loop.steps(stop)
+        last = loop.finish(last)
     yield last
 
 
@@ -217,6 +218,9 @@ class _Loop:
             if self.config.patience:
                 self.patience.restore(checkpoint.state.get("early_stopping", {}), self.done)
         self.folder.keep_metrics_up_to(self.done)
+        if self.check is not None:
+            checks = [row["held_out"] for row in self.folder.metrics() if "held_out" in row]
+            self.held_out = HeldOutLoss.from_row(checks[-1]) if checks else None
         if self.done == 0:
             self.save()
 
@@ -232,14 +236,16 @@ class _Loop:
             return learning_rate(self.config, step)
         return learning_rate(self.config, begun) * (self.end - step) / (self.end - begun)
 
-    def steps(self, stop: Stop | None) -> Iterator[Event]:
-        """Do the steps that are left; give an event whenever there is news."""
-        own = Stop()
+    def steps(self, stop: Stop | None) -> Generator[Event, None, Event | None]:
+        """Do the steps that are left; yield the news, and return those of the last step, None where none was left."""
+        own, event = Stop(), None
         with _metrics(self.folder) as write:
             while self.done < self.end:
+                if event is not None:
+                    yield event
                 with stop_on_signals(own) if stop is None else contextlib.nullcontext(stop) as asked:
                     event = self._until_news(asked, write)
-                yield event
+        return event
 
     def _until_news(self, stop: Stop, write: Callable[[dict[str, Any]], None]) -> Event:
         """Do steps up to the next event; log and save on the way."""
@@ -275,7 +281,8 @@ class _Loop:
         row = {"step": event.step, "loss": event.loss, "lr": event.lr, "rate": round(event.rate, 1)}
         if checked and event.held_out is not None:
             row["held_out"] = event.held_out._asdict()
-        self.rows.append(row)
+        if self.folder is None:
+            self.rows.append(row)
         write(row)
 
     def _hear(self) -> None:
@@ -299,13 +306,16 @@ class _Loop:
         state = {"early_stopping": self.patience.state()} if self.config.patience else {}
         self.folder.save(self.learner.checkpoint(self.done, state), self.config.keep)
 
-    def finish(self) -> Event:
-        """Leave the averaged weights in the denoiser; return the last event."""
+    def finish(self, last: Event | None) -> Event:
+        """Leave the averaged weights in the denoiser; return the last event, the run with it."""
         self.learner.finish()
         self.denoiser.eval().requires_grad_(False)
-        loss = last_loss(self.folder.metrics() if self.folder is not None else self.rows)
+        kept = () if self.folder is not None else tuple(self.rows)
+        run = Run(self.folder, self.described, self.denoiser, self.source, self.done, kept)
+        if last is not None:
+            return replace(last, run=run)
+        loss = math.nan if run.loss is None else run.loss  # nothing was left to do
         progress = self.floor.progress(loss) if self.floor is not None else None
-        run = Run(self.folder, self.described, self.denoiser, self.source, self.done)
         return Event(self.done, self.done, loss, self.floor, progress, 0.0, 0.0, 0.0, run, self.held_out)
 
 

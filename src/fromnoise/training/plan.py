@@ -85,7 +85,7 @@ class Plan(BaseModel):
         try:
             return cls(**{**merged, "train": TrainConfig(**merged["train"])})
         except ValidationError as error:
-            raise explain(error, "the configuration") from None
+            raise explain(error, "the configuration", cls.model_fields) from None
 
     def assemble(
         self, source: Source, network: nn.Module | None = None, *, device: str | torch.device = "cpu"
@@ -190,6 +190,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     device: str | torch.device = "cpu",
+    **settings: Any,
 ) -> Run:
     """Train a denoiser on data and return the run.
 
@@ -202,8 +203,8 @@ def train(
         schedule: the path; this and the next three are an object, a name, or settings, `{"name": "linear", "T": 400}`.
         predict: what the network predicts: eps, x0, v, flow, score or edm.
         network: what is trained.
-        codec: between the data's units and the denoiser's; `fn.data.Affine("columns")` gives every column a standard
-            deviation of its own.
+        codec: between the data's units and the denoiser's; by default every column of a table has a mean and standard
+            deviation of its own, and points and pictures have one standard deviation.
         steps: how many optimizer steps.
         batch_size: samples a step.
         lr: the highest learning rate.
@@ -211,14 +212,15 @@ def train(
         out: the run folder; None keeps nothing on disk.
         resume: go on with the run in `out` if there is one.
         device: where to train.
+        settings: any other setting of `TrainConfig` by its name: `ema=0.99`, `held_out=0.1`, `loss="sliced"`.
 
     Raises:
-        InputError: if a setting cannot be used; otherwise as `fit`.
+        InputError: if a setting is unknown or cannot be used; otherwise as `fit`.
     """
     dataset = open_data(data)
     if cond is not None:
         dataset = dataset.conditioned(cond)
-    numbers: Tree = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
+    numbers: Tree = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, **settings}
     own = None if isinstance(network, str | Mapping) else network
     changes = _given({
         "schedule": schedules.as_settings(schedule),
