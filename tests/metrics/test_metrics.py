@@ -94,8 +94,10 @@ def test_low_noise_ratios_are_one_at_the_truth_and_repeat():
     assert max(even) < 1.04
     shifted = [low_noise(data.draw_stratified(400, seed=s).x + 0.2, data, floor=floor) for s in (1, 2)]
     for s in shifted:
-        assert s.distance == pytest.approx(0.2 * math.sqrt(2), rel=0.05)
-        assert s.ratio == pytest.approx(math.sqrt(1 + (s.distance / floor) ** 2))
+        assert s.gap == pytest.approx(0.2 * math.sqrt(2), rel=0.05)
+        assert s.ratio == s.distance / s.floor > 1
+    fresh = [wasserstein2(data.draw(400, 50 + i).x + 0.2, data.draw(400, i).x) for i in range(6)]
+    assert shifted[0].distance == pytest.approx(sum(fresh) / 6, rel=0.1)  # what a comparison with fresh draws shows
 
 
 @pytest.mark.parametrize(("x", "words"), [(torch.zeros(50, 3), "shape"), (torch.zeros(5, 2), "too few"),

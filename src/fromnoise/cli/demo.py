@@ -55,8 +55,9 @@ def demo(
     files = [str(picture), str(gif), str(page)]
     text = "\n".join([
         "", head, "", text_table(table_rows(results)), "",
-        "ratio to the floor: 1 is as good as fresh data; exact denoiser: the ratio of the best possible model",
-        "with that sampler. ddpm and ddim walk the linear table of 1,000 steps, multistep its own grid.", "",
+        "ratio: the distance to fresh data over its floor, 1 is as good as fresh data; exact denoiser: the ratio of",
+        "the best possible model with that sampler. ddpm and ddim walk the linear table of 1,000 steps, multistep its",
+        "own grid.", "",
         f"done in {seconds:.0f} s; look at {', '.join(files)}",
     ])  # fmt: skip
     out_data: dict[str, Any] = {

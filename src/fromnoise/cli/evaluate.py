@@ -91,7 +91,7 @@ def evaluate(
 
 _LOW_NOISE = (
     "2-Wasserstein ratio with little noise: {:.3f}, with the exact denoiser {:.3f} "
-    "(1 is perfect; the difference is the model's part of the error)"
+    "(1 is as good as fresh data; what lies between the two is the model's part of the error)"
 )
 
 

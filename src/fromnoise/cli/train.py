@@ -230,7 +230,7 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
         data["samples"], data["report"] = found.row(), str(page)
         lines.append(
             f"samples by {found.sampler}: 2-Wasserstein ratio to the floor {found.ratio:.3f}, "
-            f"with the exact denoiser {found.exact_ratio:.3f} (1 is perfect)"
+            f"with the exact denoiser {found.exact_ratio:.3f} (1 is as good as fresh data)"
         )
         lines.append(f"report: {page}")
     lines.append(f"next: fromnoise sample {shlex.quote(str(run.folder.path))} -n 300")

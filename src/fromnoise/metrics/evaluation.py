@@ -48,7 +48,7 @@ class Measure:
 
     @property
     def ratio(self) -> float:
-        """Return value/floor: 1 is as good as fresh data."""
+        """Return value/floor: 1 is as good as fresh data, above and below which chance alone may lead."""
         return self.value / self.floor if self.floor else math.inf
 
     @property
@@ -188,22 +188,25 @@ def _nth(seed: int, i: int) -> int:
 
 @dataclass(frozen=True)
 class LowNoise:
-    """The 2-Wasserstein ratio to the floor, measured with little noise.
+    """The 2-Wasserstein distance to fresh data beside its floor, measured with little noise.
 
     Attributes:
-        distance: w, the distance of samples with a Sobol start to a stratified draw of the truth.
+        gap: w, the distance of samples with a Sobol start to a stratified draw of the truth; 0 for perfect samples.
         floor: the root mean square distance of two independent fresh draws.
-        ratio: sqrt(1 + w^2/floor^2), 1 being perfect: for a set at distance w from the truth this is about the distance
-            to fresh data over the floor.
     """
 
-    distance: float
+    gap: float
     floor: float
 
     @property
+    def distance(self) -> float:
+        """Return sqrt(w^2 + floor^2): about the distance to fresh data of a set at distance w from the truth."""
+        return math.hypot(self.gap, self.floor)
+
+    @property
     def ratio(self) -> float:
-        """Return sqrt(1 + w^2/floor^2)."""
-        return math.sqrt(1 + (self.distance / self.floor) ** 2)
+        """Return distance/floor: 1 is as good as fresh data, and nothing is below."""
+        return self.distance / self.floor
 
 
 def wasserstein_floor(data: Dataset, n: int, *, pairs: int = 6, seed: int = 0) -> float:
@@ -225,5 +228,5 @@ def low_noise(samples: Tensor, data: Dataset, *, floor: float | None = None, see
         seed: the seed of the draws.
     """
     of_columns = _column_std(data)
-    distance = _wasserstein(samples / of_columns, data.draw_stratified(len(samples), seed).x / of_columns)
-    return LowNoise(distance, floor or wasserstein_floor(data, len(samples), seed=seed))
+    gap = _wasserstein(samples / of_columns, data.draw_stratified(len(samples), seed).x / of_columns)
+    return LowNoise(gap, floor or wasserstein_floor(data, len(samples), seed=seed))

@@ -32,9 +32,9 @@ class Result:
     Attributes:
         sampler: its name and steps.
         steps: the number of steps of the sampler.
-        distance: the 2-Wasserstein distance to the truth.
+        distance: the 2-Wasserstein distance to fresh draws of the data.
         floor: the same distance between fresh draws of the data.
-        ratio: the samples' ratio to the floor, 1 being perfect.
+        ratio: distance/floor: 1 is as good as fresh data.
         exact_ratio: the same ratio with the exact denoiser in the model's place; None where it was not measured.
         seconds: the time that drawing the samples took.
         samples: the samples, `[n, *S]`.

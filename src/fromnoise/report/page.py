@@ -126,8 +126,8 @@ def write_report(
 
 _DISTANCES = (
     '<p class="quiet">Two finite sets of one distribution are never at distance 0: the floor is the distance of two '
-    "fresh draws of the data, and a ratio of 1 is as good as fresh data. The exact denoiser, driven by the same "
-    "sampler from the same noise, shows the sampler's own part of the error.</p>"
+    "fresh draws of the data. The ratio is distance over floor: 1 is as good as fresh data. The exact denoiser, driven "
+    "by the same sampler from the same noise, shows the sampler's own part of the error in its own ratio.</p>"
 )
 _FLOOR = (
     '<p class="quiet">The best denoiser there can be is known exactly, so its loss is too: no network gets below '
