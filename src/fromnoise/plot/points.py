@@ -16,13 +16,14 @@ from fromnoise.errors import InputError
 from fromnoise.plot.style import PALETTE, QUIET, around, as_array, frame, new_figure, show_points, styled
 
 
-def _plane(x: Any, what: str = "samples") -> np.ndarray:
+def _plane(x: Any, what: str = "samples", *, axes: int = 1) -> np.ndarray:
+    """Return the first two coordinates of samples `[n, D]`, or of many such sets where there is an axis more."""
     array = as_array(x)
-    if array.ndim != 2 or array.shape[1] < 2:
+    if array.ndim != axes + 1 or array.shape[-1] < 2:
         raise InputError(
-            f"a scatter plot needs {what} of two coordinates or more, not of shape {list(array.shape[1:])}"
+            f"a picture of points needs {what} of two coordinates or more, not of shape {list(array.shape[axes:])}"
         )
-    return _finite(array[:, :2])
+    return _finite(array[..., :2])
 
 
 def _finite(points: np.ndarray) -> np.ndarray:
@@ -127,7 +128,7 @@ def animate_trajectory(
         title: the title of the figure.
         frames: the largest number of frames.
     """
-    ways = _finite(as_array(xs)[:, :, :2])
+    ways = _plane(xs, "a trajectory", axes=2)
     last = ways[-1]
     colours = around(last)
     scaled = ways / np.maximum(np.asarray(sizes, dtype=float), 1.0)[:, None, None]
