@@ -343,7 +343,7 @@ def test_wrong_plots_and_evaluations_are_refused(run_cli, trained, trained_shape
     refused(run_cli("evaluate", trained, "-n", "5"), "too few")
     refused(run_cli("evaluate", trained, "--samples", tmp_path / "none.csv"), "no such file")
     (tmp_path / "bad.csv").write_text("x,y\n1,a\n")
-    refused(run_cli("evaluate", trained, "--samples", tmp_path / "bad.csv"), "no samples that can be read")
+    refused(run_cli("evaluate", trained, "--samples", tmp_path / "bad.csv"), "line 2, column 'y': 'a' is no number")
     refused(run_cli("sample", trained_shapes, "--label", "-1"), ["out of range", "0 spiral, 1 circles, 2 moons"])
     refused(run_cli("sample", trained_shapes, "--label", "3"), "out of range")
     refused(run_cli("sample", trained_shapes, "--label", "circls"), "did you mean 'circles'")
@@ -544,3 +544,20 @@ def test_a_resume_that_finds_no_run_says_so(run_cli, tmp_path):
     assert "8 steps" in out
     assert "there is no run at" not in err
     assert "begun with 5 steps, and goes on to 8" in err
+
+
+def test_a_table_in_a_file_is_trained_sampled_and_measured(run_cli, tmp_path):
+    units = torch.tensor([1.0, 1e4, 1e-3])
+    path = tmp_path / "mine.csv"
+    np.savetxt(path, torch.randn(200, 3) * units, delimiter=",", header="a,b,c", comments="")
+    run = tmp_path / "r"
+    code, out, err = run_cli("train", path, "--steps", 60, "--out", run)
+    assert code == 0, err
+    assert "2-Wasserstein" in out
+    assert run_cli("sample", run, "-n", 100, "--out", tmp_path / "s.csv")[0] == 0
+    code, out, _ = run_cli("evaluate", run, "--samples", tmp_path / "s.csv")
+    assert code == 0
+    assert "the columns' standard deviations" in out
+    refused(run_cli("train", path, "-n", 50, "--out", tmp_path / "other"), "its own 200 samples")
+    refused(run_cli("train", tmp_path / "none.csv"), "there is no such file")
+    assert not (tmp_path / "other").exists()

@@ -79,7 +79,7 @@ def test_schedules_are_drawn_with_their_scales():
 def test_one_coordinate_cannot_be_scattered(tmp_path):
     with pytest.raises(InputError, match="two coordinates"):
         fn.plot.scatter(torch.randn(5, 1))
-    with pytest.raises(InputError, match="a trajectory of two coordinates or more, not of shape .1."):
+    with pytest.raises(InputError, match=r"a trajectory of two coordinates or more, not of shape .1."):
         fn.plot.animate_trajectory(torch.randn(4, 5, 1), [1.0, 0.6, 0.3, 0.0], [1.0] * 4, tmp_path / "x.gif")
     assert not list(tmp_path.iterdir())
 

@@ -253,30 +253,3 @@ def save_figure(figure: Any, path: Path) -> None:
         raise InputError(f"--out {path}: a picture's name must end in {', '.join(kinds)}")
     with whole_file(path) as staging:
         figure.savefig(staging, format=path.suffix[1:].lower())
-
-
-def _heads(path: Path) -> int:
-    """Return how many lines of names a table begins with: 0 where the first line is numbers."""
-    with path.open(encoding="utf-8") as file:
-        cells = file.readline().split(",")
-    try:
-        return 0 if [float(cell) for cell in cells] else 1
-    except ValueError:
-        return 1
-
-
-def read_samples(path: Path) -> Any:
-    """Read samples written by `fromnoise sample`: .csv or .npy, `[n, D]`."""
-    import numpy as np
-    import torch
-
-    try:
-        if path.suffix.lower() == ".npy":
-            array = np.load(path, allow_pickle=False)
-        else:
-            array = np.loadtxt(path, delimiter=",", skiprows=_heads(path), ndmin=2, encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} holds no samples that can be read: {' '.join(str(error).split())}") from None
-    return torch.from_numpy(np.asarray(array, dtype=np.float32))

@@ -22,7 +22,6 @@ from fromnoise.cli.common import (
     load_plugins,
     make_sampler,
     put_on_path,
-    read_samples,
     result,
 )  # fmt: skip
 
@@ -52,6 +51,7 @@ def evaluate(
     """Measure the distances of samples to the data, beside their floor and those of the exact denoiser's samples."""
     from fromnoise import metrics
     from fromnoise.data import Dataset
+    from fromnoise.data.files import read_file
     from fromnoise.report import Assessor, likelihood_of
     from fromnoise.run import load
     from fromnoise.samplers import sample
@@ -65,7 +65,7 @@ def evaluate(
     denoiser = put_on_path(trained, rule, schedule)
     steps = rule.steps_on(denoiser.schedule) if steps is None else steps
     if samples is not None:
-        x, how = read_samples(samples), str(samples)
+        x, how = read_file(samples)[0], str(samples)
     else:
         with bar("sampling") as progress:
             x = sample(denoiser, n, sampler=rule, steps=steps, cond=label, seed=seed, progress=progress).cpu()

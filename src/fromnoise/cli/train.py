@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[str, typer.Argument(help="A built-in data set (spiral, moons, dino, shapes, ...).")],
+    data: Annotated[str, typer.Argument(help="A built-in data set (spiral, moons, ...), or a file: .csv, .npy, .npz.")],
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/DATA.")] = None,
     recipe: Annotated[
         str, typer.Option(help="The recipe, which gives all other settings: points, article, ncsn, improved.")
@@ -62,6 +62,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a denoiser on data and write a run: configuration, checkpoints, metrics, report.html."""
+    from fromnoise.data import names
     from fromnoise.data import open as open_data
     from fromnoise.run import RunFolder
     from fromnoise.training import Interrupted, Plan
@@ -74,6 +75,8 @@ def train(
     )  # fmt: skip
     plan = Plan.from_recipe(recipe, changes)
     source = open_data(data, settings=plan.data)
+    if changes.get("data") and data not in names():
+        raise InputError(f"-n is the size of built-in data: {data} has its own {len(source):,} samples")
     folder = out or Path("runs") / source.name
     training = plan.assemble(source, device=check_device(device))
     note = _resuming(RunFolder(folder), training.config.steps) if resume else None

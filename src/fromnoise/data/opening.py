@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from fromnoise.data.dataset import Dataset
+from fromnoise.data.files import KINDS, is_file_name, read_file
 from fromnoise.data.numbers import as_samples
 from fromnoise.data.points import make, names
 from fromnoise.data.source import Source
@@ -29,9 +31,9 @@ def open(what: Any, name: str = "data", *, settings: Mapping[str, Any] = Mapping
     """Return data as a data set.
 
     Args:
-        what: a built-in data set's name; an array, tensor, frame of numbers or list `[N, *S]`; a pair of these and N
-            labels or vectors; a `torch.utils.data.Dataset` of samples, or of samples and labels; or a data set or
-            another source, which is returned as it is.
+        what: a built-in data set's name; the name of a file of numbers (.csv, .tsv, .npy or .npz); an array, tensor,
+            frame of numbers or list `[N, *S]`; a pair of these and N labels or vectors; a `torch.utils.data.Dataset`
+            of samples, or of samples and labels; or a data set or another source, which is returned as it is.
         name: what to call data that have no name.
         settings: of a built-in data set, its n and seed.
 
@@ -41,10 +43,14 @@ def open(what: Any, name: str = "data", *, settings: Mapping[str, Any] = Mapping
     """
     if isinstance(what, Dataset | Source):  # in this order: the second looks at every property
         return what
-    if isinstance(what, str):
-        if what not in names():
-            raise UnknownName("data set", what, names())
+    if isinstance(what, str) and what in names():
         return make({"name": what, **settings})
+    if is_file_name(what):
+        x, cond = read_file(Path(what))
+        dataset = Dataset(as_samples(x), name=Path(what).stem)
+        return dataset if cond is None else dataset.conditioned(cond)
+    if isinstance(what, str):
+        raise UnknownName("data set", what, names(), f"; or a file of numbers: {', '.join(KINDS)}")
     if isinstance(what, TorchDataset):
         return _of_items(what, name)
     if isinstance(what, tuple) and len(what) == 2 and np.ndim(what[0]) >= 2:

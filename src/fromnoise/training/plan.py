@@ -197,7 +197,7 @@ def train(
     Everything not given is the recipe's. For full control build a `Denoiser` and a `TrainConfig` and drive `fit`.
 
     Args:
-        data: a data set, or an array `[N, *S]`.
+        data: whatever `fn.data.open` reads: an array `[N, *S]`, a file's name, a built-in data set's name, a data set.
         cond: the condition of each sample: N labels, names or whole numbers, or vectors `[N, D]`.
         recipe: where the other settings come from; the one that fits the data when not given.
         schedule: the path; this and the next three are an object, a name, or settings, `{"name": "linear", "T": 400}`.
@@ -217,7 +217,7 @@ def train(
     Raises:
         InputError: if a setting is unknown or cannot be used; otherwise as `fit`.
     """
-    dataset = open_data(data)
+    dataset = open_data(data, settings=recipes.read(recipe or "points").get("data", {}))
     if cond is not None:
         dataset = dataset.conditioned(cond)
     numbers: Tree = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, **settings}
