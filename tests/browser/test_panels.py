@@ -357,3 +357,17 @@ def test_everything_can_be_reached_by_the_keyboard(open_page, spiral_page):
         assert f"{panel} INPUT" in reached
         assert f"{panel} BUTTON" in reached
     assert "draw CANVAS" in reached
+
+
+def test_a_page_without_data_samples_and_says_what_is_missing(open_page, spiral_run, tmp_path):
+    path = tmp_path / "without.html"
+    path.write_text(to_html(spiral_run, with_data=False))
+    opened = open_page(path)
+    page = opened.page
+    for panel in ("#forward", "#exact"):
+        assert "needs the training data, and this page was made without them" in page.locator(panel).inner_text()
+    assert "not in this page" in page.locator(".summary").inner_text()
+    generate(page)
+    assert pixels(page, "#reverse") > 0.001
+    assert page.locator("#reverse .readout", has_text="distance").count() == 0
+    opened.assert_clean()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -561,3 +562,34 @@ def test_a_table_in_a_file_is_trained_sampled_and_measured(run_cli, tmp_path):
     refused(run_cli("train", path, "-n", 50, "--out", tmp_path / "other"), "its own 200 samples")
     refused(run_cli("train", tmp_path / "none.csv"), "there is no such file")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_run_without_its_data_says_so_and_is_used_as_far_as_it_goes(run_cli, tmp_path):
+    path, run = tmp_path / "mine.csv", tmp_path / "r"
+    np.savetxt(path, np.random.default_rng(0).normal(size=(300, 2)), delimiter=",")
+    code, out, _ = run_cli("train", path, "--steps", 20, "--out", tmp_path / "with")
+    assert code == 0
+    assert "the folder holds the 300 training samples; --no-data leaves them out" in out
+    code, out, _ = run_cli("train", path, "--steps", 20, "--no-data", "--out", run)
+    assert code == 0
+    assert "the folder holds none of the training samples" in out
+    assert not (run / "data.safetensors").exists()
+    code, out, _ = run_cli("train", "spiral", "-n", 60, "--steps", 5, "--no-report", "--out", tmp_path / "built-in")
+    assert "training samples" not in out
+    assert run_cli("sample", run, "--out", tmp_path / "s.csv")[0] == 0
+    assert run_cli("plot", run, "samples", "--out", tmp_path / "s.png")[0] == 0
+    assert run_cli("plot", run, "loss", "--out", tmp_path / "l.png")[0] == 0
+    code, out, _ = run_cli("info", run)
+    assert code == 0
+    assert re.search(r"holds data +(no|False)", out)
+    refused(run_cli("evaluate", run), "holds none of its training data: open 'mine' again")
+    code, out, _ = run_cli("export", run, tmp_path / "none.html")
+    assert code == 0
+    assert "holds no training samples of r" in out
+    code, out, _ = run_cli("export", tmp_path / "with", tmp_path / "some.html")
+    assert "holds 300 training samples of with; --no-data leaves them out" in out
+    code, out, _ = run_cli("export", tmp_path / "with", tmp_path / "left.html", "--no-data", "--json")
+    assert json.loads(out)["training_samples"] == {"with": 0}
+    code, _, err = run_cli("train", path, "--steps", 30, "--no-data", "--resume", "--out", run)
+    assert code == 0, err
+    assert not (run / "data.safetensors").exists()

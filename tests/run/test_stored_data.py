@@ -8,6 +8,7 @@ import torch
 import fromnoise as fn
 from fromnoise.cond import Cond
 from fromnoise.errors import CheckpointDamaged, ConfigChanged, RunError
+from fromnoise.export import payload, to_html
 
 
 def train(data, path, **settings):
@@ -79,6 +80,44 @@ def test_a_users_source_is_not_taken_for_a_built_in(tmp_path, identity):
     train(source, tmp_path / "r")
     run = fn.load(tmp_path / "r")
     assert fn.sample(run.denoiser, 3, steps=2).shape == (3, 2)
-    with pytest.raises(RunError, match="trained on 'spiral', a 'Own' of its user's"):
+    with pytest.raises(RunError, match="holds none of its training data: open 'spiral' again"):
         run.source  # noqa: B018
     train(source, tmp_path / "r", resume=True)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_run_without_its_data_is_sampled_exported_and_resumed(tmp_path, labelled):
+    x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)) + 5
+    data = fn.Dataset(x, labels=["a", "b"] * 30) if labelled else fn.Dataset(x)
+    fn.train(data, steps=2, out=tmp_path / "r", keep_data=False)
+    fn.train(data, steps=2, out=tmp_path / "with")
+    rows = x[:5].numpy().tobytes()
+    assert any(rows in path.read_bytes() for path in (tmp_path / "with").rglob("*") if path.is_file())
+    assert not any(rows in path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file())
+    run = fn.load(tmp_path / "r")
+    assert (run.holds_data, fn.load(tmp_path / "with").holds_data) == (False, True)
+    assert fn.sample(run.denoiser, 3, steps=2).shape == (3, 2)
+    with pytest.raises(RunError, match="holds none of its training data: open 'data' again"):
+        run.source  # noqa: B018
+    part = payload([("r", run)])["runs"][0]
+    assert (part["points"], part["law"], part["truth"], part["samples_held"]) == (None, None, {}, 0)
+    assert part["training"]["floor"] is None
+    assert part["network"] is not None
+    again = fn.train(data, steps=4, out=tmp_path / "r", resume=True, keep_data=False)
+    assert again.step == 4
+    assert not fn.load(tmp_path / "r").holds_data
+    with pytest.raises(ConfigChanged):
+        fn.train(x[:50], steps=6, out=tmp_path / "r", resume=True)
+
+
+def test_a_page_without_data_holds_none_of_a_run_that_has_them(tmp_path):
+    x = torch.randn(60, 2)
+    run = fn.train(x, steps=2, out=tmp_path / "r")
+    with_data, without = (to_html(run, with_data=each) for each in (True, False))
+    assert payload([("r", run)])["runs"][0]["samples_held"] == 60
+    held = payload([("r", run)], with_data=False)["runs"][0]
+    assert (held["points"], held["law"], held["truth"], held["samples_held"]) == (None, None, {}, 0)
+    assert held["training"]["floor"] is not None  # one number, no sample
+    assert len(without) < len(with_data)
+    built_in = fn.train(fn.data.spiral(3000), steps=2)
+    assert payload([("b", built_in)])["runs"][0]["samples_held"] == 3000

@@ -1,5 +1,6 @@
 /** The page: a head that describes the run, and the panels for it. */
-import { viewOf } from "./charts/plane";
+import { viewAround, viewOf } from "./charts/plane";
+import { unitsOf } from "./charts/points";
 import { themeChanged } from "./charts/theme";
 import { digits, h, select } from "./dom";
 import { Engine } from "./engine/engine";
@@ -65,13 +66,13 @@ export async function mount(element: HTMLElement, payload: Payload): Promise<Mou
     if (control.signal.aborted) return;
     const key = loaded.get(run)!;
     current = { run, key };
-    const flat = run.shape.length === 1 && run.shape[0] === 2 && run.points !== null;
+    const flat = run.shape.length === 1 && run.shape[0] === 2;
     const walker = run.network
       ? new InPage(engine)
       : payload.live && run.id
         ? new OnServer(payload.live.api, run)
         : null;
-    const view = flat ? viewOf(unpack(run.points!.x)) : null;
+    const view = flat ? (run.points ? viewOf(unpack(run.points.x)) : viewAround(unitsOf(run))) : null;
     const stage: Stage = { payload, run, key, engine, view, walker, exchange, signal: control.signal };
     main.replaceChildren(summary(run), ...PANELS.map((panel) => section(panel, stage)));
     document.title = `${run.name}: a diffusion model, live`;
@@ -133,7 +134,10 @@ function section(panel: Panel, stage: Stage): HTMLElement {
 function summary(run: RunPayload): HTMLElement {
   const { training } = run;
   const facts: [string, string][] = [
-    ["data", `${run.samples.toLocaleString("en")} samples of ${run.data_name}`],
+    [
+      "data",
+      `${run.samples.toLocaleString("en")} samples of ${run.data_name}${run.points ? "" : ", not in this page"}`,
+    ],
     ["network", `${run.parameters.toLocaleString("en")} parameters, predicts ${run.predict}`],
     ["schedule", run.schedule.name],
     ["trained", `${run.step.toLocaleString("en")} steps of ${run.batch_size}`],

@@ -110,7 +110,7 @@ def _training(run: Run) -> tuple[dict[str, Any], list[str]]:
     loss = run.loss
     if loss is None:
         return {}, []
-    floor = floor_of(run.denoiser, run.source, run.config.train)
+    floor = floor_of(run.denoiser, run.source, run.config.train) if run.holds_data else None
     if floor is None:
         return {"loss": loss}, [f"training loss {loss:.4f}, whose floor is not known"]
     progress = floor.progress(loss)

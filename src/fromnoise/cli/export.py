@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +21,10 @@ def export(
     beside: Annotated[
         list[Path] | None, typer.Option("--beside", help="Another run on the same page.", metavar="RUN")
     ] = None,
+    with_data: Annotated[
+        bool,
+        typer.Option("--data/--no-data", help="Whether the page holds samples of the training data, to show them."),
+    ] = True,
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
@@ -37,7 +42,7 @@ def export(
     from fromnoise.run import load
 
     runs = [load(each) for each in (run, *(beside or ()))]
-    data = payload([(name_of(each), each) for each in runs])
+    data = payload([(name_of(each), each) for each in runs], with_data=with_data)
     text = page(data)
     with whole_file(path) as staging:
         staging.write_text(text, encoding="utf-8")
@@ -45,8 +50,13 @@ def export(
         if part["why_not"]:
             say(f"note: {part['name']} is shown without its model: {part['why_not']}; fromnoise studio runs it")
     size = path.stat().st_size
-    result(
-        {"file": str(path), "bytes": size, "runs": [part["name"] for part in data["runs"]]},
-        as_json,
-        f"{path}: {size / 1e6:.2f} MB, opens in any browser, needs no network",
-    )
+    lines = [f"{path}: {size / 1e6:.2f} MB, opens in any browser, needs no network", *map(_held, data["runs"])]
+    held = {part["name"]: part["samples_held"] for part in data["runs"]}
+    result({"file": str(path), "bytes": size, "runs": list(held), "training_samples": held}, as_json, "\n".join(lines))
+
+
+def _held(part: Mapping[str, Any]) -> str:
+    count = part["samples_held"]
+    if count == 0:
+        return f"the page holds no training samples of {part['name']}: it shows no data, exact answers or distances"
+    return f"the page holds {count:,} training samples of {part['name']}; --no-data leaves them out"

@@ -64,7 +64,8 @@ def _of_run(path: Path) -> dict[str, Any]:
     return {
         "run": str(path),
         "data": c.data,
-        "samples": len(run.source),
+        "samples": c.data.get("n", "unknown"),
+        "holds data": run.folder.holds_data,
         "labels": list(run.denoiser.label_names) or "none",
         "schedule": c.schedule,
         "predict": c.predict["name"],

@@ -120,7 +120,7 @@ def _samples(wish: _Wish, path: Path) -> None:
         cond=Cond({"label": labels}) if labels is not None else cond,
         seed=wish.seed,
     )
-    title = f"{run.source.name}: {wish.n:,} samples, {wish.steps} steps"
+    title = f"{run.name}: {wish.n:,} samples, {wish.steps} steps"
     save_figure(pictures.scatter(x, labels=labels, label_names=names if labels is not None else (), title=title), path)
 
 
@@ -131,7 +131,7 @@ def _trajectory(wish: _Wish, path: Path) -> None:
     way = trajectory(wish.denoiser, wish.n, sampler=wish.sampler, steps=wish.steps, cond=wish.label, seed=wish.seed)
     sizes = [math.hypot(a, s) for a, s in zip(way.alphas, way.sigmas, strict=True)]
     with whole_file(path) as staging:
-        pictures.animate_trajectory(way.x, way.times, sizes, staging, title=wish.run.source.name)
+        pictures.animate_trajectory(way.x, way.times, sizes, staging, title=wish.run.name)
 
 
 def _guidance(wish: _Wish, path: Path) -> dict[str, Any]:
@@ -236,7 +236,7 @@ def _loss(wish: _Wish, path: Path) -> None:
     rows = run.history
     if not rows:
         raise InputError("this run has no metrics yet: train it first")
-    floor = floor_of(run.denoiser, run.source, run.config.train)
+    floor = floor_of(run.denoiser, run.source, run.config.train) if run.holds_data else None
     known = {} if floor is None else {"floor": floor.value, "what": floor.note}
     steps, losses = [row["step"] for row in rows], [row["loss"] for row in rows]
     save_figure(pictures.loss(steps, losses, held_out=held_out_losses(rows), **known), path)

@@ -57,6 +57,9 @@ def train(
     ] = None,
     device: Device = "cpu",
     threads: Annotated[int | None, typer.Option(help="How many processor threads to use.")] = None,
+    keep_data: Annotated[
+        bool, typer.Option("--data/--no-data", help="Whether the run folder holds the samples of your own data.")
+    ] = True,
     report: Annotated[bool, typer.Option(help="Sample at the end and write report.html.")] = True,
     plugin: Plugin = None,
     as_json: Json = False,
@@ -82,7 +85,7 @@ def train(
     note = _resuming(RunFolder(folder), training.config.steps) if resume else None
     began = time.perf_counter()
     try:
-        run, last = watch(training, folder, resume, note)
+        run, last = watch(training, folder, resume, note=note, keep_data=keep_data)
     except Interrupted as stop:
         again = shlex.join(["fromnoise", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
         say(f"{stop}; go on with: {again}")
@@ -130,7 +133,9 @@ def _changes(config: Path | None, pairs: list[str] | None, **flags: Any) -> dict
     return changes
 
 
-def watch(training: Training, out: Path, resume: bool, note: str | None = None) -> tuple[Run, Event]:
+def watch(
+    training: Training, out: Path, resume: bool, *, note: str | None = None, keep_data: bool = True
+) -> tuple[Run, Event]:
     """Train while showing loss, floor, progress, rate and time left; return the run and the last event.
 
     The note is shown once the training goes: a refusal stands alone.
@@ -139,7 +144,7 @@ def watch(training: Training, out: Path, resume: bool, note: str | None = None) 
 
     show = _show_bar if on_terminal() else _show_lines
     with stop_on_signals() as stop:
-        events = training.fit(out, resume=resume, stop=stop)
+        events = training.fit(out, resume=resume, keep_data=keep_data, stop=stop)
         first = next(events)
         if note is not None:
             say(note)
@@ -236,5 +241,12 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
             f"with the exact denoiser {found.exact_ratio:.3f} (1 is as good as fresh data)"
         )
         lines.append(f"report: {page}")
+    data["holds_data"] = run.folder.holds_data
+    if "sha256" in run.config.data:
+        lines.append(
+            f"the folder holds the {len(run.source):,} training samples; --no-data leaves them out"
+            if run.folder.holds_data
+            else "the folder holds none of the training samples (report.html shows none either)"
+        )
     lines.append(f"next: fromnoise sample {shlex.quote(str(run.folder.path))} -n 300")
     result(data, as_json, "\n".join(lines))

@@ -46,19 +46,20 @@ def page(data: dict[str, Any], *, nonce: str | None = None) -> str:
     return f"{head}{_PLACE.replace('></', f'>{text}</')}{tail}"
 
 
-def to_html(runs: Run | Sequence[Run]) -> str:
+def to_html(runs: Run | Sequence[Run], *, with_data: bool = True) -> str:
     """Return a self-contained page that shows runs and samples their models in the reader's browser.
 
     Args:
         runs: one or several; those that the page cannot run are shown without their model, and it says why.
+        with_data: whether the page holds samples of the training data, which it shows and measures against.
     """
     many = [runs] if isinstance(runs, Run) else list(runs)
-    return page(payload([(name_of(run), run) for run in many]))
+    return page(payload([(name_of(run), run) for run in many], with_data=with_data))
 
 
 def name_of(run: Run) -> str:
     """Return what a run is called: its folder, or its data where it was not kept."""
-    return run.folder.path.resolve().name if run.folder is not None else run.source.name
+    return run.folder.path.resolve().name if run.folder is not None else run.name
 
 
 def frame(document: str, height: int = 820) -> str:

@@ -48,34 +48,40 @@ _SCHEDULES = ("linear", "cosine", "sigmoid", "betas", "vp", "edm", "flow", "trig
 _PREDICTIONS = ("eps", "x0", "v", "flow", "score", "edm")
 
 
-def payload(runs: Sequence[tuple[str, Run]], *, live: Tree | None = None) -> Tree:
+def payload(runs: Sequence[tuple[str, Run]], *, live: Tree | None = None, with_data: bool = True) -> Tree:
     """Return the whole page's data.
 
     Args:
         runs: each with the name that the page calls it by.
         live: where a server answers, if one does.
+        with_data: whether samples of the training data are part of it.
     """
     return {
         "format": FORMAT,
         "fromnoise": __version__,
-        "runs": [run_payload(name, run) for name, run in runs],
+        "runs": [run_payload(name, run, with_data=with_data) for name, run in runs],
         "code": code_shown(),
         **({"live": live} if live is not None else {}),
     }
 
 
-def run_payload(name: str, run: Run) -> Tree:
-    """Return one run's part: what it is, its data and their exact law, its network if a page can run it."""
-    denoiser, data = run.denoiser, run.source
+def run_payload(name: str, run: Run, *, with_data: bool = True) -> Tree:
+    """Return one run's part: what it is, its data and their exact law, its network if a page can run it.
+
+    Without data, or where the run holds none, the parts that are made of samples are left out.
+    """
+    denoiser, about = run.denoiser, run.config.data
+    data = run.source if with_data and run.holds_data and isinstance(run.source, Dataset) else None
     codec = denoiser.codec
     if not isinstance(codec, Affine):
         raise InputError("the page shows samples whose codec is affine, and this run's is not")
     network, why_not = network_payload(run)
-    flat = codec.form == "points"
+    shown = data if denoiser.shape == (2,) else None  # no panel shows others
+    law = None if shown is None else mixture_of_data(shown, codec, at_most=_COMPONENTS)
     return {
         "name": name,
-        "data_name": data.name,
-        "shape": list(data.shape),
+        "data_name": run.name,
+        "shape": list(denoiser.shape),
         "step": run.step,
         "batch_size": run.config.train["batch_size"],
         "schedule": _schedule(run),
@@ -87,12 +93,19 @@ def run_payload(name: str, run: Run) -> Tree:
         "parameters": sum(p.numel() for p in denoiser.network.parameters()),
         "network": network,
         "why_not": why_not,
-        "samples": len(data),
-        "points": points_payload(data) if flat else None,
-        "law": law_payload(mixture_of_data(data, codec, at_most=_COMPONENTS)) if flat else None,
-        "truth": truths(data, denoiser.label_names) if flat else {},
+        "samples": about.get("n", 0) if data is None else len(data),
+        "points": None if shown is None else points_payload(shown),
+        "samples_held": 0 if shown is None or law is None else _held(shown, law),
+        "law": None if law is None else law_payload(law),
+        "truth": {} if shown is None else truths(shown, denoiser.label_names),
         "training": training(run),
     }
+
+
+def _held(data: Dataset, law: GaussianMixture) -> int:
+    """Return how many training samples a page holds: those that it shows, or all of which its exact law is made."""
+    is_finite_set = law.variances is not None and not law.variances.any()
+    return max(min(len(data), _SHOWN), len(law.flat) if is_finite_set else 0)
 
 
 def array(x: Tensor) -> Tree:
@@ -178,7 +191,8 @@ def training(run: Run) -> Tree:
     """Return the training's loss, step by step, beside its floor."""
     from fromnoise.training.floor import floor_of
 
-    floor = floor_of(run.denoiser, run.source, run.config.train) if run.denoiser.codec.form == "points" else None
+    known = run.holds_data and run.denoiser.codec.form == "points"
+    floor = floor_of(run.denoiser, run.source, run.config.train) if known else None
     return {
         **losses(run),
         "floor": None

@@ -92,12 +92,13 @@ def write_report(
     assert run.folder is not None
     metrics = run.history
     parts = [
-        f"<h1>{html.escape(run.source.name)}</h1>",
+        f"<h1>{html.escape(run.name)}</h1>",
         f'<p class="quiet">{html.escape(_one_line(run))}</p>',
         _numbers(loss, floor, results),
     ]
     if run.denoiser.codec.form == "points" and run.denoiser.shape[0] >= 2:
-        panels = {"data": run.source.x[:: max(1, len(run.source) // 2000)][:2000]}
+        every = max(1, len(run.source) // 2000)
+        panels = {"data": run.source.x[::every][:2000]} if run.folder.holds_data else {}
         panels.update({r.sampler: r.samples for r in results[:4]})
         captions = ["", *(f"ratio to the floor {r.ratio:.2f}" for r in results[:4])]
         parts += ["<h2>Data and samples</h2>", image(plot.side_by_side(panels, captions=captions), "data, samples")]
@@ -112,7 +113,7 @@ def write_report(
         )  # fmt: skip
         parts += ["<h2>Loss against its floor</h2>", image(figure, "training loss and its floor"), _FLOOR]
     parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(to_toml(run.config))}</pre>"]
-    title = f"{run.source.name}: a fromnoise run"
+    title = f"{run.name}: a fromnoise run"
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'

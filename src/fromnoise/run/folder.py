@@ -112,13 +112,15 @@ class RunFolder:
         """Whether there is a run here."""
         return (self.path / "config.toml").exists()
 
-    def begin(self, config: RunConfig, codec: Codec, data: Source, *, resume: bool, free: frozenset[str]) -> bool:
+    def begin(
+        self, config: RunConfig, codec: Codec, data: Source | None, *, resume: bool, free: frozenset[str]
+    ) -> bool:
         """Make the folder for a new run, or check that the run in it is the same one.
 
         Args:
             config: of the training about to start.
             codec: as it was measured.
-            data: stored beside it where they are in memory and cannot be made again by name.
+            data: stored beside it where they are in memory and cannot be made again by name; None to keep none.
             resume: go on with the run that is here, if there is one.
             free: the names of train settings that may differ.
 
@@ -241,21 +243,23 @@ class RunFolder:
             )
         return denoiser
 
+    @property
+    def holds_data(self) -> bool:
+        """Whether the data can be had from here: they are stored, or built in."""
+        about = self.config.data
+        return "source" not in about and ("sha256" not in about or (self.path / "data.safetensors").exists())
+
     def data(self) -> Dataset:
         """Return the data the run was trained on.
 
         Raises:
-            RunError: if they cannot be read.
-            InputError: if the configuration cannot be used.
+            RunError: if they are not here or cannot be read.
         """
         stored, about = self.path / "data.safetensors", self.config.data
         with distrusting(stored):
-            if "source" in about:
-                raise RunError(
-                    f"{self.path} was trained on {shown(about['name'])}, a {shown(about['source'])} of its user's, "
-                    "which is not kept: open it again and hand it over"
-                )
-            if not stored.exists() and "sha256" not in about:
+            if not self.holds_data:
+                raise RunError(f"{self.path} holds none of its training data: open {shown(about['name'])} again")
+            if not stored.exists():
                 return self._fitting(make(about))
             known = [conditioners.build(one) for one in self.config.conditioners]
             data = load_data(stored, known, about.get("n"))

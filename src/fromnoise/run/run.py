@@ -60,6 +60,16 @@ class Run:
         return self.opened
 
     @property
+    def name(self) -> str:
+        """What its data are called."""
+        return str(self.config.data.get("name", "data"))
+
+    @property
+    def holds_data(self) -> bool:
+        """Whether `source` can be had: the data are in memory, in the folder, or built in."""
+        return self.opened is not None or (self.folder is not None and self.folder.holds_data)
+
+    @property
     def history(self) -> list[dict[str, Any]]:
         """The training's log: a row for each event, with "step", "loss", "lr", "rate" and perhaps "held_out"."""
         return list(self.rows) if self.folder is None else self.folder.metrics()
@@ -72,13 +82,13 @@ class Run:
 
     def __repr__(self) -> str:
         where = self.folder.path if self.folder else "not kept"
-        return f"Run({where}, {self.config.data.get('name', 'data')}, {self.step} steps)"
+        return f"Run({where}, {self.name}, {self.step} steps)"
 
     def _repr_html_(self) -> str:
         """Return the run's card, for a notebook: what it is, and samples of it where they are points in the plane."""
         c, loss = self.config, self.loss
         numbers = {
-            "data": str(c.data.get("name", "data")),
+            "data": self.name,
             "model": f"{c.network['name']} predicts {c.predict['name']} on the {c.schedule['name']} schedule",
             "steps": f"{self.step:,} of {c.train['batch_size']} samples",
             "loss": "-" if loss is None else f"{loss:.4f}",

@@ -81,6 +81,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     codec: Codec | Mapping[str, Any] | str | None = None,
+    keep_data: bool = True,
     stop: Stop | None = None,
 ) -> Iterator[Event]:
     """Train a denoiser, step by step: a generator whose caller owns the loop.
@@ -93,6 +94,8 @@ def fit(
         resume: go on with the run in `out` if there is one.
         codec: between the data's units and the denoiser's, an object, settings or a name, unless the denoiser was
             made with one; `Affine()` when not given.
+        keep_data: whether the run folder holds the samples, where they are not built in: without them the run can be
+            loaded, sampled and resumed, and for its floor, distances and report the data must be at hand again.
         stop: asks the training to stop. When not given, Ctrl-C and SIGTERM do, while steps are done: between two
             events they act on the caller's code, as ever.
 
@@ -108,7 +111,9 @@ def fit(
     folder = RunFolder(out) if out is not None else None
     source = open_data(data)
     with RunLock(folder.path if folder is not None else None) as lock:
-        loop = _begin(denoiser, source, config or TrainConfig(), built, folder, lock=lock, resume=resume)
+        loop = _begin(
+            denoiser, source, config or TrainConfig(), built, folder, lock=lock, resume=resume, keep_data=keep_data
+        )
         last = yield from loop.steps(stop)
         last = loop.finish(last)
     yield last
@@ -132,7 +137,7 @@ def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
 
 def _begin(
     denoiser: Denoiser, source: Source, config: TrainConfig, codec: Codec | None, folder: RunFolder | None, *,
-    lock: RunLock, resume: bool,
+    lock: RunLock, resume: bool, keep_data: bool = True,
 ) -> _Loop:  # fmt: skip
     """Measure the data, make or find the folder, and go to its last checkpoint."""
     keep_freed_memory()
@@ -142,7 +147,8 @@ def _begin(
     described = describe(denoiser, source, config.model_dump(mode="json"))
     if folder is not None:
         _check_kept(described, denoiser)
-    going_on = folder is not None and folder.begin(described, denoiser.codec, source, resume=resume, free=FREE_KEYS)
+    kept = source if keep_data else None
+    going_on = folder is not None and folder.begin(described, denoiser.codec, kept, resume=resume, free=FREE_KEYS)
     lock.acquire()  # the folder is there now
     if folder is not None and going_on:
         folder.plan_steps(config.steps)

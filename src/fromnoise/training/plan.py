@@ -148,13 +148,17 @@ class Training:
         """Refuse settings that do not fit the denoiser. Raises as `check_fit` does."""
         check_fit(self.denoiser, self.config)
 
-    def fit(self, out: str | Path | None = None, *, resume: bool = False, stop: Stop | None = None) -> Iterator[Event]:
+    def fit(
+        self, out: str | Path | None = None, *, resume: bool = False, keep_data: bool = True, stop: Stop | None = None
+    ) -> Iterator[Event]:
         """Train step by step; see `fromnoise.fit`."""
-        return fit(self.denoiser, self.source, self.config, out=out, resume=resume, stop=stop)
+        return fit(
+            self.denoiser, self.source, self.config, out=out, resume=resume, keep_data=keep_data, stop=stop
+        )  # fmt: skip
 
-    def run(self, out: str | Path | None = None, *, resume: bool = False) -> Run:
+    def run(self, out: str | Path | None = None, *, resume: bool = False, keep_data: bool = True) -> Run:
         """Train to the end and return the run. Raises as `fromnoise.fit` does."""
-        *_, last = self.fit(out, resume=resume)
+        *_, last = self.fit(out, resume=resume, keep_data=keep_data)
         assert last.run is not None  # the last event carries it
         return last.run
 
@@ -189,6 +193,7 @@ def train(
     seed: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    keep_data: bool = True,
     device: str | torch.device = "cpu",
     **settings: Any,
 ) -> Run:
@@ -211,6 +216,7 @@ def train(
         seed: of every random number.
         out: the run folder; None keeps nothing on disk.
         resume: go on with the run in `out` if there is one.
+        keep_data: whether the run folder holds the samples; see `fit`.
         device: where to train.
         settings: any other setting of `TrainConfig` by its name: `ema=0.99`, `held_out=0.1`, `loss="sliced"`.
 
@@ -231,4 +237,4 @@ def train(
     })  # fmt: skip
     suggested = dict(dataset.suggests)
     plan = Plan.from_recipe(recipe or suggested.pop("recipe"), merge(suggested if recipe is None else {}, changes))
-    return plan.assemble(dataset, own, device=usable_device(device)).run(out, resume=resume)
+    return plan.assemble(dataset, own, device=usable_device(device)).run(out, resume=resume, keep_data=keep_data)

@@ -1,6 +1,7 @@
 /** A square part of the plane on a canvas, with points, paths, arrows, a heat map and contours. */
 import { contours } from "d3-contour";
 import { h } from "../dom";
+import type { Units } from "./points";
 import { onTheme, theme } from "./theme";
 
 export interface View {
@@ -18,6 +19,13 @@ export function viewOf(points: Float32Array, room = 1.45): View {
   const half = (Math.max(x[1] - x[0], y[1] - y[0], 1e-6) / 2) * room;
   const around = ([low, high]: number[]): [number, number] => [(low + high) / 2 - half, (low + high) / 2 + half];
   return { x: around(x), y: around(y) };
+}
+
+/** The part of the plane that data of this mean and standard deviation take up. */
+export function viewAround({ mean, std }: Units, room = 2.8): View {
+  const half = room * Math.max(std[0], std[1]);
+  const around = (middle: number): [number, number] => [middle - half, middle + half];
+  return { x: around(mean[0]), y: around(mean[1]) };
 }
 
 /** The index of each point's colour on the wheel, by the point's direction from the middle; points are `[n, 2]`. */

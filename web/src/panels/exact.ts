@@ -8,7 +8,7 @@ import { call, formula, frac, mi, mn, mo, row, sub, sup, xt } from "../math";
 import { schedule } from "../model/schedule";
 import { Player } from "../player";
 import { Readout } from "../readout";
-import { lesson, notInThePlane, type Panel } from "./panel";
+import { lesson, type Panel, withoutPoints } from "./panel";
 import { scoreEnds } from "./reverse";
 
 const ARROWS = 17;
@@ -34,7 +34,7 @@ export const exact: Panel = {
   id: "exact",
   title: "Exact against learned",
   misfit: (run) =>
-    notInThePlane(run) ??
+    withoutPoints(run) ??
     (run.law
       ? run.network
         ? null

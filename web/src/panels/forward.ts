@@ -9,7 +9,7 @@ import { type Schedule, SCHEDULES, type Settings, schedule } from "../model/sche
 import { type DistributionPayload, unpack } from "../payload";
 import { Player } from "../player";
 import { Readout } from "../readout";
-import { lesson, notInThePlane, type Panel, type Stage } from "./panel";
+import { lesson, type Panel, type Stage, withoutPoints } from "./panel";
 
 export const POINTS = 300;
 const TRAILS = 24;
@@ -70,7 +70,7 @@ densities. Both end as the bell curve of a normal distribution, whatever the dat
 export const forward: Panel = {
   id: "forward",
   title: "Forward: structure dissolves",
-  misfit: notInThePlane,
+  misfit: withoutPoints,
   mount(stage) {
     const cloud = new Cloud(stage);
     const own = stage.run.schedule;

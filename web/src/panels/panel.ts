@@ -36,6 +36,11 @@ export function notInThePlane(run: RunPayload): string | null {
   return `needs points in the plane, and this run's samples have shape [${run.shape.join(", ")}]`;
 }
 
+/** The requirement of panels that show the data themselves. */
+export function withoutPoints(run: RunPayload): string | null {
+  return notInThePlane(run) ?? (run.points ? null : "needs the training data, and this page was made without them");
+}
+
 /** The text of a panel: an explanation, the formula, and the library's code for it. */
 export function lesson(stage: Stage, text: string, formula: string, code: string[]): HTMLElement {
   return h(

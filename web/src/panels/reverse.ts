@@ -203,7 +203,8 @@ class Reverse {
     const { plane, walk, overlays } = this;
     const frame = this.frame();
     if (!walk || !frame) {
-      plane.points(unpack(this.stage.run.points!.x).subarray(0, 2 * N), [theme().quiet], null, 1.6, 0.35);
+      const { points } = this.stage.run;
+      if (points) plane.points(unpack(points.x).subarray(0, 2 * N), [theme().quiet], null, 1.6, 0.35);
       return;
     }
     const { k, at } = frame;

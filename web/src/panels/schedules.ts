@@ -7,7 +7,7 @@ import { barAlpha, call, formula, frac, mi, mn, mo, row } from "../math";
 import { SCHEDULES, schedule } from "../model/schedule";
 import { Player } from "../player";
 import { Cloud, timeText } from "./forward";
-import { lesson, notInThePlane, type Panel } from "./panel";
+import { lesson, withoutPoints, type Panel } from "./panel";
 
 const TEXT = `A schedule decides how fast the signal disappears. With the linear schedule the points are nearly pure
 noise long before the end, so many of the last steps change little. The cosine schedule removes the signal more evenly. Both
@@ -20,7 +20,7 @@ export const schedules: Panel = {
   title: "Schedules: when does it happen?",
   misfit: () => null,
   mount(stage) {
-    const cloud = notInThePlane(stage.run) === null ? new Cloud(stage) : null;
+    const cloud = withoutPoints(stage.run) === null ? new Cloud(stage) : null;
     const names = ["linear", "cosine"];
     const chosen = () => names.map((name) => schedule(name));
     const cell = () => h("td");
