@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -198,18 +199,43 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all, down to the disk."""
     staging = path.with_name(f".{path.name}.part")
     with staging.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(staging, path)
+    flush(path.parent)
+
+
+_PARTS = frozenset({".environment.json.part", ".config.toml.part", ".lock"})
+_BEGINNING = frozenset({"environment.json", "codec.safetensors", "data.safetensors"})
+
+
+def is_unbegun(path: Path) -> bool:
+    """Return whether a folder is empty, or holds what a run that was broken off at its very beginning leaves."""
+    names = {entry.name for entry in path.iterdir()} - _PARTS if path.is_dir() else {"a file"}
+    with contextlib.suppress(OSError, ValueError):
+        made = json.loads((path / "environment.json").read_text(encoding="utf-8")) if names else {"fromnoise": ""}
+        return names <= _BEGINNING and isinstance(made, dict) and "fromnoise" in made
+    return False
+
+
+def make_folder(path: Path, *, exist_ok: bool) -> None:
+    """Make a folder and its parents, down to the disk."""
+    new = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=exist_ok)
+    for each in new:
+        flush(each.parent)
 
 
 def flush(path: Path) -> None:
-    """Have the system put a file or folder on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Have the system put a file or a folder's entries on the disk."""
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":  # which has no such call
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -32,7 +32,6 @@ from typing import Any
 
 import tomli_w
 from pydantic import ValidationError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fromnoise.conditioners import conditioners
@@ -60,7 +59,9 @@ from fromnoise.run.files import (
     check_sum,
     file_sum,
     flush,
+    is_unbegun,
     load_data,
+    make_folder,
     read_measured,
     read_optimizer,
     read_tensors,
@@ -144,17 +145,17 @@ class RunFolder:
         if len(text) > CONFIG_BYTES:
             raise InputError(f"the configuration has {len(text):,} bytes, and at most {CONFIG_BYTES:,} are read again")
         there = self.path.exists()
-        if there and (not self.path.is_dir() or any(self.path.iterdir())):
+        if there and not is_unbegun(self.path):
             raise RunExists(f"{self.path} exists and is not a run: choose another --out")
         with Writing(self.path):
             try:
-                self.path.mkdir(parents=True, exist_ok=there)
+                make_folder(self.path, exist_ok=there)
             except FileExistsError:  # another training made it in this moment
                 raise RunExists(f"{self.path} already holds a run: choose another --out") from None
+            write_json(self.path / "environment.json", environment())  # first: it is what says whose folder this is
             save_tensors(self.path / "codec.safetensors", codec.tensors())
             if isinstance(data, Dataset) and "sha256" in data.identity:
                 save_data(self.path / "data.safetensors", data)
-            write_json(self.path / "environment.json", environment())
             write(self.path / "config.toml", text)  # last: it is what makes this a run
         return False
 
@@ -309,18 +310,19 @@ class RunFolder:
         if target.exists() and self._is_sound(target):
             return target
         with Writing(target):
-            root.mkdir(parents=True, exist_ok=True)
+            make_folder(root, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=root))
             try:
                 for name in ("model", "ema", "optimizer"):
-                    save_file(_apart(getattr(checkpoint, name)), staging / f"{name}.safetensors")
+                    save_tensors(staging / f"{name}.safetensors", _apart(getattr(checkpoint, name)))
                 write_json(staging / "state.json", {"step": checkpoint.step, **checkpoint.state})
                 files = {p.name: {"sha256": file_sum(p), "bytes": p.stat().st_size} for p in sorted(staging.iterdir())}
                 manifest = {"format_version": FORMAT_VERSION, "step": checkpoint.step, "files": files}
                 write_json(staging / "manifest.json", manifest)
-                for p in staging.glob("*.safetensors"):
-                    flush(p)
                 staging.chmod(0o755)
+                if (self.path / "metrics.jsonl").exists():  # the log is never behind a checkpoint
+                    flush(self.path / "metrics.jsonl")
+                    flush(self.path)
                 if target.exists():  # damaged
                     os.replace(target, staging.with_name(f"{staging.name}.old"))
                 os.replace(staging, target)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fromnoise.errors import Diverged
+from fromnoise.errors import CheckpointDamaged, Diverged, shown
 from fromnoise.run import Checkpoint
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.ema import EMA
@@ -35,6 +35,7 @@ class Learner:
             self.parameters.values(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
         )
         self._losses: list[Tensor] = []
+        self._unlogged = 0.0, 0  # the sum and number of losses that a checkpoint brought along
 
     def step(self, step: int, batch: Sequence[Drawn], lr: float) -> None:
         """Do optimizer step 0, 1, ... on a batch in one or more equal pieces, and keep its loss."""
@@ -55,26 +56,35 @@ class Learner:
         assert total is not None
         self._losses.append(total)
 
-    def mean_loss(self, first: int, *, forget: bool) -> float:
-        """Return the mean of the losses kept, of step `first` and those after it; the one place that waits for them.
+    def mean_loss(self, first: int) -> float:
+        """Return the mean of the losses since this was last asked, and forget them.
 
         Args:
-            first: the number of the first kept.
-            forget: whether to keep none of them.
+            first: the number of the first step of this process among them.
 
         Raises:
             Diverged: naming the first step whose loss is not finite.
         """
-        kept = torch.stack(self._losses).tolist()
+        total, count = self.unlogged(first)
+        self._losses.clear()
+        self._unlogged = 0.0, 0
+        return total / count
+
+    def unlogged(self, first: int) -> tuple[float, int]:
+        """Return the sum and the number of the losses not yet asked for; the one place that waits for them.
+
+        Arguments and errors are those of `mean_loss`.
+        """
+        total, count = self._unlogged
+        kept = torch.stack(self._losses).tolist() if self._losses else []
         for step, loss in enumerate(kept, first):
             if not math.isfinite(loss):
                 raise Diverged(
                     f"the loss became {loss} at step {step + 1}: training stopped, checkpoints before it are kept; "
                     "lower --lr or set train.clip_norm"
                 )
-        if forget:
-            self._losses.clear()
-        return sum(kept) / len(kept)
+            total += loss  # one by one, so that a resumed training has the same sum
+        return total, count + len(kept)
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:
@@ -112,7 +122,16 @@ class Learner:
         return Checkpoint(step, model, ema, optimizer, {"seed": self.config.seed, **state})
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to a checkpoint's state."""
+        """Go back to a checkpoint's state.
+
+        Raises:
+            CheckpointDamaged: if what it says of the losses not yet logged is no sum and number.
+        """
+        match checkpoint.state.get("unlogged", [0.0, 0]):
+            case [float() | int() as total, int() as count] if math.isfinite(total) and count >= 0:
+                self._unlogged = float(total), count
+            case other:
+                raise CheckpointDamaged(f"the losses not yet logged at step {checkpoint.step} are {shown(other)}")
         self.module.load_state_dict(checkpoint.model)
         if self.average is not None:
             self.average.load_state_dict(checkpoint.ema)

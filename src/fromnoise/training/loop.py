@@ -277,7 +277,7 @@ class _Loop:
 
     def _event(self, first: int, lr: float, seconds: float) -> Event:
         """Return the news of the steps from `first` on."""
-        loss = self.learner.mean_loss(first, forget=True)
+        loss = self.learner.mean_loss(first)
         progress = self.floor.progress(loss) if self.floor else None
         rate = (self.done - first) / max(seconds, 1e-9)
         left = (self.end - self.done) / rate
@@ -301,15 +301,15 @@ class _Loop:
     def _interrupt(self, first: int) -> None:
         """Save and stop; losses since step `first` have not been looked at yet."""
         if self.folder is not None:
-            self.save(first if self.done > first else None)
+            self.save(first)
         raise Interrupted(self.done, self.folder.path if self.folder else None)
 
     def save(self, unread: int | None = None) -> None:
         """Keep a checkpoint, unless a loss of step `unread` or after it is not finite."""
         assert self.folder is not None
+        state: dict[str, Any] = {"early_stopping": self.patience.state()} if self.config.patience else {}
         if unread is not None:
-            self.learner.mean_loss(unread, forget=False)
-        state = {"early_stopping": self.patience.state()} if self.config.patience else {}
+            state["unlogged"] = self.learner.unlogged(unread)
         self.folder.save(self.learner.checkpoint(self.done, state), self.config.keep)
 
     def finish(self, last: Event | None) -> Event:
