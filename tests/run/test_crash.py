@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -137,7 +138,9 @@ for place in sys.argv[2:]:
 
 
 def test_a_folder_that_may_not_be_written_is_refused_in_a_line(tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
         folder.chmod(0o755)
     locked, run = tmp_path / "locked", tmp_path / "run"
     locked.mkdir()
