@@ -34,7 +34,7 @@ class Writing:
         if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
             reason = getattr(error, "strerror", None) or str(error)
             raise RunError(
-                f"{self._path} cannot be written: {reason}; free some space or choose another --out"
+                f"{self._path} cannot be written: {reason}; free some space, or choose another out"
             ) from None
 
 

@@ -137,7 +137,7 @@ class RunFolder:
         if self.exists:
             if not resume:
                 raise RunExists(
-                    f"{self.path} already holds a run: add --resume to go on with it, or choose another --out"
+                    f"{self.path} already holds a run: resume it (--resume, resume=True), or choose another out"
                 )
             self._check_same(config, free)
             return True
@@ -146,12 +146,12 @@ class RunFolder:
             raise InputError(f"the configuration has {len(text):,} bytes, and at most {CONFIG_BYTES:,} are read again")
         there = self.path.exists()
         if there and not is_unbegun(self.path):
-            raise RunExists(f"{self.path} exists and is not a run: choose another --out")
+            raise RunExists(f"{self.path} exists and is not a run: choose another out")
         with Writing(self.path):
             try:
                 make_folder(self.path, exist_ok=there)
             except FileExistsError:  # another training made it in this moment
-                raise RunExists(f"{self.path} already holds a run: choose another --out") from None
+                raise RunExists(f"{self.path} already holds a run: choose another out") from None
             write_json(self.path / "environment.json", environment())  # first: it is what says whose folder this is
             save_tensors(self.path / "codec.safetensors", codec.tensors())
             if isinstance(data, Dataset) and "sha256" in data.identity:
@@ -171,7 +171,7 @@ class RunFolder:
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
             raise ConfigChanged(
                 f"cannot resume {self.path} with another configuration: {what}{more}; "
-                "give the same settings, or choose another --out"
+                "give the same settings, or choose another out"
             )
 
     def plan_steps(self, steps: int) -> None:

@@ -52,7 +52,7 @@ class RunLock:
         except OSError as error:
             if error.errno in _TAKEN:
                 raise RunError(
-                    f"another training is at work in {self._path}: wait for its end, or choose another folder (--out)"
+                    f"another training is at work in {self._path}: wait for its end, or choose another out"
                 ) from None
 
 

@@ -81,7 +81,7 @@ class Learner:
             if not math.isfinite(loss):
                 raise Diverged(
                     f"the loss became {loss} at step {step + 1}: training stopped, checkpoints before it are kept; "
-                    "lower --lr or set train.clip_norm"
+                    "lower lr, or set clip_norm above 0"
                 )
             total += loss  # one by one, so that a resumed training has the same sum
         return total, count + len(kept)
@@ -111,7 +111,7 @@ class Learner:
         model = self.module.state_dict()
         for name, tensor in model.items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise Diverged(f"{name} became infinite or NaN by step {step}: lower --lr or set train.clip_norm")
+                raise Diverged(f"{name} became infinite or NaN by step {step}: lower lr, or set clip_norm above 0")
         moments = self.optimizer.state_dict()["state"]
         optimizer = {
             f"{name}.{key}": value
