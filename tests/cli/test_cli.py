@@ -559,7 +559,7 @@ def test_a_table_in_a_file_is_trained_sampled_and_measured(run_cli, tmp_path):
     code, out, _ = run_cli("evaluate", run, "--samples", tmp_path / "s.csv")
     assert code == 0
     assert "the columns' standard deviations" in out
-    refused(run_cli("train", path, "-n", 50, "--out", tmp_path / "other"), "its own 200 samples")
+    refused(run_cli("train", path, "-n", 50, "--out", tmp_path / "other"), "has 200 samples")
     refused(run_cli("train", tmp_path / "none.csv"), "there is no such file")
     assert not (tmp_path / "other").exists()
 
@@ -582,7 +582,7 @@ def test_a_run_without_its_data_says_so_and_is_used_as_far_as_it_goes(run_cli, t
     code, out, _ = run_cli("info", run)
     assert code == 0
     assert re.search(r"holds data +(no|False)", out)
-    refused(run_cli("evaluate", run), "holds none of its training data: open 'mine' again")
+    refused(run_cli("evaluate", run), "holds none of its training data: give 'mine' again")
     code, out, _ = run_cli("export", run, tmp_path / "none.html")
     assert code == 0
     assert "holds no training samples of r" in out
@@ -593,3 +593,25 @@ def test_a_run_without_its_data_says_so_and_is_used_as_far_as_it_goes(run_cli, t
     code, _, err = run_cli("train", path, "--steps", 30, "--no-data", "--resume", "--out", run)
     assert code == 0, err
     assert not (run / "data.safetensors").exists()
+
+
+def test_a_handful_of_samples_is_trained_without_a_report(run_cli, tmp_path):
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(5, 2)))
+    code, out, err = run_cli("train", tmp_path / "few.npy", "--steps", 3, "--out", tmp_path / "r")
+    assert code == 0, err
+    assert "5 samples are too few to measure distances against" in out
+    (tmp_path / "r" / "metrics.jsonl").unlink()
+    code, out, err = run_cli("train", tmp_path / "few.npy", "--steps", 3, "--out", tmp_path / "r", "--resume", "--json")
+    assert code == 0, err
+    assert json.loads(out)["loss"] is None
+
+
+def test_guidance_of_a_table_is_judged_in_its_columns_units(run_cli, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 2
+    x = np.stack([6 * labels + rng.normal(size=300), rng.normal(size=300), 1e4 * rng.normal(size=300)], 1)
+    np.savez(tmp_path / "g.npz", x=x, labels=labels)
+    assert run_cli("train", tmp_path / "g.npz", "--steps", 600, "--no-report", "--out", tmp_path / "r")[0] == 0
+    code, out, _ = run_cli("plot", tmp_path / "r", "guidance", "--label", 1, "--scales", "1", "-n", 200, "--json")
+    assert code == 0
+    assert json.loads(out)["scales"][0]["accuracy"] > 0.9

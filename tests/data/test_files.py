@@ -28,6 +28,8 @@ def test_other_spellings_of_a_table_are_read(tmp_path):
     path = tmp_path / "T.CSV"
     path.write_bytes(b'\xef\xbb\xbfa,b\r\n\r\n1, 2\r\n"3",-4e0\r\n')
     assert fn.data.open(path).x.tolist() == [[1, 2], [3, -4]]
+    path.write_text('"a\nb",c\n1,2\n')
+    assert fn.data.open(path).x.tolist() == [[1, 2]]
     path.write_text("# x y\n5\n6\n")
     assert fn.data.open(path).x.tolist() == [[5], [6]]
     path.write_text("7\n8")
@@ -39,7 +41,16 @@ def test_other_spellings_of_a_table_are_read(tmp_path):
     [
         ("a,b\n1,2\n3,\n", "line 3, column 'b': a cell is empty"),
         ("a,b\n1,2\n3,x y\n", "line 3, column 'b': 'x y' is no number"),
-        ("1,2\n3,NA\n", "line 2: 'NA' is no number"),
+        ("1,2\n3,NA\n", "line 2, column 2: 'NA' is no number"),
+        ("1,,3\n4,5,6\n", "line 1, column 2: a cell is empty"),
+        ("1,NA,3\n4,5,6\n", "line 1, column 2: 'NA' is no number"),
+        ("1,2,\n3,4,\n", "line 1, column 3: a cell is empty"),
+        ("a,b\n1,2,3\n4,5,6\n", "line 2: 3 cells, and the first line has 2"),
+        ("a\n1,5\n2,5\n", "line 2: 2 cells, and the first line has 1"),
+        (",x,y\n0,1.5,2.5\n", "the first column has no name"),
+        ("1,5;2,5\n3,5;4,5\n", "line 2, column '1,5': '3,5' is no number"),
+        ("1_0,2\n3,4\n", "line 1, column 1: '1_0' is no number"),
+        ('a,b\n1,"2\n' + "3,4\n" * 50_000, "no numbers that can be read"),
         ("a,b\n1,2\n3\n", "line 3: 1 cells, and the first line has 2"),
         ("a;b\n1,5;2\n", "line 2, column 'a': '1,5' is no number"),
         ("a,b\n", "names alone"),
@@ -77,11 +88,25 @@ def test_files_that_are_not_what_they_are_called_are_refused(tmp_path):
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
     (tmp_path / "latin.csv").write_bytes("größe\n1\n".encode("latin-1"))
     (tmp_path / "folder.csv").mkdir()
-    for name in ("o.npy", "broken.npz", "broken.npy", "latin.csv", "folder.csv"):
+    np.savez_compressed(tmp_path / "packed.npz", X)
+    packed = bytearray((tmp_path / "packed.npz").read_bytes())
+    packed[60:120] = bytes(60)
+    (tmp_path / "packed.npz").write_bytes(packed)
+    huge = b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (2000000000000, 3), }"
+    (tmp_path / "huge.npy").write_bytes(huge.ljust(127) + b"\n")
+    for name in ("o.npy", "broken.npz", "broken.npy", "latin.csv", "folder.csv", "packed.npz", "huge.npy"):
         with pytest.raises(InputError, match=r"no numbers that can be read|cannot be read"):
             read_file(tmp_path / name)
     with pytest.raises(InputError, match="there is no such file"):
         fn.data.open("nowhere.csv")
+    with pytest.raises(InputError, match="unknown data set"):
+        fn.data.open("a" * 5000)
+    np.savez(tmp_path / "swapped.npz", x=X)
+    (tmp_path / "swapped.npz").rename(tmp_path / "swapped.npy")
+    assert len(fn.data.open(tmp_path / "swapped.npy")) == 20
+    np.save(tmp_path / "text.npy", np.array(["a", "b"]))
+    with pytest.raises(InputError, match=r"text.npy: data must be numbers"):
+        fn.data.open(tmp_path / "text.npy")
     (tmp_path / "x.txt").write_text("1,2")
     with pytest.raises(InputError, match=r"files of numbers end in .csv, .tsv, .npy, .npz"):
         fn.data.open(str(tmp_path / "x.txt"))

@@ -146,3 +146,13 @@ def test_export_of_no_run(run_cli, tmp_path):
     assert code == 2
     assert "no run at" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tables_distances_are_in_the_units_of_evaluate():
+    units = torch.tensor([1.0, 10.0])
+    run = fn.train(torch.randn(400, 2) * units, steps=2)
+    truth = run_payload("table", run)["truth"][""]
+    assert truth["unit"] == pytest.approx(run.source.x.std(0, correction=0).tolist(), rel=1e-5)
+    assert floats(truth["draws"]).std(1) == pytest.approx(torch.ones(3, 2), abs=0.2)
+    assert truth["floor"] == pytest.approx(fn.metrics.wasserstein_floor(run.source, 200), rel=0.3)
+    assert run_payload("points", fn.train(fn.data.moons(100), steps=2))["truth"][""]["unit"] == [1.0, 1.0]

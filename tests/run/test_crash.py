@@ -157,6 +157,9 @@ def test_a_folder_that_may_not_be_written_is_refused_in_a_line(tmp_path):
         assert str(place) in line
         assert "cannot be written: Permission denied" in line
     assert fn.load(run).step == 6
+    (tmp_path / "plain").touch()
+    modes = {path.stat().st_mode & 0o777 for path in run.rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "plain").stat().st_mode & 0o777}
 
 
 KILLED = """
@@ -208,3 +211,35 @@ def test_two_hundred_kills_at_random_moments_change_no_bit(tmp_path):
     killed, runs = map(int, done.stdout.split())
     assert killed >= 200
     assert runs >= 2
+
+
+def test_what_a_broken_off_beginning_leaves_is_not_taken_for_the_new_runs(tmp_path):
+    other = fn.Dataset(torch.randn(30, 3))
+    fn.train(other, steps=1, out=tmp_path / "other")
+    for name, data, options in (("built-in", fn.data.spiral(60), {}), ("none", DATA, {"keep_data": False})):
+        run = tmp_path / name
+        run.mkdir()
+        for left in ("environment.json", "codec.safetensors", "data.safetensors"):
+            (run / left).write_bytes((tmp_path / "other" / left).read_bytes())
+        fn.train(data, steps=1, out=run, **options)
+        assert not (run / "data.safetensors").exists()
+        assert fn.load(run).holds_data == (name == "built-in")
+    fn.train(DATA, steps=2, out=tmp_path / "kept")
+    fn.train(DATA, steps=3, out=tmp_path / "kept", resume=True, keep_data=False)
+    assert not (tmp_path / "kept" / "data.safetensors").exists()
+
+
+def test_a_second_training_finds_the_folder_held_from_the_first_write_on(tmp_path, monkeypatch):
+    from fromnoise.run import folder
+
+    refusals = []
+
+    def begun(path, tensors, metadata=None):
+        if not refusals:
+            refusals.append(refused(tmp_path / "run"))
+        return save(path, tensors, metadata)
+
+    save = folder.save_tensors
+    monkeypatch.setattr(folder, "save_tensors", begun)
+    train(tmp_path / "run")
+    assert "another training is at work" in refusals[0]

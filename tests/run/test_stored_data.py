@@ -80,7 +80,7 @@ def test_a_users_source_is_not_taken_for_a_built_in(tmp_path, identity):
     train(source, tmp_path / "r")
     run = fn.load(tmp_path / "r")
     assert fn.sample(run.denoiser, 3, steps=2).shape == (3, 2)
-    with pytest.raises(RunError, match="holds none of its training data: open 'spiral' again"):
+    with pytest.raises(RunError, match="holds none of its training data: give 'spiral' again"):
         run.source  # noqa: B018
     train(source, tmp_path / "r", resume=True)
 
@@ -97,7 +97,7 @@ def test_a_run_without_its_data_is_sampled_exported_and_resumed(tmp_path, labell
     run = fn.load(tmp_path / "r")
     assert (run.holds_data, fn.load(tmp_path / "with").holds_data) == (False, True)
     assert fn.sample(run.denoiser, 3, steps=2).shape == (3, 2)
-    with pytest.raises(RunError, match="holds none of its training data: open 'data' again"):
+    with pytest.raises(RunError, match="holds none of its training data: give 'data' again"):
         run.source  # noqa: B018
     part = payload([("r", run)])["runs"][0]
     assert (part["points"], part["law"], part["truth"], part["samples_held"]) == (None, None, {}, 0)

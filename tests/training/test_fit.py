@@ -423,3 +423,27 @@ def test_a_tables_columns_are_trained_alike_whatever_their_units(tmp_path):
 def _settings(run):
     train = run.config.train
     return {"predict": run.denoiser.predict, "weighting": train["weighting"], "times": train["times"]}
+
+
+def test_an_older_run_of_a_table_goes_on_with_its_own_codec(tmp_path):
+    """It was begun when one standard deviation was every table's default."""
+    x = torch.randn(200, 3) * torch.tensor([1.0, 50.0, 0.1])
+    fn.train(x, steps=3, out=tmp_path / "run", codec=fn.data.Affine("isotropic"))
+    again = fn.train(x, steps=5, out=tmp_path / "run", resume=True)
+    assert (again.step, again.denoiser.codec.kind) == (5, "isotropic")
+    with pytest.raises(ConfigChanged, match=r"codec.kind was 'isotropic' and is now 'columns'"):
+        fn.train(x, steps=5, out=tmp_path / "run", resume=True, codec=fn.data.Affine("columns"))
+
+
+def test_a_setting_that_is_none_is_not_taken_for_one_that_was_not_given():
+    with pytest.raises(ConfigError, match="ema"):
+        fn.train(fn.data.spiral(50), steps=1, ema=None)
+
+
+@pytest.mark.parametrize("held", [3, None, {}, {"loss": 1.0, "levels": 3, "losses": [1.0]}])
+def test_an_odd_held_out_loss_in_the_log_is_passed_over(tmp_path, held):
+    fn.train(fn.data.spiral(50), steps=4, held_out=0.5, check_every=2, out=tmp_path / "run")
+    with (tmp_path / "run/metrics.jsonl").open("a") as log:
+        log.write(json.dumps({"step": 4, "loss": 1.0, "held_out": held}) + "\n")
+    again = fn.train(fn.data.spiral(50), steps=6, held_out=0.5, check_every=2, out=tmp_path / "run", resume=True)
+    assert again.step == 6

@@ -53,7 +53,8 @@ export interface RunPayload extends ModelPayload {
   why_not: string;
   samples: number;
   points: { x: Packed; labels: number[] | null } | null;
-  truth: Record<string, { draws: Packed; floor: number }>;
+  /** Fresh draws of each label's data, divided by the unit in which distances are measured. */
+  truth: Record<string, { draws: Packed; floor: number; unit: [number, number] }>;
   training: {
     loss: number | null;
     steps: number[];

@@ -45,7 +45,7 @@ def demo(
     gif = _animation(run, out)
     best = sorted(results, key=lambda r: r.ratio)
     assert run.loss is not None
-    page = write_report(run, best, loss=run.loss, floor=last.floor, gif=gif)
+    page = write_report(run, best, floor=last.floor, gif=gif)
     picture = out / "spiral.png" if data == "spiral" else out / f"{data}.png"
     _picture(run, results, picture)
     seconds = time.perf_counter() - began

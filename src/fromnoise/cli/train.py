@@ -79,7 +79,7 @@ def train(
     plan = Plan.from_recipe(recipe, changes)
     source = open_data(data, settings=plan.data)
     if changes.get("data") and data not in names():
-        raise InputError(f"-n is the size of built-in data: {data} has its own {len(source):,} samples")
+        raise InputError(f"-n and other settings of data are for built-in data: {data} has {len(source):,} samples")
     folder = out or Path("runs") / source.name
     training = plan.assemble(source, device=check_device(device))
     note = _resuming(RunFolder(folder), training.config.steps) if resume else None
@@ -215,26 +215,30 @@ def _held_out(run: Run, progress: float | None) -> list[str]:
 def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: bool) -> None:
     """Measure the finished run, write its report, and print the results."""
     assert run.folder is not None
-    assert run.loss is not None
-    progress = None if last.floor is None else last.floor.progress(run.loss)
+    known = (run.loss, last.floor) if run.loss is not None and last.floor is not None else None
+    progress = None if known is None else known[1].progress(known[0])
     data: dict[str, Any] = {
         "run": str(run.folder.path), "steps": run.step, "seconds": round(seconds, 2), "loss": run.loss,
         "floor": None if last.floor is None else last.floor.value, "progress": progress,
         "held_out": None if last.held_out is None else last.held_out.loss,
     }  # fmt: skip
     lines = [f"{run.folder.path}: {run.step:,} steps in {seconds:.1f} s"]
-    if last.floor is not None:
-        lines.append(f"loss {run.loss:.4f}, floor {_short(last.floor)}: {last.floor.describe(run.loss)}")
+    if known is not None:
+        loss, floor = known
+        lines.append(f"loss {loss:.4f}, floor {_short(floor)}: {floor.describe(loss)}")
     if last.held_out is not None:
         lines += _held_out(run, progress)
-    if report and run.denoiser.codec.form == "points":
+    few = run.source.distribution is None and len(run.source) < 12
+    if report and few:
+        lines.append(f"no report: {len(run.source)} samples are too few to measure distances against, 12 are needed")
+    elif report and run.denoiser.codec.form == "points":
         from fromnoise.report import Assessor, write_report
         from fromnoise.samplers import Multistep
 
         assessor = Assessor(run, n=min(1000, max(20, len(run.source) // 2)))
         sampler = Multistep()
         found = assessor(sampler, sampler.steps_on(run.denoiser.schedule))
-        page = write_report(run, [found], loss=run.loss, floor=last.floor)
+        page = write_report(run, [found], floor=last.floor)
         data["samples"], data["report"] = found.row(), str(page)
         lines.append(
             f"samples by {found.sampler}: 2-Wasserstein ratio to the floor {found.ratio:.3f}, "

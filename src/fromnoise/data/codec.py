@@ -79,6 +79,10 @@ class Codec:
             and all(mine[name].shape == its[name].shape and _close(mine[name], its[name]) for name in mine)
         )
 
+    def resumed(self, kept: Codec) -> Codec:
+        """Return the codec with which a run goes on that was begun with another: itself, unless it chose by itself."""
+        return self
+
     def mask(self, known: Tensor) -> Tensor:
         """Return which parts of z are known, bool `[*S]`, where these parts of a sample are.
 
@@ -127,6 +131,7 @@ class Affine(Codec):
 
     mean: ClassVar[Tensor] = torch.tensor(0.0)
     std: ClassVar[Tensor] = torch.tensor(1.0)
+    chosen: ClassVar[bool] = False  # whether "auto" has chosen the kind
 
     @classmethod
     def given(cls, mean: Tensor | float, std: Tensor | float, shape: tuple[int, ...] = ()) -> Affine:
@@ -157,7 +162,12 @@ class Affine(Codec):
             std = torch.where(std > least, std, 1.0)
         else:
             std = of_each
-        return replace(self, kind=kind)._with(mean.to(precise), std.to(precise), shape)
+        fitted = replace(self, kind=kind)._with(mean.to(precise), std.to(precise), shape)
+        object.__setattr__(fitted, "chosen", self.kind == "auto")
+        return fitted
+
+    def resumed(self, kept: Codec) -> Codec:
+        return kept if self.chosen and isinstance(kept, Affine) else self
 
     def shape_of(self, sample: tuple[int, ...]) -> tuple[int, ...]:
         return sample

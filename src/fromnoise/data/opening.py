@@ -47,8 +47,11 @@ def open(what: Any, name: str = "data", *, settings: Mapping[str, Any] = Mapping
         return make({"name": what, **settings})
     if is_file_name(what):
         x, cond = read_file(Path(what))
-        dataset = Dataset(as_samples(x), name=Path(what).stem)
-        return dataset if cond is None else dataset.conditioned(cond)
+        try:
+            dataset = Dataset(as_samples(x), name=Path(what).stem)
+            return dataset if cond is None else dataset.conditioned(cond)
+        except InputError as error:
+            raise InputError(f"{what}: {error}") from None
     if isinstance(what, str):
         raise UnknownName("data set", what, names(), f"; or a file of numbers: {', '.join(KINDS)}")
     if isinstance(what, TorchDataset):

@@ -23,7 +23,7 @@ from fromnoise.data.dataset import Dataset
 from fromnoise.errors import InputError
 from fromnoise.exact import ExactDenoiser, GaussianMixture, mixture_of_data
 from fromnoise.metrics import wasserstein2
-from fromnoise.metrics.evaluation import draws
+from fromnoise.metrics.evaluation import column_std, draws
 from fromnoise.nn import MLP
 from fromnoise.nn.network import plain
 from fromnoise.process import EDMPrediction, predictions
@@ -165,7 +165,8 @@ def law_payload(law: GaussianMixture) -> Tree | None:
 def truths(data: Dataset, label_names: Sequence[str]) -> Tree:
     """Return, for all labels together ("") and for each alone, fresh draws of the data and their floor.
 
-    A set of samples stands at a mean 2-Wasserstein distance from the draws; the floor is that of other fresh draws.
+    A set of samples stands at a mean 2-Wasserstein distance from the draws; the floor is that of other fresh draws. As
+    in `evaluate`, a table is measured in the standard deviations of its columns, which are its `unit`.
     """
     parts = {"": Dataset(data.x, name=data.name, distribution=data.distribution)}
     parts |= {label: data.only(label) for label in label_names}
@@ -174,9 +175,14 @@ def truths(data: Dataset, label_names: Sequence[str]) -> Tree:
         n = POINTS if part.distribution is not None else min(POINTS, len(part) // 2)
         if n < 20:
             continue
-        pairs = draws(part, n, _PAIRS, 0)
+        unit = column_std(part)
+        pairs = [(first / unit, second / unit) for first, second in draws(part, n, _PAIRS, 0)]
         floor = sum(wasserstein2(a, b) for a, b in pairs) / len(pairs)
-        found[label] = {"draws": array(torch.stack([second for _, second in pairs])), "floor": floor}
+        found[label] = {
+            "draws": array(torch.stack([second for _, second in pairs])),
+            "floor": floor,
+            "unit": unit.double().expand(2).tolist(),
+        }
     return found
 
 

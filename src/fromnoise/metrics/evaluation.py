@@ -130,7 +130,7 @@ def evaluate(
     if data.distribution is None and len(data) < 12:
         raise InputError(f"{len(data)} samples of the data are too few to measure against: at least 12")
     n = min(len(samples), at_most if data.distribution is not None else max(len(data) // 2, 1), at_most)
-    of_columns = _column_std(data)
+    of_columns = column_std(data)
     samples = samples[torch.randperm(len(samples), generator=stream(seed, "shuffle"))[:n]] / of_columns
     pairs_drawn = [(first / of_columns, second / of_columns) for first, second in draws(data, n, pairs, seed)]
     measures: dict[str, Callable[[Tensor, Tensor], Sequence[float]]] = {
@@ -151,7 +151,7 @@ def evaluate(
     return Evaluation(tuple(found), _what(data), n, unit)
 
 
-def _column_std(data: Dataset) -> Tensor:
+def column_std(data: Dataset) -> Tensor:
     """Return the standard deviations `[D]` of a table's columns; 1 for points and pictures, which keep their units."""
     std = Affine().fitted(data).std
     return std if std.dim() else torch.ones_like(std)
@@ -211,7 +211,7 @@ class LowNoise:
 
 def wasserstein_floor(data: Dataset, n: int, *, pairs: int = 6, seed: int = 0) -> float:
     """Return the root mean square 2-Wasserstein distance of two independent draws of n samples."""
-    of_columns = _column_std(data)
+    of_columns = column_std(data)
     distances = [_wasserstein(a / of_columns, b / of_columns) for a, b in draws(data, n, pairs, seed)]
     return math.sqrt(sum(d * d for d in distances) / len(distances))
 
@@ -227,6 +227,6 @@ def low_noise(samples: Tensor, data: Dataset, *, floor: float | None = None, see
         floor: `wasserstein_floor(data, n)`, if it has been computed.
         seed: the seed of the draws.
     """
-    of_columns = _column_std(data)
+    of_columns = column_std(data)
     gap = _wasserstein(samples / of_columns, data.draw_stratified(len(samples), seed).x / of_columns)
     return LowNoise(gap, floor or wasserstein_floor(data, len(samples), seed=seed))

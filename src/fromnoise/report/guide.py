@@ -67,14 +67,17 @@ def at_scales(
     if not denoiser.label_names:
         raise InputError("guidance needs a run with labels: train one on shapes, or on data with a label column")
     number, data = find_label(label, denoiser.label_names), run.source
-    judge, own = mixture_of_data(data), data.x[data.labels == number] if data.labels is not None else data.x
+    codec = denoiser.codec  # a table's columns count alike
+    judge, own = mixture_of_data(data, codec), data.x[data.labels == number] if data.labels is not None else data.x
+    own = codec.into(codec.store(own[:2000]))
     found = []
     for scale in scales:
         x = sample(
             Guided(denoiser, scale), n, sampler=sampler, steps=steps, cond=label, seed=seed, progress=progress
         ).cpu()  # fmt: skip
-        right = _label_of(judge, x) == number
-        found.append(AtScale(scale, float(right.double().mean()), diversity(x, own[:2000]), x))
+        z = codec.into(codec.store(x))
+        right = _label_of(judge, z) == number
+        found.append(AtScale(scale, float(right.double().mean()), diversity(z, own), x))
     return found
 
 

@@ -74,15 +74,12 @@ def table_rows(results: Sequence[Result]) -> list[dict[str, str]]:
     ]
 
 
-def write_report(
-    run: Run, results: Sequence[Result], *, loss: float, floor: Floor | None = None, gif: Path | None = None
-) -> Path:
+def write_report(run: Run, results: Sequence[Result], *, floor: Floor | None = None, gif: Path | None = None) -> Path:
     """Write report.html into the run's folder and return its path.
 
     Args:
         run: a run with a folder.
         results: its measured samples; the numbers at the head of the page are those of the first result.
-        loss: the loss at the end of the training.
         floor: the floor of the loss.
         gif: an animation to show.
 
@@ -94,14 +91,15 @@ def write_report(
     parts = [
         f"<h1>{html.escape(run.name)}</h1>",
         f'<p class="quiet">{html.escape(_one_line(run))}</p>',
-        _numbers(loss, floor, results),
+        _numbers(run.loss, floor, results),
     ]
     if run.denoiser.codec.form == "points" and run.denoiser.shape[0] >= 2:
         every = max(1, len(run.source) // 2000)
         panels = {"data": run.source.x[::every][:2000]} if run.folder.holds_data else {}
-        panels.update({r.sampler: r.samples for r in results[:4]})
-        captions = ["", *(f"ratio to the floor {r.ratio:.2f}" for r in results[:4])]
-        parts += ["<h2>Data and samples</h2>", image(plot.side_by_side(panels, captions=captions), "data, samples")]
+        panels |= {r.sampler: r.samples for r in results[:4]}
+        captions = [""] * ("data" in panels) + [f"ratio to the floor {r.ratio:.2f}" for r in results[:4]]
+        head = "Data and samples" if "data" in panels else "Samples"
+        parts += [f"<h2>{head}</h2>", image(plot.side_by_side(panels, captions=captions), head.lower())]
     if gif is not None:
         parts += ["<h2>From noise to data</h2>", _inline(gif.read_bytes(), "gif", "points gathering from noise")]
     if results:
@@ -145,10 +143,11 @@ def _one_line(run: Run) -> str:
     )
 
 
-def _numbers(loss: float, floor: Floor | None, results: Sequence[Result]) -> str:
-    cards = [("loss", f"{loss:.4f}")]
+def _numbers(loss: float | None, floor: Floor | None, results: Sequence[Result]) -> str:
+    cards = [] if loss is None else [("loss", f"{loss:.4f}")]
     if floor is not None:
-        cards += [("floor", f"{floor.value:.4f}"), ("progress", floor.describe(loss))]
+        cards.append(("floor", f"{floor.value:.4f}"))
+        cards += [] if loss is None else [("progress", floor.describe(loss))]
     if results:
         cards.append((f"ratio to the floor, {results[0].sampler}", f"{results[0].ratio:.3f}"))
     return '<div class="numbers">' + "".join(f"<div>{k}<b>{v}</b></div>" for k, v in cards) + "</div>"

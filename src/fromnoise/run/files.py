@@ -137,9 +137,24 @@ def save_data(path: Path, data: Dataset) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Store tensors, down to the disk."""
+    """Store tensors, down to the disk, readable for whom the user's other files are."""
+    path.touch()
+    mode = path.stat().st_mode
     save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata=metadata)
+    path.chmod(mode)  # which `save_file` narrows to the user alone
     flush(path)
+
+
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors on the CPU, each with memory of its own: parameters may be tied."""
+    out, taken = dict[str, Tensor](), set[int]()
+    for name, tensor in tensors.items():
+        own = tensor.detach().contiguous().cpu()
+        if own.numel() and own.untyped_storage().data_ptr() in taken:
+            own = own.clone()
+        taken.add(own.untyped_storage().data_ptr())
+        out[name] = own
+    return out
 
 
 def load_data(path: Path, known: Sequence[Conditioner], rows: Any = None) -> Dataset:
@@ -215,8 +230,8 @@ _BEGINNING = frozenset({"environment.json", "codec.safetensors", "data.safetenso
 
 def is_unbegun(path: Path) -> bool:
     """Return whether a folder is empty, or holds what a run that was broken off at its very beginning leaves."""
-    names = {entry.name for entry in path.iterdir()} - _PARTS if path.is_dir() else {"a file"}
     with contextlib.suppress(OSError, ValueError):
+        names = {entry.name for entry in path.iterdir()} - _PARTS
         made = json.loads((path / "environment.json").read_text(encoding="utf-8")) if names else {"fromnoise": ""}
         return names <= _BEGINNING and isinstance(made, dict) and "fromnoise" in made
     return False
@@ -237,6 +252,7 @@ def flush(path: Path) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
-        os.fsync(descriptor)
+        with contextlib.suppress(*[OSError] if is_folder else []):  # some file systems cannot
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -56,6 +56,7 @@ from fromnoise.rng import seeded
 from fromnoise.run.config import FORMAT_VERSION, RunConfig, check_version, environment, to_toml
 from fromnoise.run.files import (
     Writing,
+    apart,
     check_sum,
     file_sum,
     flush,
@@ -79,6 +80,7 @@ from fromnoise.run.guard import (
     read_object,
     read_rows,
 )
+from fromnoise.run.lock import RunLock
 from fromnoise.run.upgrade import codec_tensors, name_in, names_of_parameters, upgraded
 
 
@@ -114,7 +116,7 @@ class RunFolder:
         return (self.path / "config.toml").exists()
 
     def begin(
-        self, config: RunConfig, codec: Codec, data: Source | None, *, resume: bool, free: frozenset[str]
+        self, config: RunConfig, codec: Codec, data: Source | None, lock: RunLock, *, resume: bool, free: frozenset[str]
     ) -> bool:
         """Make the folder for a new run, or check that the run in it is the same one.
 
@@ -122,6 +124,7 @@ class RunFolder:
             config: of the training about to start.
             codec: as it was measured.
             data: stored beside it where they are in memory and cannot be made again by name; None to keep none.
+            lock: taken before anything is written.
             resume: go on with the run that is here, if there is one.
             free: the names of train settings that may differ.
 
@@ -140,6 +143,8 @@ class RunFolder:
                     f"{self.path} already holds a run: resume it (--resume, resume=True), or choose another out"
                 )
             self._check_same(config, free)
+            if data is None:
+                (self.path / "data.safetensors").unlink(missing_ok=True)
             return True
         text = to_toml(config).encode()
         if len(text) > CONFIG_BYTES:
@@ -152,6 +157,8 @@ class RunFolder:
                 make_folder(self.path, exist_ok=there)
             except FileExistsError:  # another training made it in this moment
                 raise RunExists(f"{self.path} already holds a run: choose another out") from None
+            lock.acquire()
+            (self.path / "data.safetensors").unlink(missing_ok=True)  # of a run that was broken off at its beginning
             write_json(self.path / "environment.json", environment())  # first: it is what says whose folder this is
             save_tensors(self.path / "codec.safetensors", codec.tensors())
             if isinstance(data, Dataset) and "sha256" in data.identity:
@@ -259,7 +266,7 @@ class RunFolder:
         stored, about = self.path / "data.safetensors", self.config.data
         with distrusting(stored):
             if not self.holds_data:
-                raise RunError(f"{self.path} holds none of its training data: open {shown(about['name'])} again")
+                raise RunError(f"{self.path} holds none of its training data: give {shown(about['name'])} again")
             if not stored.exists():
                 return self._fitting(make(about))
             known = [conditioners.build(one) for one in self.config.conditioners]
@@ -314,7 +321,7 @@ class RunFolder:
             staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=root))
             try:
                 for name in ("model", "ema", "optimizer"):
-                    save_tensors(staging / f"{name}.safetensors", _apart(getattr(checkpoint, name)))
+                    save_tensors(staging / f"{name}.safetensors", apart(getattr(checkpoint, name)))
                 write_json(staging / "state.json", {"step": checkpoint.step, **checkpoint.state})
                 files = {p.name: {"sha256": file_sum(p), "bytes": p.stat().st_size} for p in sorted(staging.iterdir())}
                 manifest = {"format_version": FORMAT_VERSION, "step": checkpoint.step, "files": files}
@@ -411,18 +418,6 @@ class RunFolder:
             if bool(extra) != bool(step):
                 raise CheckpointDamaged(f"{place / _FILES[2]} is not the optimizer's state after {step} steps")
         return Checkpoint(step, model, ema, extra, state)
-
-
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors on the CPU, each with memory of its own: parameters may be tied."""
-    out, taken = dict[str, Tensor](), set[int]()
-    for name, tensor in tensors.items():
-        own = tensor.detach().contiguous().cpu()
-        if own.numel() and own.untyped_storage().data_ptr() in taken:
-            own = own.clone()
-        taken.add(own.untyped_storage().data_ptr())
-        out[name] = own
-    return out
 
 
 def _check_settings(path: Path, config: RunConfig) -> None:

@@ -9,6 +9,7 @@ to standard output, a line of JSON for each.
 from __future__ import annotations
 
 import json
+import math
 import runpy
 import signal
 import sys
@@ -49,7 +50,7 @@ def watch(training: Iterator[Event]) -> None:
     """Train, and print the events."""
     for event in training:
         tell(
-            "progress", step=event.step, steps=event.steps, loss=event.loss,
+            "progress", step=event.step, steps=event.steps, loss=event.loss if math.isfinite(event.loss) else None,
             floor=None if event.floor is None else event.floor.value, progress=event.progress,
             rate=event.rate, seconds_left=event.seconds_left,
         )  # fmt: skip

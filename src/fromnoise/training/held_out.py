@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -41,9 +41,13 @@ class HeldOutLoss(NamedTuple):
     losses: tuple[float, ...]
 
     @classmethod
-    def from_row(cls, kept: Mapping[str, Any]) -> HeldOutLoss:
-        """Return what a line of metrics.jsonl keeps."""
-        return cls(kept["loss"], tuple(kept["levels"]), tuple(kept["losses"]))
+    def last_of(cls, rows: Sequence[Mapping[str, Any]]) -> HeldOutLoss | None:
+        """Return the last that lines of metrics.jsonl keep; None where none does."""
+        for row in reversed(rows):
+            match row.get("held_out"):
+                case {"loss": int() | float() as loss, "levels": list() as levels, "losses": list() as losses}:
+                    return cls(loss, tuple(levels), tuple(losses))
+        return None
 
 
 class HeldOut:

@@ -144,11 +144,13 @@ def _begin(
     check_fit(denoiser, config)
     rows, held = held_apart(source, config.held_out, config.seed)
     denoiser.measure(rows, codec)
+    if folder is not None and resume and folder.exists:  # a run of an earlier release may have chosen another codec
+        denoiser.rescale(denoiser.codec.resumed(folder.codec()), denoiser.sigma_data, denoiser.effective_dimension)
     described = describe(denoiser, source, config.model_dump(mode="json"))
     if folder is not None:
         _check_kept(described, denoiser)
     kept = source if keep_data else None
-    going_on = folder is not None and folder.begin(described, denoiser.codec, kept, resume=resume, free=FREE_KEYS)
+    going_on = folder is not None and folder.begin(described, denoiser.codec, kept, lock, resume=resume, free=FREE_KEYS)
     lock.acquire()  # the folder is there now
     if folder is not None and going_on:
         folder.plan_steps(config.steps)
@@ -225,8 +227,7 @@ class _Loop:
                 self.patience.restore(checkpoint.state.get("early_stopping", {}), self.done)
         self.folder.keep_metrics_up_to(self.done)
         if self.check is not None:
-            checks = [row["held_out"] for row in self.folder.metrics() if "held_out" in row]
-            self.held_out = HeldOutLoss.from_row(checks[-1]) if checks else None
+            self.held_out = HeldOutLoss.last_of(self.folder.metrics())
         if self.done == 0:
             self.save()
 

@@ -226,14 +226,14 @@ def train(
     dataset = open_data(data, settings=recipes.read(recipe or "points").get("data", {}))
     if cond is not None:
         dataset = dataset.conditioned(cond)
-    numbers: Tree = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, **settings}
+    numbers: Tree = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
     own = None if isinstance(network, str | Mapping) else network
     changes = _given({
         "schedule": schedules.as_settings(schedule),
         "predict": predictions.as_settings(predict),
         "codec": codecs.as_settings(codec),
         "network": network if own is None else None,
-        "train": _given(numbers),
+        "train": {**_given(numbers), **settings},
     })  # fmt: skip
     suggested = dict(dataset.suggests)
     plan = Plan.from_recipe(recipe or suggested.pop("recipe"), merge(suggested if recipe is None else {}, changes))

@@ -185,7 +185,8 @@ class Reverse {
     if (!truth) return;
     const [count, size] = truth.draws.shape;
     if (size > N) return;
-    const distance = await engine.ask("distance", { samples: walk.samples, draws: unpack(truth.draws), count, dim: 2 });
+    const samples = walk.samples.map((value, i) => value / truth.unit[i % 2]);
+    const distance = await engine.ask("distance", { samples, draws: unpack(truth.draws), count, dim: 2 });
     this.readout.set("distance to the data", digits(distance));
     this.readout.set("distance of new data (floor)", digits(truth.floor));
     this.readout.set("distance / floor", digits(distance / truth.floor));
