@@ -35,7 +35,7 @@ from fromnoise.errors import InputError, LabelError
 from fromnoise.nn.network import Network, conditioners_of, plain
 from fromnoise.process import Prediction, prediction, predictions
 from fromnoise.rng import stream
-from fromnoise.schedule import Schedule
+from fromnoise.schedule import Schedule, schedules
 
 __all__ = [
     "Denoiser",
@@ -62,7 +62,7 @@ class Denoiser(nn.Module):
 
     Args:
         network: answers `network(x, c_noise, cond)`, cond being a `Cond` or None.
-        schedule: the path it is trained on.
+        schedule: the path it is trained on, an object, a name or settings.
         predict: what its output means: "eps", "x0", "v", "flow", "score", "edm", or a prediction of your own.
         sigma_data: one coordinate's standard deviation in the denoiser's units, for predictions that depend on it.
         effective_dimension: in how many directions the data vary; in all, where it was not measured.
@@ -78,7 +78,7 @@ class Denoiser(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        schedule: Schedule,
+        schedule: Schedule | Mapping[str, Any] | str,
         predict: str | Mapping[str, Any] | Prediction = "eps",
         *,
         sigma_data: float = 1.0,
@@ -89,7 +89,7 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
-        self.schedule = schedule
+        self.schedule = schedule = schedules.get(schedule)
         self.predict = prediction(predict)
         inside = plain(network)
         if not hasattr(inside, "shape"):

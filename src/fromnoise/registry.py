@@ -166,6 +166,16 @@ class Registry(Generic[T]):
         arguments = self.complete(settings)
         return self.find(arguments.pop("name"))(**arguments)
 
+    def get(self, given: T | Mapping[str, Any] | str) -> T:
+        """Return a component that is given as itself, by name, or by settings.
+
+        Raises:
+            ConfigError: if its class is given in its place; otherwise as `build` does.
+        """
+        if isinstance(given, type):
+            raise ConfigError(f"{self.kind}: give an object, {given.__name__}(...), and not its class")
+        return self.build(given) if isinstance(given, str | Mapping) else given
+
     def complete(self, settings: Any) -> Settings:
         """Check settings, a name or a component, and fill in the defaults. Raises as `build` does."""
         if type(settings) in self._classes.values():

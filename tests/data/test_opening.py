@@ -123,3 +123,10 @@ def test_a_data_set_takes_numbers_of_any_form_and_is_read_back(x, dtype, tmp_pat
 def test_tensors_without_numbers_are_refused_in_one_line(x):
     with pytest.raises(InputError):
         fn.Dataset(x)
+
+
+def test_a_loader_stands_for_its_data_set():
+    items = TensorDataset(torch.tensor(X), torch.arange(20) % 2)
+    data = fn.data.open(torch.utils.data.DataLoader(items, batch_size=7, shuffle=True))
+    assert np.array_equal(data.x.numpy(), X)
+    assert data.labels.tolist() == [0, 1] * 10

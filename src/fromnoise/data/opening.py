@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from fromnoise.data.dataset import Dataset
@@ -33,7 +34,8 @@ def open(what: Any, name: str = "data", *, settings: Mapping[str, Any] = Mapping
     Args:
         what: a built-in data set's name; the name of a file of numbers (.csv, .tsv, .npy or .npz); an array, tensor,
             frame of numbers or list `[N, *S]`; a pair of these and N labels or vectors; a `torch.utils.data.Dataset`
-            of samples, or of samples and labels; or a data set or another source, which is returned as it is.
+            of samples, or of samples and labels, or its loader; or a data set or another source, which is returned as
+            it is.
         name: what to call data that have no name.
         settings: of a built-in data set, its n and seed.
 
@@ -54,6 +56,8 @@ def open(what: Any, name: str = "data", *, settings: Mapping[str, Any] = Mapping
             raise InputError(f"{what}: {error}") from None
     if isinstance(what, str):
         raise UnknownName("data set", what, names(), f"; or a file of numbers: {', '.join(KINDS)}")
+    if isinstance(what, DataLoader):
+        what = what.dataset
     if isinstance(what, TorchDataset):
         return _of_items(what, name)
     if isinstance(what, tuple) and len(what) == 2 and np.ndim(what[0]) >= 2:

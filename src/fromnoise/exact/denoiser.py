@@ -13,7 +13,7 @@ from fromnoise.conditioners import Conditioner, Words
 from fromnoise.data.codec import Affine, Codec
 from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.deprecated import Renamed
-from fromnoise.schedule import Schedule
+from fromnoise.schedule import Schedule, schedules
 
 
 @runtime_checkable
@@ -41,9 +41,9 @@ class KnownLaw(Protocol):
 class ExactDenoiser:
     """E[x0 | x_t, cond] of a known law on a schedule, with the noised law's score and density."""
 
-    def __init__(self, law: KnownLaw, schedule: Schedule, codec: Codec | None = None) -> None:
+    def __init__(self, law: KnownLaw, schedule: Schedule | str, codec: Codec | None = None) -> None:
         self.law = law
-        self.schedule = schedule
+        self.schedule = schedules.get(schedule)
         self.shape = law.shape
         self.sigma_data = float(law.mean_and_variance()[1].mean().sqrt())
         self.codec = (codec or Affine()).shaped(law.shape)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from torch import Tensor
+from typing import Any
 
 from fromnoise.data.dataset import Dataset
 from fromnoise.exact.mixture import GaussianMixture
@@ -14,16 +13,16 @@ class FiniteSet(GaussianMixture):
     """The law that draws one of the given samples, each equally likely: the data set itself.
 
     Args:
-        x: `[N, *S]`, or a data set.
-        labels: `[N]` in 0..classes-1, or None; a data set brings its own.
+        x: `[N, *S]`, a tensor, an array or a list; or a data set.
+        labels: `[N]`, a tensor of numbers in 0..classes-1, or a list of numbers or names; a data set brings its own.
         label_names: one for each class; their numbers where none are given.
         note: what this law stands for, for captions.
     """
 
     def __init__(
         self,
-        x: Tensor | Dataset,
-        labels: Tensor | None = None,
+        x: Any,
+        labels: Any = None,
         label_names: Sequence[str] = (),
         note: str | None = None,
     ) -> None:

@@ -6,15 +6,17 @@ import copy
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fromnoise.arrays import Scale
 from fromnoise.cond import Cond
-from fromnoise.conditioners import Conditioner, Labels, Words, label_names_of, read_cond
+from fromnoise.conditioners import Conditioner, Labels, Words, label_names_of, labels_of, read_cond
 from fromnoise.data.codec import Codec, codec_of
 from fromnoise.data.moments import participation
+from fromnoise.data.numbers import as_samples
 from fromnoise.deprecated import renamed_argument
 from fromnoise.errors import InputError, LabelError
 from fromnoise.exact.components import Column, Components, Full, Round
@@ -29,11 +31,11 @@ class GaussianMixture:
     """A mixture of Gaussians, perhaps with a label on each component.
 
     Args:
-        means: `[K, *S]`.
+        means: `[K, *S]`, a tensor, an array or a list, as the next three.
         std: the components' standard deviation, one float or `[K]`. Give this or `covariances`.
         covariances: `[K, D, D]`, D the size of a sample.
         weights: `[K]`, in any unit; equal when not given.
-        labels: `[K]` in 0..classes-1, or None.
+        labels: `[K]`, a tensor of numbers in 0..classes-1, or a list of numbers or names; or None.
         label_names: one for each class.
         cond: the condition of each component, of K rows, where it is not a label; with `conditioners`.
         conditioners: what turns a user's words into such conditions.
@@ -45,27 +47,33 @@ class GaussianMixture:
 
     def __init__(
         self,
-        means: Tensor,
-        std: float | Tensor | None = None,
+        means: Any,
+        std: Any = None,
         *,
-        covariances: Tensor | None = None,
-        weights: Tensor | None = None,
-        labels: Tensor | None = None,
+        covariances: Any = None,
+        weights: Any = None,
+        labels: Any = None,
         label_names: Sequence[str] = (),
         cond: Cond | None = None,
         conditioners: Sequence[Conditioner] = (),
         note: str = "the mixture",
     ) -> None:
+        means = as_samples(means)
         if means.dim() < 2 or len(means) == 0:
             raise InputError(f"means must be [K, *S] with K at least 1, not of shape {list(means.shape)}")
         if (std is None) == (covariances is None):
             raise InputError("give a mixture either std or covariances")
         self.shape = tuple(means.shape[1:])
+        std = std if std is None else torch.as_tensor(std).to(means)
+        covariances = None if covariances is None else torch.as_tensor(covariances).to(means)
         self.components = _components(means.flatten(1), std, covariances)
         k = len(means)
-        weights = means.new_ones(k) if weights is None else weights.to(means)
+        weights = means.new_ones(k) if weights is None else torch.as_tensor(weights).to(means)
         self.log_weights = (weights / weights.sum()).log()
-        if labels is not None:
+        if labels is not None and not isinstance(labels, Tensor):
+            cond, own = labels_of(labels, tuple(label_names))
+            conditioners = (own,)
+        elif labels is not None:
             names = Labels(names=tuple(label_names)) if label_names else Labels.numbered(int(labels.max()) + 1)
             cond, conditioners = Cond({names.value: labels}), (names,)
         self.cond, self.conditioners = cond, tuple(conditioners)
@@ -215,7 +223,7 @@ class GaussianMixture:
         return law
 
     @renamed_argument("scaling", "codec", codec_of)
-    def denoiser(self, schedule: Schedule, codec: Codec | None = None) -> ExactDenoiser:
+    def denoiser(self, schedule: Schedule | str, codec: Codec | None = None) -> ExactDenoiser:
         """Return the exact denoiser E[x0 | x_t, cond] on a schedule.
 
         Args:
@@ -336,11 +344,11 @@ class GaussianMixture:
         return self.components.are_points
 
 
-def _components(flat: Tensor, std: float | Tensor | None, covariances: Tensor | None) -> Components:
+def _components(flat: Tensor, std: Tensor | None, covariances: Tensor | None) -> Components:
     k, d = flat.shape
-    if covariances is None:
-        std = torch.as_tensor(std, dtype=flat.dtype, device=flat.device)
+    if std is not None:
         return Round(Means(flat), std.square().expand(k))
+    assert covariances is not None
     if covariances.shape != (k, d, d):
         raise InputError(f"covariances must be [{k}, {d}, {d}], not {list(covariances.shape)}")
     values, vectors = torch.linalg.eigh(covariances.to(flat.dtype))

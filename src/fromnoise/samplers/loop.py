@@ -320,9 +320,10 @@ def trajectory(
 
 
 def _rule(sampler: Sampler | str | None) -> Sampler:
-    if sampler is None:
-        return Multistep()
-    return samplers.build(sampler) if isinstance(sampler, str) else sampler
+    rule = Multistep() if sampler is None else samplers.get(sampler)
+    if not isinstance(rule, Sampler):
+        raise InputError(f"a sampler is an object such as fromnoise.DDIM(), or a name, not a {type(rule).__name__}")
+    return rule
 
 
 def _times(denoiser: DenoiserLike, sampler: Sampler, steps: int | None, grid: Sequence[float] | None) -> list[float]:

@@ -19,7 +19,7 @@ from fromnoise.denoiser import Denoiser
 from fromnoise.errors import InputError
 from fromnoise.exact import GaussianMixture, mixture_of_data
 from fromnoise.process import Prediction, prediction
-from fromnoise.schedule import Schedule
+from fromnoise.schedule import Schedule, schedules
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.noising import Objective
 from fromnoise.training.optimum import Floor, floor_at
@@ -30,7 +30,7 @@ from fromnoise.training.weighting import weightings
 
 def loss_floor(
     data: Dataset | GaussianMixture | Tensor,
-    schedule: Schedule,
+    schedule: Schedule | str,
     predict: str | Prediction = "eps",
     weighting: Any = "uniform",
     times: Any = "stratified",
@@ -49,7 +49,7 @@ def loss_floor(
 
     Args:
         data: a data set or whatever `fn.data.open` reads, in its own units; or a law, in the units trained in.
-        schedule: the path.
+        schedule: the path, an object or a name, as the next four may be.
         predict: what is predicted.
         weighting: the loss's, a name or settings.
         times: how times are drawn, a name or settings.
@@ -67,8 +67,9 @@ def loss_floor(
     law = data if isinstance(data, GaussianMixture) else _law_of(open_data(data), codec or Affine())
     sigma_data = sigma_data or float(law.mean_and_variance()[1].mean().sqrt())
     kind = prediction(predict).fitted(sigma_data, Affine())
-    goal = Objective(schedule, kind, time_laws.build(times), weightings.build(weighting), sigma_data)
-    task = losses.build(loss)
+    path = schedules.get(schedule)
+    goal = Objective(path, kind, time_laws.get(times), weightings.get(weighting), sigma_data)
+    task = losses.get(loss)
     if not task.has_floor(goal) or not kind.is_linear:
         raise InputError(f"the floor of the loss {losses.settings(task)['name']!r} is not known on this schedule")
     return floor_at(task.least, law, goal, drop_cond=drop_cond, draws=draws, seed=seed)
