@@ -25,6 +25,7 @@ def test_laws_take_arrays_lists_and_names():
     assert torch.equal(mixture.denoiser("edm")(noisy, 0.5), same.denoiser(fn.EDM())(noisy, 0.5))
     full = fn.GaussianMixture([[1.0, 0.0]], covariances=[[[1.0, 0.5], [0.5, 1.0]]])
     assert full.mean_and_variance()[1].tolist() == pytest.approx([1, 1])
+    assert repr(full) == "GaussianMixture(1 x [2], the mixture)"
     with pytest.raises(InputError, match="numbers"):
         fn.FiniteSet([["a", "b"]])
 

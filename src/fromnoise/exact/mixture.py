@@ -80,6 +80,9 @@ class GaussianMixture:
         self.note = note
         self._others: dict[torch.dtype, GaussianMixture] = {}
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.flat):,} x {list(self.shape)}, {self.note})"
+
     @property
     def flat(self) -> Tensor:
         """The components' means, `[K, D]`."""
