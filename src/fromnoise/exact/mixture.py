@@ -64,11 +64,12 @@ class GaussianMixture:
         if (std is None) == (covariances is None):
             raise InputError("give a mixture either std or covariances")
         self.shape = tuple(means.shape[1:])
-        std = std if std is None else torch.as_tensor(std).to(means)
-        covariances = None if covariances is None else torch.as_tensor(covariances).to(means)
+        like = {"dtype": means.dtype, "device": means.device}  # at once: a float by way of float32 loses digits
+        std = None if std is None else torch.as_tensor(std, **like)
+        covariances = None if covariances is None else torch.as_tensor(covariances, **like)
         self.components = _components(means.flatten(1), std, covariances)
         k = len(means)
-        weights = means.new_ones(k) if weights is None else torch.as_tensor(weights).to(means)
+        weights = means.new_ones(k) if weights is None else torch.as_tensor(weights, **like)
         self.log_weights = (weights / weights.sum()).log()
         if labels is not None and not isinstance(labels, Tensor):
             cond, own = labels_of(labels, tuple(label_names))

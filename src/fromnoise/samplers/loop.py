@@ -10,7 +10,7 @@ a CUDA device.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -126,7 +126,7 @@ def sample_chunks(
     denoiser: DenoiserLike,
     n: int,
     *,
-    sampler: Sampler | str | None = None,
+    sampler: Sampler | Mapping[str, Any] | str | None = None,
     steps: int | None = None,
     cond: Words = None,
     seed: int = 0,
@@ -168,7 +168,7 @@ def sample(
     denoiser: DenoiserLike,
     n: int,
     *,
-    sampler: Sampler | str | None = None,
+    sampler: Sampler | Mapping[str, Any] | str | None = None,
     steps: int | None = None,
     cond: Words = None,
     seed: int = 0,
@@ -260,7 +260,7 @@ def trajectory_steps(
     denoiser: DenoiserLike,
     n: int,
     *,
-    sampler: Sampler | str | None = None,
+    sampler: Sampler | Mapping[str, Any] | str | None = None,
     steps: int | None = None,
     cond: Words = None,
     seed: int = 0,
@@ -299,7 +299,7 @@ def trajectory(
     denoiser: DenoiserLike,
     n: int,
     *,
-    sampler: Sampler | str | None = None,
+    sampler: Sampler | Mapping[str, Any] | str | None = None,
     steps: int | None = None,
     cond: Words = None,
     seed: int = 0,
@@ -319,7 +319,7 @@ def trajectory(
     )
 
 
-def _rule(sampler: Sampler | str | None) -> Sampler:
+def _rule(sampler: Sampler | Mapping[str, Any] | str | None) -> Sampler:
     rule = Multistep() if sampler is None else samplers.get(sampler)
     if not isinstance(rule, Sampler):
         raise InputError(f"a sampler is an object such as fromnoise.DDIM(), or a name, not a {type(rule).__name__}")
