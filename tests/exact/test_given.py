@@ -21,7 +21,9 @@ def test_laws_take_arrays_lists_and_names():
     numbered = fn.FiniteSet(torch.tensor(X), labels=torch.tensor([1, 0] * 5)).denoiser("vp")
     assert torch.equal(labelled(noisy, 0.5, "b"), numbered(noisy, 0.5, 1))
     mixture = fn.GaussianMixture([[1.0, 0.0], [0.0, 1.0]], [0.2, 0.3], weights=[1, 3])
-    same = fn.GaussianMixture(torch.eye(2).double(), torch.tensor([0.2, 0.3]).double(), weights=torch.tensor([1, 3]))
+    same = fn.GaussianMixture(
+        torch.eye(2).double(), torch.tensor([0.2, 0.3], dtype=torch.float64), weights=torch.tensor([1, 3])
+    )
     assert torch.equal(mixture.denoiser("edm")(noisy, 0.5), same.denoiser(fn.EDM())(noisy, 0.5))
     full = fn.GaussianMixture([[1.0, 0.0]], covariances=[[[1.0, 0.5], [0.5, 1.0]]])
     assert full.mean_and_variance()[1].tolist() == pytest.approx([1, 1])

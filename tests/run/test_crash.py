@@ -183,14 +183,17 @@ def child(path):
             os._exit(1)
     return number
 
+began = time.perf_counter()
 train(root + "/whole", config=config)  # here, so that no child imports anything
+longest = max(0.2, (time.perf_counter() - began) / 10)  # on a slow machine too every try gets somewhere
 whole, killed, runs = bits(root + "/whole"), 0, 0
 while killed < kills:
     path, over = f"{root}/run{runs}", False
     while not over:
         number = child(path)
-        time.sleep(moments.uniform(0.0, 0.25))
-        os.kill(number, signal.SIGKILL)
+        if killed < kills:  # the last one may end in peace
+            time.sleep(moments.uniform(0.0, longest))
+            os.kill(number, signal.SIGKILL)
         status = os.waitpid(number, 0)[1]
         over = status == 0
         killed += os.WIFSIGNALED(status)
@@ -209,8 +212,8 @@ def test_two_hundred_kills_at_random_moments_change_no_bit(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     killed, runs = map(int, done.stdout.split())
-    assert killed >= 200
-    assert runs >= 2
+    assert killed == 200
+    assert runs >= 1
 
 
 def test_what_a_broken_off_beginning_leaves_is_not_taken_for_the_new_runs(tmp_path):
