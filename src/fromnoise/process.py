@@ -279,7 +279,7 @@ class EDMPrediction(Prediction):
 
 def prediction(predict: str | Mapping[str, Any] | Prediction) -> Prediction:
     """Return the prediction of that name or of these settings; a `Prediction` is returned as it is."""
-    return predict if isinstance(predict, Prediction) else predictions.build(predict)
+    return predictions.get(predict)
 
 
 def convert(

@@ -572,7 +572,7 @@ def test_a_run_without_its_data_says_so_and_is_used_as_far_as_it_goes(run_cli, t
     assert "the folder holds the 300 training samples; --no-data leaves them out" in out
     code, out, _ = run_cli("train", path, "--steps", 20, "--no-data", "--out", run)
     assert code == 0
-    assert "the folder holds none of the training samples" in out
+    assert "the folder holds none of the training samples: evaluate, floors and exact answers need them again" in out
     assert not (run / "data.safetensors").exists()
     code, out, _ = run_cli("train", "spiral", "-n", 60, "--steps", 5, "--no-report", "--out", tmp_path / "built-in")
     assert "training samples" not in out

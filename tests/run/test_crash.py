@@ -1,5 +1,7 @@
 """A training that is broken off at any moment, by a power cut, a full disk or a kill, goes on to the same bits."""
 
+import errno
+import os
 import subprocess
 import sys
 import tempfile
@@ -246,3 +248,17 @@ def test_a_second_training_finds_the_folder_held_from_the_first_write_on(tmp_pat
     monkeypatch.setattr(folder, "save_tensors", begun)
     train(tmp_path / "run")
     assert "another training is at work" in refusals[0]
+
+
+@pytest.mark.parametrize(("number", "known"), [(errno.EINVAL, True), (errno.EIO, False)])
+@pytest.mark.skipif(sys.platform != "linux", reason="file descriptors are looked up in /proc")
+def test_only_a_file_system_that_cannot_flush_folders_is_forgiven(tmp_path, monkeypatch, number, known):
+    flush = os.fsync
+
+    def fails(descriptor):
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(number, os.strerror(number))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fails)
+    assert (refused(tmp_path / "run") is None) == known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -252,7 +253,9 @@ def flush(path: Path) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
-        with contextlib.suppress(*[OSError] if is_folder else []):  # some file systems cannot
-            os.fsync(descriptor)
+        os.fsync(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that know no such call
+            raise
     finally:
         os.close(descriptor)

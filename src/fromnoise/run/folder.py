@@ -5,7 +5,7 @@
       codec.safetensors  what lies between the data's units and the denoiser's, as it was measured
       environment.json   versions and machine
       metrics.jsonl      a line every `log_every` steps
-      data.safetensors   the samples, where the data cannot be made again by name
+      data.safetensors   the samples, where the data cannot be made again by name; left out where so asked
       checkpoints/000007000/  model, ema, optimizer (.safetensors), state.json, manifest.json (sha256 of each)
       samples/  report.html
 
@@ -144,7 +144,8 @@ class RunFolder:
                 )
             self._check_same(config, free)
             if data is None:
-                (self.path / "data.safetensors").unlink(missing_ok=True)
+                with Writing(self.path):
+                    (self.path / "data.safetensors").unlink(missing_ok=True)
             return True
         text = to_toml(config).encode()
         if len(text) > CONFIG_BYTES:

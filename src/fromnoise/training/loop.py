@@ -107,7 +107,7 @@ def fit(
         Diverged: at a NaN; the last good checkpoint stays.
         Interrupted: when asked to stop, after saving.
     """
-    built = codec if codec is None or isinstance(codec, Codec) else codecs.build(codec)
+    built = None if codec is None else codecs.get(codec)
     folder = RunFolder(out) if out is not None else None
     source = open_data(data)
     with RunLock(folder.path if folder is not None else None) as lock:
