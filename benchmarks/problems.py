@@ -7,7 +7,10 @@
 | mixture-16 | 64 Gaussians of standard deviation 0.1 in 16 dimensions, their means standard normal |
 | images-64, images-256 | 50 smooth random pictures of 8 x 8 pixels, contrast 0.5, with noise of 0.05; 80 of 16 x 16 |
 | mnist-784, cifar-3072 | 1,000 real pictures in [-1, 1], their mean removed, with noise of 0.05; from `ARCHIVES` |
-| tree-3 | 60 Gaussians of unequal weights and scales in clusters, in 3 dimensions; no rule was tuned on it |
+| grid-2 | 25 Gaussians of standard deviation 0.05 on a square grid |
+| tree-3 | 60 Gaussians of unequal weights and scales in clusters, in 3 dimensions |
+| torus-4 | the flat torus of radii 1 and 0.4 in 4 dimensions with jitter 0.05, as 1,024 Gaussians |
+| sparse-8 | 100 points in 8 dimensions, their coordinates Laplace-distributed, with noise of 0.02 |
 
 A path never enters: a problem is D(x, v) = E[x0 | x0 + v eps = x] and a start x = v z, z standard normal. Every rule is
 judged by where the exact flow takes its own start.
@@ -71,6 +74,23 @@ def _tree() -> fn.GaussianMixture:
     return fn.GaussianMixture((2 * trunk + twigs).flatten(0, 1), stds, weights=weights)
 
 
+def _grid() -> fn.GaussianMixture:
+    side = torch.linspace(-1, 1, 5, dtype=FLOAT)
+    return fn.GaussianMixture(torch.cartesian_prod(side, side), 0.05)
+
+
+def _torus() -> fn.GaussianMixture:
+    angle = torch.arange(32, dtype=FLOAT) * (2 * math.pi / 32)
+    circle = torch.stack([angle.cos(), angle.sin()], dim=1)
+    both = [circle[:, None].expand(32, 32, 2), 0.4 * circle[None].expand(32, 32, 2)]
+    return fn.GaussianMixture(torch.cat(both, dim=2).flatten(0, 1), 0.05)
+
+
+def _sparse() -> fn.GaussianMixture:
+    uniform = torch.rand(100, 8, generator=torch.Generator().manual_seed(11), dtype=FLOAT) - 0.5
+    return fn.GaussianMixture(-uniform.sign() * (1 - 2 * uniform.abs()).log(), 0.02)
+
+
 LAWS: dict[str, Callable[[], fn.GaussianMixture]] = {
     "spiral": functools.partial(_curve, "spiral"),
     "moons": functools.partial(_curve, "moons"),
@@ -80,7 +100,10 @@ LAWS: dict[str, Callable[[], fn.GaussianMixture]] = {
     "images-256": functools.partial(_images, 80, 16),
     "mnist-784": functools.partial(_real, 1, 28, 28),
     "cifar-3072": functools.partial(_real, 3, 32, 32),
+    "grid-2": _grid,
     "tree-3": _tree,
+    "torus-4": _torus,
+    "sparse-8": _sparse,
 }
 
 ARCHIVES: list[Path] = []
