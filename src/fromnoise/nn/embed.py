@@ -7,6 +7,7 @@ So the work that depends on time and label alone is done once a step, not once a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
 import torch
@@ -15,19 +16,42 @@ from torch import Tensor, nn
 from fromnoise.cond import Cond
 
 
+def timestep(c_noise: float | Tensor, log_snr: Sequence[float] | None) -> float | Tensor:
+    """Return the timestep k in 0..999 that a network of published layout is told.
+
+    On a table c_noise is a step's index already. On a continuous schedule it is the log SNR, lambda, and
+    k = 999 (lambda_max - lambda)/(lambda_max - lambda_min): the index in a table of 1,000 steps uniform in log SNR.
+
+    Args:
+        c_noise: what the denoiser tells its network, a float, `[]` or `[B]`.
+        log_snr: lambda_max and lambda_min; None on a table.
+    """
+    if log_snr is None:
+        return c_noise
+    highest, lowest = log_snr
+    return (highest - c_noise) * (999 / (highest - lowest))
+
+
 class SinusoidalEmbedding(nn.Module):
     """sin and cos of t at geometrically falling frequencies, from 1 down to almost 1/period.
 
-    freqs = exp(-ln(period) arange(half)/half), [sin(t freqs), cos(t freqs)].
-    Source: Vaswani et al. 2017, section 3.5, in the order of Ho et al. 2020's code (sin first, then cos).
+    freqs = exp(-ln(period) arange(half)/(half - shift)), [sin(t freqs), cos(t freqs)].
+    Source: Vaswani et al. 2017, section 3.5, in the order of Ho et al. 2020's code (sin first, then cos), whose shift
+    is 1.
+
+    Args:
+        width: of the embedding, an even number.
+        period: see above.
+        shift: see above; with 1 the lowest frequency is 1/period itself.
+        cos_first: put the cosines first.
     """
 
     freqs: Tensor
 
-    def __init__(self, width: int, period: float = 10_000.0) -> None:
+    def __init__(self, width: int, period: float = 10_000.0, *, shift: float = 0.0, cos_first: bool = False) -> None:
         super().__init__()
-        half = width // 2
-        freqs = torch.arange(half, dtype=torch.float64).mul_(-math.log(period)).div_(half).exp_()
+        half, self.cos_first = width // 2, cos_first
+        freqs = torch.arange(half, dtype=torch.float64).mul_(-math.log(period)).div_(half - shift).exp_()
         self.register_buffer("freqs", freqs.float(), persistent=False)
         self._known: dict[tuple[float, torch.dtype, torch.device], Tensor] = {}
 
@@ -38,7 +62,8 @@ class SinusoidalEmbedding(nn.Module):
         """
         if isinstance(t, Tensor):
             angles = t.reshape(-1, 1).to(self.freqs if like is None else like) * self.freqs
-            return torch.cat([angles.sin(), angles.cos()], dim=1)
+            parts = [angles.sin(), angles.cos()]
+            return torch.cat(parts[::-1] if self.cos_first else parts, dim=1)
         dtype = self.freqs.dtype if like is None else like.dtype
         key = (t, dtype, self.freqs.device)
         if key not in self._known:
@@ -77,24 +102,34 @@ class Condition(nn.Module):
         width: E, the length of the embedding.
         classes: the number of labels; 0 for none.
         dim: the length of a condition vector; 0 for none.
+        std: of the table's first values. With a small one a picture's label goes unheard for the first thousand steps.
     """
 
-    def __init__(self, width: int, classes: int = 0, dim: int = 0) -> None:
+    def __init__(self, width: int, classes: int = 0, dim: int = 0, *, std: float = 0.02) -> None:
         super().__init__()
         self.table = nn.Embedding(classes + 1, width)
-        nn.init.normal_(self.table.weight, std=0.02)
+        nn.init.normal_(self.table.weight, std=std)
         self.vector = nn.Linear(dim, width, bias=False) if dim else None
 
     def forward(self, cond: Cond | None) -> Tensor:
         """Embed a condition of one row as `[1, E]`, of B rows as `[B, E]`."""
-        null = self.table.weight[-1:]
-        known = {"label": self.table, "vector": self.vector}
-        given = [name for name, embed in known.items() if cond is not None and embed and name in cond.values]
-        if cond is None or not given:
-            return null
-        parts = [(known[name](cond.values[name]), cond.mask(name)) for name in given]
-        row = reduce(torch.add, [part if mask is None else part * mask[:, None] for part, mask in parts])
-        masks = [mask for _, mask in parts if mask is not None]
-        if len(masks) < len(parts):
-            return row
-        return torch.where(torch.stack(torch.broadcast_tensors(*masks)).any(0)[:, None], row, null)
+        return embed_given(cond, {"label": self.table, "vector": self.vector}, self.table.weight[-1:])
+
+
+def embed_given(cond: Cond | None, known: Mapping[str, Callable[[Tensor], Tensor] | None], null: Tensor) -> Tensor:
+    """Return the sum of the embeddings of what a condition gives, `[1, E]` or `[B, E]`.
+
+    Args:
+        cond: the condition.
+        known: what embeds each of its values by name; None for what this network does not take.
+        null: the embedding of a row of which nothing is given, `[1, E]`.
+    """
+    given = [name for name, embed in known.items() if cond is not None and embed and name in cond.values]
+    if cond is None or not given:
+        return null
+    parts = [(embed(cond.values[name]), cond.mask(name)) for name, embed in known.items() if name in given and embed]
+    row = reduce(torch.add, [part if mask is None else part * mask[:, None] for part, mask in parts])
+    masks = [mask for _, mask in parts if mask is not None]
+    if len(masks) < len(parts):
+        return row
+    return torch.where(torch.stack(torch.broadcast_tensors(*masks)).any(0)[:, None], row, null)

@@ -117,13 +117,18 @@ class Plan(BaseModel):
         return self.assemble(source, network).denoiser
 
     def _network(self, source: Source, codec: Codec, device: torch.device) -> nn.Module:
-        """Build the network, of the sizes that follow from the data: dim for vectors, and those of the conditions."""
-        wanted = networks.schema(self.network["name"]).model_fields
+        """Build the network, of the sizes that follow from the data, their conditions and the schedule."""
+        name, shape = self.network["name"], codec.shape_of(source.shape)
+        wanted = networks.schema(name).model_fields
         sizes: Settings = {key: size for one in source.conditioners for key, size in one.sizes().items()}
-        shape = codec.shape_of(source.shape)
         if "dim" in wanted and len(shape) > 1:
-            raise InputError(f"network {self.network['name']!r} is for points and tables, not for {list(shape)}")
-        sizes["dim"] = math.prod(shape)
+            raise InputError(f"network {name!r} is for points and tables, not for {list(shape)}: try --net unet")
+        if "shape" in wanted and len(shape) != 3:
+            raise InputError(f"network {name!r} is for pictures [C, H, W], not for {list(shape)}: try --net mlp")
+        sizes |= {"dim": math.prod(shape), "shape": list(shape)}
+        schedule = schedules.build(self.schedule)
+        if schedule.table_length is None:
+            sizes["log_snr"] = [float(schedule.c_noise(t)) for t in (0.0, 1.0)]
         known = {key: value for key, value in sizes.items() if key in wanted}
         on_meta = torch.device("meta") if device.type == "meta" else contextlib.nullcontext()
         with seeded(self.train.seed, "network"), on_meta:

@@ -1,0 +1,259 @@
+"""The diffusion transformer (Peebles & Xie 2023), with the published names of its parameters.
+
+    tokens      a linear map of each p x p patch, plus a fixed embedding of its place
+    e           MLP(cos, sin of the timestep) + label, one row where all rows share time and label
+    block       x + g1 attend((1 + a1) norm(x) + b1), then x + g2 mlp((1 + a2) norm(x) + b2),
+                with [b1, a1, g1, b2, a2, g2] = V SiLU(e)
+    output      a linear map of (1 + a) norm(x) + b back to the patch's pixels
+
+V starts at 0 in every block, so that a block starts as the identity ("adaLN-Zero"), and the output starts at 0.
+Source: Peebles & Xie 2023, section 3 and table 1. The names are those of facebookresearch/DiT, whose weights load as
+they are. Queries and keys may be normed, each head on its own (Henry et al. 2020), for higher learning rates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fromnoise.cond import Cond
+from fromnoise.errors import ConfigError
+from fromnoise.nn.attention import attend, join_heads, split_heads
+from fromnoise.nn.embed import SinusoidalEmbedding, embed_given, timestep
+from fromnoise.nn.mlp import Count
+from fromnoise.nn.network import Network, networks
+from fromnoise.nn.pictures import Range, Shape, Width, check_divisible, fitting_patch, start_at_zero
+
+_FREQUENCIES = 256
+"""The width of the timestep's sines and cosines."""
+
+_EPS = 1e-6
+"""Of every layer norm."""
+
+_ACTIVATIONS = {"gelu": nn.GELU(approximate="tanh"), "silu": nn.SiLU()}
+
+
+class PatchEmbed(nn.Module):
+    """A linear map of each patch."""
+
+    def __init__(self, channels: int, patch: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, width, patch, stride=patch)
+        nn.init.xavier_uniform_(self.proj.weight.view(width, -1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[B, C, H, W]` to tokens `[B, N, width]`."""
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class TimestepEmbedder(nn.Module):
+    """MLP(cos, sin of the timestep)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.frequencies = SinusoidalEmbedding(_FREQUENCIES, cos_first=True)
+        self.mlp = nn.Sequential(nn.Linear(_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: float | Tensor, like: Tensor) -> Tensor:
+        """Embed timesteps, a float, `[]` or `[B]`, as `[1, E]` or `[B, E]`."""
+        return self.mlp(self.frequencies(t, like=like))
+
+
+class ConditionEmbedder(nn.Module):
+    """table[label] + V vector, as far as they are given; the table's last row where nothing is."""
+
+    def __init__(self, width: int, classes: int, dim: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(classes + 1, width)
+        self.vector = nn.Linear(dim, width, bias=False) if dim else None
+
+    def forward(self, cond: Cond | None) -> Tensor:
+        """Embed a condition of one row as `[1, E]`, of B rows as `[B, E]`."""
+        table = self.embedding_table
+        return embed_given(cond, {"label": table, "vector": self.vector}, table.weight[-1:])
+
+
+class SelfAttention(nn.Module):
+    """proj(attend(q, k, v)) with [q, k, v] = qkv(x)."""
+
+    def __init__(self, width: int, heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm, self.k_norm = (
+            nn.LayerNorm(width // heads, eps=_EPS, bias=False) if qk_norm else nn.Identity() for _ in range(2)
+        )
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens `[B, N, width]` to the same shape."""
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))
+        return self.proj(join_heads(attend(self.q_norm(q), self.k_norm(k), v)))
+
+
+class MLPBlock(nn.Module):
+    """fc2(act(fc1(x)))."""
+
+    def __init__(self, width: int, inner: int, activation: str) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.act = _ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens `[B, N, width]` to the same shape."""
+        return self.fc2(self.act(self.fc1(x)))
+
+
+def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Return (1 + scale) norm(x) + shift for tokens `[B, N, width]`; scale and shift are `[B or 1, width]`."""
+    return torch.addcmul(shift[:, None], F.layer_norm(x, x.shape[-1:], eps=_EPS), 1 + scale[:, None])
+
+
+class DiTBlock(nn.Module):
+    """Attention and an MLP, each scaled and shifted by e before, and scaled by it after."""
+
+    def __init__(self, width: int, heads: int, inner: int, *, qk_norm: bool, activation: str) -> None:
+        super().__init__()
+        self.attn = SelfAttention(width, heads, qk_norm)
+        self.mlp = MLPBlock(width, inner, activation)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        """Map tokens x `[B, N, width]` to the same shape, with e `[1, width]` or `[B, width]`."""
+        b1, a1, g1, b2, a2, g2 = self.adaLN_modulation(e).chunk(6, dim=1)
+        x = torch.addcmul(x, g1[:, None], self.attn(modulated(x, b1, a1)))
+        return torch.addcmul(x, g2[:, None], self.mlp(modulated(x, b2, a2)))
+
+
+class FinalLayer(nn.Module):
+    """A linear map of the modulated tokens to their patches' pixels."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, out)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        """Map tokens `[B, N, width]` to `[B, N, out]`."""
+        shift, scale = self.adaLN_modulation(e).chunk(2, dim=1)
+        return self.linear(modulated(x, shift, scale))
+
+
+@networks.register("dit")
+class DiT(Network):
+    """A transformer of a picture's patches, the timestep and, optionally, a label or a condition vector.
+
+    With labels its `y_embedder.embedding_table` has one row more than there are labels, the last for no label.
+
+    Args:
+        shape: channels, height and width of a picture.
+        width: of a token.
+        depth: the number of blocks.
+        heads: of the attention.
+        patch: the side of a patch; 0 for what suits the size, 1 below 14 pixels, 2 below 28, 4 below 56, and so on.
+        mlp_ratio: the MLPs' inner width, in widths of a token.
+        qk_norm: norm queries and keys, which the published sizes do not.
+        activation: of the MLPs, GELU by its tanh approximation.
+        log_snr: of a continuous schedule, its highest and lowest log SNR, between which timesteps are spread; left out
+            for a table.
+        classes: the number of labels; 0 for none.
+        cond_dim: the length of a condition vector; 0 for none.
+        learned_variance: also predict the variance of a step, in the second half of the output's channels.
+    """
+
+    pos_embed: Tensor
+
+    def __init__(
+        self,
+        shape: Shape,
+        width: Width = 128,
+        depth: Annotated[int, Field(ge=1, le=256)] = 5,
+        heads: Annotated[int, Field(ge=1, le=256)] = 2,
+        *,
+        patch: Annotated[int, Field(ge=0, le=64)] = 0,
+        mlp_ratio: Annotated[float, Field(gt=0, le=64)] = 4.0,
+        qk_norm: bool = True,
+        activation: Literal["gelu", "silu"] = "silu",
+        log_snr: Range | None = None,
+        classes: Count = 0,
+        cond_dim: Count = 0,
+        learned_variance: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
+        self.patch = patch = fitting_patch(shape, patch, across=7)
+        self.log_snr = log_snr
+        if width % (4 * heads):
+            raise ConfigError(f"network.width must be a multiple of 4 x {heads} heads, and {width} is not")
+        check_divisible(f"a transformer of patches of {patch}", shape, patch, "set network.patch")
+        channels, height, across = shape
+        self.x_embedder = PatchEmbed(channels, patch, width)
+        self.t_embedder = TimestepEmbedder(width)
+        self.y_embedder = ConditionEmbedder(width, classes, cond_dim) if classes or cond_dim else None
+        self.register_buffer("pos_embed", _places(height // patch, across // patch, width))
+        self.blocks = nn.ModuleList(
+            DiTBlock(width, heads, int(width * mlp_ratio), qk_norm=qk_norm, activation=activation) for _ in range(depth)
+        )
+        self.final_layer = FinalLayer(width, patch**2 * channels * (2 if learned_variance else 1))
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """Give the weights the values the paper's code gives them; but labels have std 1, so that they are heard."""
+        for name, layer in self.named_modules():
+            if not isinstance(layer, nn.Linear):
+                continue
+            if "t_embedder" in name:
+                nn.init.normal_(layer.weight, std=0.02)
+            elif "adaLN_modulation" in name or "final_layer" in name:
+                start_at_zero(layer)
+            else:
+                nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison] it may be
+                nn.init.zeros_(layer.bias)
+
+    @classmethod
+    def published(
+        cls, size: Literal["S", "B", "L", "XL"], shape: Sequence[int], patch: int = 2, **settings: Any
+    ) -> DiT:
+        """Return a network of the paper's size, without norms of queries and keys, and with a learned variance.
+
+        Args:
+            size: S, B, L or XL.
+            shape: channels, height and width of a picture; (4, 32, 32) in the paper.
+            patch: 2, 4 or 8 in the paper.
+            settings: any other; `learned_variance=False` for one output for each channel.
+
+        Source: Peebles & Xie 2023, table 1.
+        """
+        depth, width, heads = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}[size]
+        usual = {"qk_norm": False, "activation": "gelu", "learned_variance": True}
+        return cls(tuple(shape), width, depth, heads, patch=patch, **{**usual, **settings})  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:
+        e = self.t_embedder(timestep(c_noise, self.log_snr), like=x)
+        e = e if self.y_embedder is None else e + self.y_embedder(cond)
+        tokens = self.x_embedder(x) + self.pos_embed
+        for block in self.blocks:
+            tokens = block(tokens, e)
+        return self._unpatched(self.final_layer(tokens, e))
+
+    def _unpatched(self, tokens: Tensor) -> Tensor:
+        """Return tokens `[B, N, p p C]`, a patch's channels last, as pictures `[B, C, H, W]`."""
+        _, height, width = self.shape
+        p = self.patch
+        x = tokens.unflatten(2, (p, p, -1)).unflatten(1, (height // p, width // p))
+        return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+def _places(height: int, width: int, dim: int) -> Tensor:
+    """Return the fixed embedding of places, `[1, height width, dim]`: sin and cos of the column, then of the row."""
+    freqs = torch.arange(dim // 4, dtype=torch.float64).mul_(-4 * math.log(10_000) / dim).exp_()
+    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    angles = [place.flatten()[:, None] * freqs for place in (column, row)]
+    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1).float()[None]

@@ -1,0 +1,56 @@
+"""What the networks for pictures share: sizes, patches, and refusals of sizes that they cannot halve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+from torch import nn
+
+from fromnoise.errors import ConfigError
+
+Size = Annotated[int, Field(ge=1, le=2**16)]
+Shape = tuple[Size, Size, Size]
+"""Channels, height and width of a picture."""
+
+Width = Annotated[int, Field(ge=1, le=2**14)]
+Range = tuple[float, float]
+"""The highest and the lowest log SNR of a continuous schedule; see `embed.timestep`."""
+
+
+def fitting_patch(shape: Sequence[int], patch: int, across: int) -> int:
+    """Return the side of a patch; where it is 0, the largest power of two that leaves `across` patches a side.
+
+    A power of two that does not divide both sides is halved until it does.
+    """
+    if patch:
+        return patch
+    patch = 1
+    while 2 * patch * across <= min(shape[1:]):
+        patch *= 2
+    while any(side % patch for side in shape[1:]):
+        patch //= 2
+    return patch
+
+
+def start_at_zero(*layers: nn.Module) -> None:
+    """Set all parameters of some layers to 0, so that what they are added to starts as the identity."""
+    for layer in layers:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+
+
+def check_divisible(what: str, shape: Sequence[int], by: int, way_out: str) -> None:
+    """Refuse pictures whose sides a network cannot divide.
+
+    Raises:
+        ConfigError: saying by what they must be divisible.
+    """
+    height, width = shape[1:]
+    if height % by or width % by:
+        near = " x ".join(str(max(by, round(side / by) * by)) for side in (height, width))
+        raise ConfigError(
+            f"{what} divides the sides of a picture by {by}, and {height} x {width} cannot be: "
+            f"bring the pictures to {near}, or {way_out}"
+        )

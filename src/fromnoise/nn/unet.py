@@ -1,0 +1,203 @@
+"""A small U-Net for pictures, laid out for speed.
+
+    patches      pixel-unshuffle: p x p pixels become channels of one place, so that no convolution runs at full size
+    down         at each level: residual blocks, perhaps attention; then the next level has half the sides
+    middle       a residual block
+    up           at each level: residual blocks of [h, what the level said on the way down], perhaps attention
+    embedding    e = SiLU(MLP(sin, cos of the timestep) + label), one row where all rows share time and label
+
+Group norm, SiLU, 3 x 3 convolutions; a block's second norm is scaled and shifted by a linear map of e, and its second
+convolution starts at 0, so that a block starts as the identity.
+Source: Ronneberger et al. 2015 (the U); Ho et al. 2020, appendix B (blocks, attention at low resolution); Nichol &
+Dhariwal 2021, section 3 (scale and shift); Shi et al. 2016 (pixel-unshuffle, its inverse).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fromnoise.cond import Cond
+from fromnoise.nn.attention import attend, join_heads, split_heads
+from fromnoise.nn.embed import Condition, SinusoidalEmbedding, timestep
+from fromnoise.nn.mlp import Count
+from fromnoise.nn.network import Network, networks
+from fromnoise.nn.pictures import Range, Shape, Width, check_divisible, fitting_patch, start_at_zero
+
+
+def group_norm(channels: int, size: int = 16) -> nn.GroupNorm:
+    """Return a group norm of groups of `size` channels; of the nearest smaller size that divides them."""
+    return nn.GroupNorm(channels // math.gcd(channels, size), channels)
+
+
+class Block(nn.Module):
+    """skip(h) + conv2(SiLU((1 + a) norm2(conv1(SiLU(norm1(h)))) + b)), with [a, b] = V e."""
+
+    def __init__(self, channels: int, out: int, embedding: int) -> None:
+        super().__init__()
+        self.norm1 = group_norm(channels)
+        self.conv1 = nn.Conv2d(channels, out, 3, padding=1)
+        self.modulation = nn.Linear(embedding, 2 * out)
+        self.norm2 = group_norm(out)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
+        self.skip = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
+        start_at_zero(self.modulation, self.conv2)
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        """Map h `[B, channels, H, W]` to `[B, out, H, W]`, with e `[1, E]` or `[B, E]`."""
+        a, b = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
+        inner = self.norm2(self.conv1(F.silu(self.norm1(h))))
+        return self.skip(h) + self.conv2(F.silu(torch.addcmul(b, inner, 1 + a)))
+
+
+class Attention(nn.Module):
+    """h + W attend(q, k, v), with [q, k, v] = V norm(h) at every place of h; starts as the identity."""
+
+    def __init__(self, channels: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // head_dim)
+        while channels % self.heads:
+            self.heads -= 1
+        self.norm = group_norm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        start_at_zero(self.out)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map `[B, channels, H, W]` to the same shape."""
+        tokens = self.norm(h).flatten(2).transpose(1, 2)
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(tokens).chunk(3, dim=2))
+        return h + self.out(join_heads(attend(q, k, v))).transpose(1, 2).reshape(h.shape)
+
+
+class Level(nn.Module):
+    """Residual blocks at one resolution, each followed by attention where wanted.
+
+    Args:
+        channels: that each block is given.
+        out: the channels that each gives.
+        embedding: E.
+        head_dim: of the attention; 0 for none.
+    """
+
+    def __init__(self, channels: Sequence[int], out: int, embedding: int, head_dim: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(before, out, embedding) for before in channels)
+        self.attentions = nn.ModuleList(Attention(out, head_dim) for _ in channels if head_dim)
+
+    def steps(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Return each block and its attention."""
+        none = [nn.Identity()] * len(self.blocks)
+        return list(zip(self.blocks, self.attentions or none, strict=True))
+
+
+class Down(Level):
+    """A level on the way down."""
+
+    def forward(self, h: Tensor, e: Tensor) -> list[Tensor]:
+        """Return h after each block."""
+        said = [h]
+        for block, attention in self.steps():
+            said.append(attention(block(said[-1], e)))
+        return said[1:]
+
+
+class Up(Level):
+    """A level on the way up."""
+
+    def forward(self, h: Tensor, e: Tensor, said: list[Tensor]) -> Tensor:
+        """Return h after all blocks, each of which takes the last of what the way down said, from `said`."""
+        for block, attention in self.steps():
+            h = attention(block(torch.cat([h, said.pop()], dim=1), e))
+        return h
+
+
+@networks.register("unet")
+class UNet(Network):
+    """A U-Net of pictures, the time and, optionally, a label or a condition vector.
+
+    Args:
+        shape: channels, height and width of a picture.
+        widths: the number of channels at each level, from the finest.
+        blocks: the residual blocks of a level, on the way down and again on the way up.
+        attention: the levels that have attention, 0 the finest, -1 the coarsest.
+        head_dim: about how many channels an attention head has.
+        patch: the side of the squares of pixels that the finest level sees as one place; 0 for what suits the size,
+            1 below 24 pixels, 2 below 48, and so on.
+        embedding: E, the width of the embedding of time and condition.
+        time_dim: how many sines and cosines of the timestep it is made from, an even number.
+        log_snr: of a continuous schedule, its highest and lowest log SNR; left out for a table.
+        classes: the number of labels; 0 for none.
+        cond_dim: the length of a condition vector; 0 for none.
+        learned_variance: also predict the variance of a step, in the second half of the output's channels.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (48, 96),
+        blocks: Annotated[int, Field(ge=1, le=16)] = 1,
+        *,
+        attention: tuple[Annotated[int, Field(ge=-8, le=7)], ...] = (-1,),
+        head_dim: Width = 64,
+        patch: Annotated[int, Field(ge=0, le=64)] = 0,
+        embedding: Width = 128,
+        time_dim: Annotated[int, Field(ge=2, le=2**14, multiple_of=2)] = 64,
+        log_snr: Range | None = None,
+        classes: Count = 0,
+        cond_dim: Count = 0,
+        learned_variance: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
+        self.patch = patch = fitting_patch(shape, patch, across=12)
+        self.log_snr = log_snr
+        check_divisible(
+            f"a U-Net of {len(widths)} levels and patches of {patch}", shape, patch * 2 ** (len(widths) - 1),
+            "set network.patch or network.widths",
+        )  # fmt: skip
+        attending = {level % len(widths) for level in attention if -len(widths) <= level < len(widths)}
+        heads = [head_dim if level in attending else 0 for level in range(len(widths))]
+        self.time = nn.Sequential(
+            SinusoidalEmbedding(time_dim), nn.Linear(time_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+        self.condition = Condition(embedding, classes, cond_dim, std=1.0) if classes or cond_dim else None
+        self.first = nn.Conv2d(shape[0] * patch**2, widths[0], 3, padding=1)
+        before = (widths[0], *widths)
+        self.down = nn.ModuleList(
+            Down((before[k], *[width] * (blocks - 1)), width, embedding, heads[k]) for k, width in enumerate(widths)
+        )
+        self.middle = Block(widths[-1], widths[-1], embedding)
+        self.up = nn.ModuleList(Up([2 * width] * blocks, width, embedding, heads[k]) for k, width in enumerate(widths))
+        self.enlarge = nn.ModuleList(nn.Conv2d(wide, narrow, 3, padding=1) for narrow, wide in pairwise(widths))
+        self.norm = group_norm(widths[0])
+        self.last = nn.Conv2d(widths[0], shape[0] * patch**2 * (2 if learned_variance else 1), 3, padding=1)
+        start_at_zero(self.last)
+
+    def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:
+        e = self.embed(x, c_noise, cond)
+        h = self.first(F.pixel_unshuffle(x, self.patch))
+        said: list[Tensor] = []
+        for number, level in enumerate(self.down):
+            said += level(F.avg_pool2d(said[-1], 2) if number else h, e)
+        h = self.middle(said[-1], e)
+        for number, level in reversed(list(enumerate(self.up))):
+            h = level(h, e, said)
+            if number:
+                h = self.enlarge[number - 1](F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        return F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.patch)
+
+    def embed(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None) -> Tensor:
+        """Return the embedding e of time and condition, `[1, E]` or `[B, E]`."""
+        embedding, *rest = self.time
+        e = embedding(timestep(c_noise, self.log_snr), like=x)
+        for layer in rest:
+            e = layer(e)
+        return F.silu(e if self.condition is None else e + self.condition(cond))

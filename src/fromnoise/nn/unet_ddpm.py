@@ -1,0 +1,279 @@
+"""The U-Net of DDPM in its published layout, so that its weights are those of diffusers' `UNet2DModel`, key for key.
+
+    down    each level: residual blocks, perhaps each with attention; then a 3 x 3 convolution of stride 2
+    middle  block, attention, block
+    up      each level: one block more than down, each of [h, the last thing said on the way down]; then twice the size
+    e       MLP(sin, cos of the timestep) + label; a block adds V SiLU(e) between its convolutions
+
+Source: Ho et al. 2020, section 4 and appendix B. The modules' names are diffusers' (`UNet2DModel`, 0.42).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fromnoise.cond import Cond
+from fromnoise.errors import ConfigError
+from fromnoise.nn.attention import attend, join_heads, split_heads
+from fromnoise.nn.embed import SinusoidalEmbedding, embed_given, timestep
+from fromnoise.nn.mlp import Count
+from fromnoise.nn.network import Network, networks
+from fromnoise.nn.pictures import Range, Shape, Width, check_divisible, start_at_zero
+
+
+class TimestepMLP(nn.Module):
+    """linear_2(SiLU(linear_1(x)))."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(dim, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[B, dim]` to `[B, width]`."""
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+class ResnetBlock(nn.Module):
+    """shortcut(h) + conv2(dropout(SiLU(norm2(conv1(SiLU(norm1(h))) + V SiLU(e)))))."""
+
+    def __init__(self, channels: int, out: int, embedding: int, *, groups: int, eps: float, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, channels, eps)
+        self.conv1 = nn.Conv2d(channels, out, 3, padding=1)
+        self.time_emb_proj = nn.Linear(embedding, out)
+        self.norm2 = nn.GroupNorm(groups, out, eps)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(channels, out, 1) if channels != out else None
+        start_at_zero(self.conv2)
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        """Map h `[B, channels, H, W]` to `[B, out, H, W]`, with SiLU(e) `[1, E]` or `[B, E]`."""
+        inner = self.conv1(F.silu(self.norm1(h))) + self.time_emb_proj(e)[:, :, None, None]
+        inner = self.conv2(self.dropout(F.silu(self.norm2(inner))))
+        return inner + (h if self.conv_shortcut is None else self.conv_shortcut(h))
+
+
+class AttentionBlock(nn.Module):
+    """h + to_out(attend(q, k, v)) of group-normed h at every place."""
+
+    def __init__(self, channels: int, head_dim: int, groups: int, eps: float) -> None:
+        super().__init__()
+        self.heads = channels // (head_dim or channels)
+        self.group_norm = nn.GroupNorm(groups, channels, eps)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(channels, channels) for _ in range(3))
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+        start_at_zero(self.to_out)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map `[B, channels, H, W]` to the same shape."""
+        tokens = self.group_norm(h.flatten(2)).transpose(1, 2)
+        q, k, v = (split_heads(part(tokens), self.heads) for part in (self.to_q, self.to_k, self.to_v))
+        return h + self.to_out[0](join_heads(attend(q, k, v))).transpose(1, 2).reshape(h.shape)
+
+
+class Downsample(nn.Module):
+    """A 3 x 3 convolution of stride 2; without padding of its own, a row and a column of zeros follow."""
+
+    def __init__(self, channels: int, padding: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
+        self.extra = 0 if padding else 1
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map `[B, C, H, W]` to `[B, C, H/2, W/2]`."""
+        return self.conv(F.pad(h, (0, self.extra, 0, self.extra)) if self.extra else h)
+
+
+class Upsample(nn.Module):
+    """Twice the size, every place repeated, and a 3 x 3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map `[B, C, H, W]` to `[B, C, 2 H, 2 W]`."""
+        return self.conv(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+
+
+class Stage(nn.Module):
+    """Residual blocks, each followed by attention where wanted."""
+
+    def __init__(self, blocks: Sequence[nn.Module], attentions: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(blocks)
+        if attentions:  # or an empty list would be a name that diffusers does not have
+            self.attentions = nn.ModuleList(attentions)
+
+    def steps(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Return each block and its attention."""
+        none = [nn.Identity()] * len(self.resnets)
+        return list(zip(self.resnets, getattr(self, "attentions", none), strict=False))
+
+
+class Down(Stage):
+    """A level on the way down."""
+
+    def __init__(self, blocks: Sequence[nn.Module], attentions: Sequence[nn.Module], *resize: nn.Module) -> None:
+        super().__init__(blocks, attentions)
+        if resize:
+            self.downsamplers = nn.ModuleList(resize)
+
+    def forward(self, h: Tensor, e: Tensor) -> list[Tensor]:
+        """Return h after each block, and after the change of size."""
+        said = [h]
+        for block, attention in self.steps():
+            said.append(attention(block(said[-1], e)))
+        for resize in getattr(self, "downsamplers", ()):
+            said.append(resize(said[-1]))
+        return said[1:]
+
+
+class Up(Stage):
+    """A level on the way up."""
+
+    def __init__(self, blocks: Sequence[nn.Module], attentions: Sequence[nn.Module], *resize: nn.Module) -> None:
+        super().__init__(blocks, attentions)
+        if resize:
+            self.upsamplers = nn.ModuleList(resize)
+
+    def forward(self, h: Tensor, e: Tensor, said: list[Tensor]) -> Tensor:
+        """Return h at the next size; each block takes the last of what the way down said, from `said`."""
+        for block, attention in self.steps():
+            h = attention(block(torch.cat([h, said.pop()], dim=1), e))
+        for resize in getattr(self, "upsamplers", ()):
+            h = resize(h)
+        return h
+
+
+class Middle(Stage):
+    """A block, attention, a block."""
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        """Map h to the same shape."""
+        first, second = self.resnets
+        return second(self.attentions[0](first(h, e)), e)
+
+
+@networks.register("unet-ddpm")
+class UNetDDPM(Network):
+    """DDPM's U-Net of pictures, the timestep and, optionally, a label or a condition vector.
+
+    With labels its `class_embedding` has one row more than there are labels, the last for no label.
+
+    Args:
+        shape: channels, height and width of a picture.
+        widths: the number of channels at each level, from the finest.
+        blocks: the residual blocks of a level on the way down; on the way up one more.
+        attention: the levels that have attention, 0 the finest, -1 the coarsest; the middle always has.
+        head_dim: the channels of an attention head; 0 for a single head.
+        groups: of every group norm.
+        norm_eps: of every group norm.
+        cos_first: put the cosines of the timestep before its sines.
+        freq_shift: 1 for DDPM's frequencies, 0 for those of Vaswani et al.
+        downsample_padding: 1, or 0 for a row and a column of zeros at the end.
+        dropout: in each residual block.
+        log_snr: of a continuous schedule, its highest and lowest log SNR, between which timesteps are spread; left out
+            for a table.
+        classes: the number of labels; 0 for none.
+        cond_dim: the length of a condition vector; 0 for none.
+        learned_variance: also predict the variance of a step, in the second half of the output's channels.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (64, 128),
+        blocks: Annotated[int, Field(ge=1, le=16)] = 2,
+        *,
+        attention: tuple[Annotated[int, Field(ge=-8, le=7)], ...] = (-1,),
+        head_dim: Annotated[int, Field(ge=0, le=2**14)] = 0,
+        groups: Width = 32,
+        norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-6,
+        cos_first: bool = False,
+        freq_shift: Annotated[int, Field(ge=0, le=1)] = 1,
+        downsample_padding: Annotated[int, Field(ge=0, le=1)] = 1,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+        log_snr: Range | None = None,
+        classes: Count = 0,
+        cond_dim: Count = 0,
+        learned_variance: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
+        self.log_snr = log_snr
+        levels, embedding = len(widths), 4 * widths[0]
+        _check_widths(widths, groups, head_dim)
+        check_divisible(f"a U-Net of {levels} levels", shape, 2 ** (levels - 1), "set network.widths")
+        attending = {level % levels for level in attention if -levels <= level < levels}
+
+        def block(channels: int, out: int) -> nn.Module:
+            return ResnetBlock(channels, out, embedding, groups=groups, eps=norm_eps, dropout=dropout)
+
+        def attends(level: int, count: int) -> list[nn.Module]:
+            few = range(count if level in attending else 0)
+            return [AttentionBlock(widths[level], head_dim, groups, norm_eps) for _ in few]
+
+        self.conv_in = nn.Conv2d(shape[0], widths[0], 3, padding=1)
+        self.time_proj = SinusoidalEmbedding(widths[0], shift=freq_shift, cos_first=cos_first)
+        self.time_embedding = TimestepMLP(widths[0], embedding)
+        self.class_embedding = nn.Embedding(classes + 1, embedding) if classes or cond_dim else None
+        self.vector_embedding = nn.Linear(cond_dim, embedding, bias=False) if cond_dim else None
+        self.down_blocks, said = nn.ModuleList(), [widths[0]]
+        for level, width in enumerate(widths):
+            before = widths[max(level - 1, 0)]
+            resize = [Downsample(width, downsample_padding)] if level < levels - 1 else []
+            own = [block(before if k == 0 else width, width) for k in range(blocks)]
+            self.down_blocks.append(Down(own, attends(level, blocks), *resize))
+            said += [width] * (blocks + len(resize))
+        self.mid_block = Middle(
+            [block(widths[-1], widths[-1]) for _ in range(2)],
+            [AttentionBlock(widths[-1], head_dim, groups, norm_eps)],
+        )
+        self.up_blocks, channels = nn.ModuleList(), widths[-1]
+        for level, width in reversed(list(enumerate(widths))):
+            own = [block((width if k else channels) + said.pop(), width) for k in range(blocks + 1)]
+            self.up_blocks.append(Up(own, attends(level, blocks + 1), *([Upsample(width)] if level else [])))
+            channels = width
+        self.conv_norm_out = nn.GroupNorm(groups, widths[0], norm_eps)
+        self.conv_out = nn.Conv2d(widths[0], shape[0] * (2 if learned_variance else 1), 3, padding=1)
+        start_at_zero(self.conv_out)
+
+    def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:
+        e = F.silu(self.embed(x, c_noise, cond))
+        said = [self.conv_in(x)]
+        for stage in self.down_blocks:
+            said += stage(said[-1], e)
+        h = self.mid_block(said[-1], e)
+        for stage in self.up_blocks:
+            h = stage(h, e, said)
+        return self.conv_out(F.silu(self.conv_norm_out(h)))
+
+    def embed(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None) -> Tensor:
+        """Return the embedding e of timestep and condition, `[1, E]` or `[B, E]`."""
+        e = self.time_embedding(self.time_proj(timestep(c_noise, self.log_snr), like=x))
+        if self.class_embedding is None:
+            return e
+        known = {"label": self.class_embedding, "vector": self.vector_embedding}
+        return e + embed_given(cond, known, self.class_embedding.weight[-1:])
+
+
+def _check_widths(widths: Sequence[int], groups: int, head_dim: int) -> None:
+    """Refuse widths that group norms or attention heads cannot divide.
+
+    Raises:
+        ConfigError: naming the width.
+    """
+    for width in widths:
+        if width % groups:
+            raise ConfigError(f"network.widths: {width} cannot be divided into {groups} groups: set network.groups")
+        if head_dim and width % head_dim:
+            raise ConfigError(f"network.widths: {width} cannot be divided into heads of {head_dim}: set head_dim")

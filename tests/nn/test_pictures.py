@@ -1,0 +1,164 @@
+"""What holds for every network of pictures."""
+
+import pytest
+import torch
+from torch import nn
+
+import fromnoise as fn
+from fromnoise.cond import Cond
+from fromnoise.errors import ConfigError
+from fromnoise.nn import DiT, UNet, UNetDDPM, networks
+from fromnoise.nn.attention import attend
+from fromnoise.nn.skeleton import skeleton
+
+SMALL = {
+    "unet": {"name": "unet", "widths": (16, 32), "embedding": 32, "time_dim": 16},
+    "unet-ddpm": {"name": "unet-ddpm", "widths": (32, 64), "blocks": 1, "groups": 8},
+    "dit": {"name": "dit", "width": 32, "depth": 2, "heads": 2},
+}
+EACH = pytest.mark.parametrize("name", SMALL)
+
+
+def built(name, shape=(3, 16, 8), **settings):
+    """A network whose every parameter has a value that matters: none starts at zero."""
+    with fn.rng.seeded(0, "test"):
+        net = networks.build({**SMALL[name], "shape": shape, **settings})
+        for p in net.parameters():
+            nn.init.normal_(p, std=0.1)
+    return net.double().eval()
+
+
+def x_of(net, n=3):
+    return torch.randn(n, *net.shape, generator=torch.Generator().manual_seed(1)).double()
+
+
+@EACH
+def test_the_output_has_the_pictures_shape_or_twice_its_channels(name):
+    for shape in ((1, 8, 8), (3, 16, 8), (4, 28, 28)):
+        net = built(name, shape)
+        assert net(x_of(net), 3.0).shape == (3, *shape)
+        twice = built(name, shape, learned_variance=True)
+        assert twice(x_of(twice), 3.0).shape == (3, 2 * shape[0], *shape[1:])
+
+
+@EACH
+def test_a_fresh_network_answers_zero_and_learns_from_there(name):
+    net = networks.build({**SMALL[name], "shape": (1, 8, 8)})
+    assert net(torch.randn(2, 1, 8, 8), 1.0).abs().max() == 0
+    (net(torch.randn(2, 1, 8, 8), 1.0) - 1).square().mean().backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
+
+
+@EACH
+def test_every_parameter_has_a_gradient(name):
+    net = built(name, classes=3, cond_dim=2)
+    cond = Cond({"label": torch.tensor([0, 1, 2]), "vector": torch.randn(3, 2).double()},
+                {"label": torch.tensor([True, True, False]), "vector": torch.tensor([True, True, False])})  # fmt: skip
+    net(x_of(net), torch.rand(3).double(), cond).square().sum().backward()
+    assert [n for n, p in net.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
+
+
+@EACH
+def test_a_time_and_a_condition_that_all_rows_share_stay_one_row(name):
+    net = built(name, classes=4)
+    x = x_of(net, 5)
+    one = net(x, 3.5, Cond({"label": torch.tensor([2])}))
+    each = net(x, torch.full((5,), 3.5).double(), Cond({"label": torch.full((5,), 2)}))
+    torch.testing.assert_close(one, each)
+    rows = []
+    for module in net.modules():
+        if isinstance(module, nn.Linear) and module is not getattr(net, "qkv", None):
+            module.register_forward_hook(lambda m, i, o: rows.append(o.shape[0] if o.dim() == 2 else 1))
+    net(x, 3.5, Cond({"label": torch.tensor([2])}))
+    assert rows
+    assert set(rows) == {1}
+
+
+@EACH
+def test_no_condition_is_the_null_row(name):
+    net = built(name, classes=3)
+    x = x_of(net)
+    null = Cond({"label": torch.tensor([1])}).null()
+    torch.testing.assert_close(net(x, 1.0), net(x, 1.0, null))
+    assert not torch.allclose(net(x, 1.0), net(x, 1.0, Cond({"label": torch.tensor([1])})))
+    mixed = net(x, 1.0, Cond({"label": torch.tensor([1, 1, 2])}, {"label": torch.tensor([True, False, True])}))
+    torch.testing.assert_close(mixed[1], net(x, 1.0)[1])
+
+
+@EACH
+def test_a_continuous_schedules_log_snr_is_a_timestep(name):
+    # the same function of the noise level as in a table of 1,000 steps uniform in log SNR
+    level, table = built(name, log_snr=(10.0, -10.0)), built(name)
+    x = x_of(level)
+    for log_snr, k in ((10.0, 0.0), (0.0, 499.5), (-10.0, 999.0)):
+        torch.testing.assert_close(level(x, log_snr), table(x, k))
+
+
+@EACH
+def test_rows_do_not_see_each_other(name):
+    net = built(name)
+    x = x_of(net, 4)
+    torch.testing.assert_close(net(x, 2.0)[1:3], net(x[1:3], 2.0))
+
+
+@EACH
+def test_settings_build_the_same_network_also_without_memory(name):
+    net = networks.build({**SMALL[name], "shape": (1, 8, 8), "classes": 2, "log_snr": (20.0, -9.0)})
+    settings = networks.settings(net)
+    again, bare = networks.build(settings), skeleton(settings)
+    assert networks.settings(again) == settings
+    shapes = {key: value.shape for key, value in net.state_dict().items()}
+    assert {key: value.shape for key, value in bare.state_dict().items()} == shapes
+    assert all(value.is_meta for value in bare.parameters())
+
+
+@EACH
+def test_bf16_is_near_float32(name):
+    net = built(name).float()
+    x = x_of(net).float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        near = net(x, 2.0)
+    torch.testing.assert_close(near.float(), net(x, 2.0), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"name": "unet", "shape": (1, 30, 30), "patch": 4}, "divides the sides of a picture by 8, and 30 x 30"),
+        ({"name": "unet", "shape": (1, 9, 9)}, "bring the pictures to 8 x 8, or set network.patch"),
+        ({"name": "unet-ddpm", "shape": (1, 14, 14), "widths": (32, 32, 32)}, "by 4, and 14 x 14 cannot be"),
+        ({"name": "unet-ddpm", "shape": (1, 8, 8), "widths": (48, 96)}, "48 cannot be divided into 32 groups"),
+        ({"name": "unet-ddpm", "shape": (1, 8, 8), "head_dim": 24}, "64 cannot be divided into heads of 24"),
+        ({"name": "dit", "shape": (1, 9, 9), "patch": 2}, "by 2, and 9 x 9 cannot be: bring the pictures to 8 x 8"),
+        ({"name": "dit", "shape": (1, 8, 8), "width": 30}, "must be a multiple of 4 x 2 heads"),
+        ({"name": "dit", "shape": (1, 8)}, "shape"),
+        ({"name": "unet", "shape": (1, 8, 8), "widths": ()}, "widths"),
+        ({"name": "unet", "shape": (0, 8, 8)}, "shape"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_with_the_way_out(settings, says):
+    with pytest.raises(ConfigError, match=says):
+        networks.build(settings)
+
+
+@pytest.mark.parametrize(
+    ("cls", "patches"),
+    [(UNet, {8: 1, 16: 1, 24: 2, 28: 2, 32: 2, 48: 4, 64: 4}), (DiT, {8: 1, 14: 2, 16: 2, 28: 4, 32: 4, 64: 8})],
+)
+def test_patches_suit_the_size(cls, patches):
+    assert {side: cls((1, side, side)).patch for side in patches} == patches
+
+
+def test_unets_without_attention_and_with_it_everywhere():
+    for kind in (UNet, UNetDDPM):
+        none, everywhere = (
+            sum(p.numel() for p in kind((1, 8, 8), (32, 64), attention=levels).parameters()) for levels in ((), (0, 1))
+        )
+        assert none < everywhere
+
+
+@pytest.mark.parametrize("tokens", [7, 300])
+def test_attention_is_softmax_of_products_whichever_way_it_is_computed(tokens):
+    q, k, v = torch.randn(3, 2, 4, tokens, 8, generator=torch.Generator().manual_seed(0)).double()
+    weights = torch.einsum("bhnd,bhmd->bhnm", q, k).div(8**0.5).softmax(-1)
+    torch.testing.assert_close(attend(q, k, v), torch.einsum("bhnm,bhmd->bhnd", weights, v))
