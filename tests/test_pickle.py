@@ -34,7 +34,7 @@ def run(tmp_path_factory):
 
 
 def test_every_data_set_and_its_distribution():
-    for name in fn.data.names():
+    for name in fn.data.points.names():
         data = pickle.loads(pickle.dumps(fn.data.make({"name": name, "n": 30})))
         assert torch.equal(data.x, fn.data.make({"name": name, "n": 30}).x)
         assert torch.equal(data.draw(50, seed=1).x, fn.data.make({"name": name, "n": 30}).draw(50, seed=1).x)

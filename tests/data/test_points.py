@@ -5,7 +5,7 @@ import torch
 
 import fromnoise as fn
 from fromnoise.conditioners import find_label
-from fromnoise.data import Affine, names, sobol_noise
+from fromnoise.data import Affine, sobol_noise
 from fromnoise.errors import ConfigError, InputError, LabelError, UnknownName
 from fromnoise.metrics import sliced_wasserstein2
 
@@ -23,7 +23,7 @@ def test_the_spiral_is_the_articles():
     assert float(off[radius > 0.5].square().mean().sqrt()) == pytest.approx(0.05, rel=0.1)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", fn.data.points.names())
 def test_every_set_is_repeatable_and_endless(name):
     a, b, c = (fn.data.make({"name": name, "n": 300, "seed": s}) for s in (0, 0, 1))
     assert torch.equal(a.x, b.x)
@@ -36,7 +36,7 @@ def test_every_set_is_repeatable_and_endless(name):
     assert fn.data.make(a.config).x.equal(a.x)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", fn.data.points.names())
 def test_fresh_and_even_draws_are_of_one_distribution(name):
     data = fn.data.make({"name": name, "n": 4000})
     fresh, even = data.draw(4000, seed=3).x, data.draw_stratified(4000, seed=3).x

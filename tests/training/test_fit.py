@@ -13,7 +13,7 @@ import fromnoise as fn
 from fromnoise.errors import ConfigChanged, ConfigError, Diverged, InputError, RunExists
 from fromnoise.run import RunFolder
 from fromnoise.training import EMA, Floor, Interrupted, Plan, Stop, stop_on_signals
-from fromnoise.training.config import learning_rate
+from fromnoise.training.config import rate_at
 from fromnoise.training.weighting import weightings
 
 
@@ -263,12 +263,14 @@ def test_ema_follows_with_a_warm_up():
 
 
 def test_the_learning_rate_warms_up_and_decays():
-    c = fn.TrainConfig(steps=100, lr=1.0, warmup=10)
-    rates = [learning_rate(c, k) for k in range(100)]
+    c = fn.TrainConfig(steps=100, warmup=10)
+    rates = [rate_at(c, k) for k in range(100)]
     assert rates[0] == pytest.approx(0.1, rel=1e-3)
     assert max(rates) == pytest.approx(1, abs=0.03)
     assert rates[-1] < 1e-3
-    assert learning_rate(fn.TrainConfig(steps=9, lr=0.5, decay="constant"), 8) == 0.5
+    assert rate_at(fn.TrainConfig(steps=9, decay="constant"), 8) == 1
+    linear = fn.TrainConfig(steps=100, decay="linear", decay_part=0.2)
+    assert [rate_at(linear, k) for k in (0, 79, 80, 90, 99)] == pytest.approx([1, 1, 1, 0.5, 0.05])
 
 
 def test_labels_are_dropped_as_often_as_asked():

@@ -13,7 +13,7 @@ from fromnoise.arrays import finest
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, check_cond, conditions_of, find_label, label_names_of, labels_of
 from fromnoise.data.distribution import Distribution
-from fromnoise.data.numbers import as_samples, sum_of
+from fromnoise.data.numbers import as_data, sum_of
 from fromnoise.data.source import Batch, cond_for
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
@@ -35,7 +35,7 @@ class Dataset:
         made: the sum of what `config` makes; taken of the samples when not given.
 
     Attributes:
-        x: `[N, *S]`, float64 where float32 would round it, else float32.
+        x: `[N, *S]`, float64 where float32 would round it, else float32; pictures of whole numbers 0..255 stay uint8.
         labels: `[N]` int64 in 0..classes-1, or None.
 
     Raises:
@@ -68,7 +68,7 @@ class Dataset:
         conditioners: Sequence[Conditioner] = (),
         made: str | None = None,
     ) -> None:
-        x = _checked(as_samples(x))
+        x = _checked(as_data(x))
         if cond is not None:
             if len(cond) != len(x):
                 raise InputError(f"{len(cond)} conditions were given for {len(x)} samples: give one for each")
@@ -102,7 +102,9 @@ class Dataset:
     @property
     def suggests(self) -> Mapping[str, Any]:
         """The recipe that fits this form of data, and settings to lay over it."""
-        return {"recipe": "points"}
+        if self.x.dtype == torch.uint8:
+            return {"recipe": "image"}
+        return {"recipe": "image", "codec": {"name": "affine"}} if self.x.dim() == 4 else {"recipe": "points"}
 
     def read(self, rows: slice | Tensor) -> Batch:
         """Return the samples of these rows, a slice or indices `[n]`, with their conditions."""

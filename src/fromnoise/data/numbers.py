@@ -28,6 +28,34 @@ def as_samples(what: Any) -> Tensor:
     return x.to(torch.float64 if x.dtype in _PRECISE else torch.float32)
 
 
+def as_data(what: Any, *, channels_last: bool = False) -> Tensor:
+    """Return numbers `[N, *S]` as `as_samples` does; but pictures of whole numbers 0..255 stay so.
+
+    Pictures are `[N, C, H, W]` uint8. `[N, H, W]` uint8 have one channel.
+
+    Args:
+        what: the numbers.
+        channels_last: whether they are `[N, H, W, C]`.
+
+    Raises:
+        InputError: as `as_samples`; or if they are no pictures, with `channels_last`, or such pictures without.
+    """
+    x = _dense(what) if isinstance(what, Tensor) else _tensor(_array(what))
+    if channels_last:
+        if x.dim() != 4:
+            raise InputError(f"channels_last is for pictures [N, H, W, C], not for data of shape {list(x.shape)}")
+        x = x.movedim(3, 1).contiguous()
+    if x.dtype != torch.uint8 or x.dim() not in (3, 4):
+        return as_samples(x)
+    x = x[:, None] if x.dim() == 3 else x
+    if x.shape[1] > 4 and x.shape[3] <= 4:
+        raise InputError(
+            f"data of shape {list(x.shape)} look like [N, H, W, C], and pictures are [N, C, H, W]: say so with "
+            "channels_last=True (--set data.channels_last=true), or move the axis"
+        )
+    return x
+
+
 def _dense(what: Tensor) -> Tensor:
     if what.layout != torch.strided or what.is_quantized or what.device.type == "meta":
         kind = "on the meta device" if what.device.type == "meta" else "quantized" if what.is_quantized else "sparse"

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from fromnoise.data.builtin import make, names
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.files import KINDS, is_file_name, read_file
 from fromnoise.data.numbers import as_samples
-from fromnoise.data.points import make, names
 from fromnoise.data.source import Source
 from fromnoise.deprecated import alias
 from fromnoise.errors import InputError, UnknownName

@@ -11,9 +11,8 @@ known exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.distribution import Distribution, Points, normal_quantile
-from fromnoise.errors import ConfigError, InputError, UnknownName, shown, whole_number
+from fromnoise.errors import InputError, shown, whole_number
 from fromnoise.rng import check_seed
 
 _TAU = 2 * math.pi
@@ -217,22 +216,10 @@ def shapes(n: int = 6000, seed: int = 0) -> Dataset:
 
 
 def names() -> list[str]:
-    """Return the names of the built-in data sets."""
+    """Return the names of the built-in points."""
     return sorted([*_DISTRIBUTIONS, *_LABELLED])
 
 
-def make(config: Mapping[str, Any]) -> Dataset:
-    """Make a built-in data set from {"name": ..., "n": ..., "seed": ...}.
-
-    Raises:
-        UnknownName: if there is none of that name.
-        ConfigError: if n or seed is out of range, or something else is given.
-    """
-    given = dict(config)
-    name = given.pop("name", None)
-    if name not in names():
-        raise UnknownName("data set", name, names())
-    extra = set(given) - {"n", "seed"}
-    if extra:
-        raise ConfigError(f"data {name!r}: {', '.join(sorted(extra))} is not a setting of it; known: n, seed")
-    return shapes(**given) if name in _LABELLED else _draw(name, **given)
+def make(name: str, n: int = 2000, seed: int = 0) -> Dataset:
+    """Draw n points of the built-in data of that name; `shapes` has 6,000 where the number is not given."""
+    return shapes(n, seed) if name in _LABELLED else _draw(name, n, seed)

@@ -169,6 +169,8 @@ class DiT(Network):
 
     pos_embed: Tensor
 
+    ends = ("x_embedder.proj", "final_layer.linear")
+
     def __init__(
         self,
         shape: Shape,

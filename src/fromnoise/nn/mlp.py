@@ -69,6 +69,8 @@ class MLP(Network):
         learned_variance: also predict the variance of a step, in the second half of the output.
     """
 
+    ends = ("first", "out")
+
     def __init__(
         self,
         dim: Width,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from fromnoise.cond import Cond
@@ -22,6 +24,7 @@ class Network(nn.Module):
         cond_dim: the length of its condition vectors; 0 for none.
         conditioners: of whatever else it is told.
         learned_variance: whether its output is twice as long as x, the second half predicting the variance of a step.
+        ends: the names of the layers that take x and give the output; optimizers for hidden matrices leave them out.
     """
 
     shape: tuple[int, ...]
@@ -29,6 +32,7 @@ class Network(nn.Module):
     cond_dim: int = 0
     conditioners: tuple[Conditioner, ...] = ()
     learned_variance: bool = False
+    ends: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:
         """Return the output for x, of x's shape `[B, *S]`; `[B, 2 S_1, ...]` with a learned variance.

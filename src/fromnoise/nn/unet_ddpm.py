@@ -188,6 +188,8 @@ class UNetDDPM(Network):
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
     """
 
+    ends = ("conv_in", "conv_out")
+
     def __init__(
         self,
         shape: Shape,

@@ -18,11 +18,13 @@ from fromnoise.data.codec import Codec, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import Source
 from fromnoise.denoiser import Denoiser
-from fromnoise.errors import FormatTooNew, RunError, shown
+from fromnoise.errors import ConfigError, FormatTooNew, RunError, shown
 from fromnoise.nn.network import networks, plain
 from fromnoise.process import predictions
 from fromnoise.registry import STRICT, Settings
+from fromnoise.run.guard import is_whole
 from fromnoise.schedule import schedules
+from fromnoise.settings import flat
 
 FORMAT_VERSION = 2
 
@@ -125,6 +127,47 @@ def check_version(version: Any, path: Path) -> None:
             f"{path} has format {shown(version)}, and this fromnoise reads up to {FORMAT_VERSION}: "
             "install a newer fromnoise"
         )
+
+
+def check_settings(path: Path, config: RunConfig) -> None:
+    """Refuse settings that are of no use where the library reads them later: the data's name, the training's sizes."""
+    if not isinstance(config.data.get("name"), str):
+        raise ConfigError(f"{path}: data.name must be a text, not {shown(config.data.get('name'))}")
+    for key in ("steps", "batch_size"):
+        if not is_whole(config.train.get(key)) or not config.train[key]:
+            raise ConfigError(f"{path}: train.{key} must be a whole number above 0, not {shown(config.train.get(key))}")
+    for key in ("weighting", "times"):
+        if not isinstance(config.train.get(key), (str, dict)):
+            raise ConfigError(f"{path}: train.{key} must be a component, not {shown(config.train.get(key))}")
+    dropped = config.train.get("drop_cond")
+    if isinstance(dropped, bool) or not isinstance(dropped, (int, float)) or not 0 <= dropped < 1:
+        raise ConfigError(f"{path}: train.drop_cond must lie in [0, 1), not {shown(dropped)}")
+
+
+def differences(
+    old: RunConfig, new: RunConfig, *, free: frozenset[str], usual: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    """Return the settings in which a training differs from the run it would go on with: key, then and now.
+
+    Args:
+        old: of the run.
+        new: of the training.
+        free: the names of train settings that may differ.
+        usual: the defaults of train settings, which a run of an earlier release may lack.
+    """
+    kept = old.model_dump()
+    then = flat({**kept, "train": {**usual, **kept["train"]}})
+    now = flat(json.loads(new.model_dump_json()))
+    ignored = {f"train.{key}" for key in free}
+    keys = {k for k in then.keys() | now.keys() if k not in ignored and not k.startswith("measured.")}
+    if "data.conditions" not in then:  # an older run, which kept no sum of them
+        keys.discard("data.conditions")
+    pairs = ((key, _listed(then.get(key)), _listed(now.get(key))) for key in sorted(keys))
+    return [(key, a, b) for key, a, b in pairs if a != b]
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def to_toml(config: BaseModel) -> str:

@@ -103,7 +103,7 @@ def read_measured(path: Path, numbers: int) -> dict[str, Tensor]:
 def read_optimizer(
     path: Path, parameters: Mapping[str, Tensor], called: Mapping[str, str], sha256: Any
 ) -> dict[str, Tensor]:
-    """Read Adam's state: for each parameter that had a gradient its step and its two moments.
+    """Read an optimizer's state of each parameter that had a gradient: Adam's step and two moments, or Muon's momentum.
 
     Args:
         path: of the file.
@@ -112,21 +112,25 @@ def read_optimizer(
         sha256: the sum that the file must have.
 
     Returns:
-        `name.step`, `name.exp_avg` and `name.exp_avg_sq`.
+        `name.step`, `name.exp_avg` and `name.exp_avg_sq`, or `name.momentum_buffer`.
 
     Raises:
         CheckpointDamaged: if it does not fit the parameters.
     """
     count = torch.empty((), dtype=torch.float32, device="meta")
-    present = {name.rpartition(".")[0] for name in read_header(path)}
-    moving = {name: p for name, p in parameters.items() if called[name] in present}
-    shapes = {"step": lambda _: count, "exp_avg": lambda p: p, "exp_avg_sq": lambda p: p}
-    wanted = {f"{called[name]}.{key}": like(p) for name, p in moving.items() for key, like in shapes.items()}
+    present = {(name.rpartition(".")[0], name.rpartition(".")[2]) for name in read_header(path)}
+    keys = {"step": False, "exp_avg": True, "exp_avg_sq": True}, {"momentum_buffer": True}
+    wanted, new = dict[str, Tensor](), dict[str, str]()
+    for name, p in parameters.items():
+        for key, is_like in keys[(called[name], "momentum_buffer") in present].items():
+            if any((called[name], one) in present for one in (*keys[0], *keys[1])):
+                wanted[f"{called[name]}.{key}"] = p if is_like else count
+                new[f"{called[name]}.{key}"] = f"{name}.{key}"
     tensors = read_tensors(path, wanted, sha256)
     for name, tensor in tensors.items():
-        if not name.endswith(".exp_avg") and bool((tensor < 0).any()):
+        if name.endswith((".step", ".exp_avg_sq")) and bool((tensor < 0).any()):
             raise CheckpointDamaged(f"{path}: {name} is negative")
-    return {f"{name}.{key}": tensors[f"{called[name]}.{key}"] for name in moving for key in shapes}
+    return {new[name]: tensor for name, tensor in tensors.items()}
 
 
 def save_data(path: Path, data: Dataset) -> None:

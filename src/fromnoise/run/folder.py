@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tomli_w
@@ -35,15 +36,14 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from fromnoise.conditioners import conditioners
+from fromnoise.data.builtin import make
 from fromnoise.data.codec import Codec, codecs
 from fromnoise.data.dataset import Dataset
-from fromnoise.data.points import make
 from fromnoise.data.source import Source
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import (
     CheckpointDamaged,
     ConfigChanged,
-    ConfigError,
     InputError,
     NoRun,
     RunError,
@@ -53,7 +53,15 @@ from fromnoise.errors import (
 from fromnoise.nn.network import plain
 from fromnoise.registry import explain
 from fromnoise.rng import seeded
-from fromnoise.run.config import FORMAT_VERSION, RunConfig, check_version, environment, to_toml
+from fromnoise.run.config import (
+    FORMAT_VERSION,
+    RunConfig,
+    check_settings,
+    check_version,
+    differences,
+    environment,
+    to_toml,
+)
 from fromnoise.run.files import (
     Writing,
     apart,
@@ -116,7 +124,15 @@ class RunFolder:
         return (self.path / "config.toml").exists()
 
     def begin(
-        self, config: RunConfig, codec: Codec, data: Source | None, lock: RunLock, *, resume: bool, free: frozenset[str]
+        self,
+        config: RunConfig,
+        codec: Codec,
+        data: Source | None,
+        lock: RunLock,
+        *,
+        resume: bool,
+        free: frozenset[str] = frozenset(),
+        usual: Mapping[str, Any] = MappingProxyType({}),
     ) -> bool:
         """Make the folder for a new run, or check that the run in it is the same one.
 
@@ -127,6 +143,7 @@ class RunFolder:
             lock: taken before anything is written.
             resume: go on with the run that is here, if there is one.
             free: the names of train settings that may differ.
+            usual: the defaults of train settings, which a run of an earlier release may lack.
 
         Returns:
             Whether there was a run here to go on with.
@@ -142,7 +159,7 @@ class RunFolder:
                 raise RunExists(
                     f"{self.path} already holds a run: resume it (--resume, resume=True), or choose another out"
                 )
-            self._check_same(config, free)
+            self._check_same(config, free, usual)
             if data is None:
                 with Writing(self.path):
                     (self.path / "data.safetensors").unlink(missing_ok=True)
@@ -167,15 +184,10 @@ class RunFolder:
             write(self.path / "config.toml", text)  # last: it is what makes this a run
         return False
 
-    def _check_same(self, config: RunConfig, free: frozenset[str]) -> None:
-        old, new = _flat(self.config.model_dump()), _flat(json.loads(config.model_dump_json()))
-        ignored = {f"train.{key}" for key in free}
-        keys = {k for k in old.keys() | new.keys() if k not in ignored and not k.startswith("measured.")}
-        if "data.conditions" not in old:  # an older run, which kept no sum of them
-            keys.discard("data.conditions")
-        changed = sorted(k for k in keys if old.get(k) != new.get(k))
+    def _check_same(self, config: RunConfig, free: frozenset[str], usual: Mapping[str, Any]) -> None:
+        changed = differences(self.config, config, free=free, usual=usual)
         if changed:
-            what = ", ".join(f"{k} was {old.get(k)!r} and is now {new.get(k)!r}" for k in changed[:4])
+            what = ", ".join(f"{key} was {old!r} and is now {new!r}" for key, old, new in changed[:4])
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
             raise ConfigChanged(
                 f"cannot resume {self.path} with another configuration: {what}{more}; "
@@ -214,7 +226,7 @@ class RunFolder:
                 config = RunConfig(**upgraded(self._raw))
             except ValidationError as error:
                 raise explain(error, str(path)) from None
-            _check_settings(path, config)
+            check_settings(path, config)
             return config
 
     @cached_property
@@ -419,28 +431,3 @@ class RunFolder:
             if bool(extra) != bool(step):
                 raise CheckpointDamaged(f"{place / _FILES[2]} is not the optimizer's state after {step} steps")
         return Checkpoint(step, model, ema, extra, state)
-
-
-def _check_settings(path: Path, config: RunConfig) -> None:
-    """Refuse settings that are of no use where the library reads them later: the data's name, the training's sizes."""
-    if not isinstance(config.data.get("name"), str):
-        raise ConfigError(f"{path}: data.name must be a text, not {shown(config.data.get('name'))}")
-    for key in ("steps", "batch_size"):
-        if not is_whole(config.train.get(key)) or not config.train[key]:
-            raise ConfigError(f"{path}: train.{key} must be a whole number above 0, not {shown(config.train.get(key))}")
-    for key in ("weighting", "times"):
-        if not isinstance(config.train.get(key), (str, dict)):
-            raise ConfigError(f"{path}: train.{key} must be a component, not {shown(config.train.get(key))}")
-    dropped = config.train.get("drop_cond")
-    if isinstance(dropped, bool) or not isinstance(dropped, (int, float)) or not 0 <= dropped < 1:
-        raise ConfigError(f"{path}: train.drop_cond must lie in [0, 1), not {shown(dropped)}")
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            out.update(_flat(value, f"{prefix}{key}."))
-        else:
-            out[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return out

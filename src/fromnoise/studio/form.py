@@ -9,7 +9,8 @@ from functools import cache
 from typing import Any
 
 from fromnoise import recipes
-from fromnoise.data import codecs, names
+from fromnoise.data import codecs
+from fromnoise.data.points import names
 from fromnoise.nn import networks
 from fromnoise.process import predictions
 from fromnoise.registry import Registry

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
-from fromnoise.data import Dataset, make, names
+from fromnoise.data import Dataset, make
+from fromnoise.data.points import names
 from fromnoise.errors import InputError, RunError, UnknownName
 from fromnoise.nn.skeleton import skeleton
 from fromnoise.registry import STRICT, explain

@@ -24,11 +24,13 @@ class TrainConfig(BaseModel):
         steps: how many optimizer steps.
         batch_size: samples a step, drawn with replacement.
         lr: the highest learning rate.
+        matrix_lr: muon's, of the hidden matrices; it rises and falls with the other.
         warmup: steps in which the learning rate rises linearly from 0.
-        decay: how it falls afterwards: "cosine" to 0 at the last step, or "constant".
-        optimizer: "adam" or "adamw".
-        betas: its averaging rates.
-        weight_decay: adamw's.
+        decay: how it falls: "cosine" to 0 over the whole training, "linear" to 0 over its last part, or "constant".
+        decay_part: the part of the training in which a linear decay falls.
+        optimizer: "adam", "adamw", or "muon" for the hidden matrices and adamw for the rest.
+        betas: adam's averaging rates.
+        weight_decay: adamw's and muon's.
         clip_norm: the largest gradient norm; 0 for no clipping.
         ema: the decay of the average of the weights, warmed up as (1 + k)/(10 + k); 0 for no average.
         loss: what is minimized, a name or a component's settings: denoising, sliced (score matching), hybrid (for a
@@ -54,9 +56,11 @@ class TrainConfig(BaseModel):
     steps: Annotated[int, Field(ge=1)] = 7_000
     batch_size: Annotated[int, Field(ge=1)] = 256
     lr: Positive = 3e-3
+    matrix_lr: Positive = 0.02
     warmup: Annotated[int, Field(ge=0)] = 0
-    decay: Literal["cosine", "constant"] = "cosine"
-    optimizer: Literal["adam", "adamw"] = "adam"
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    decay_part: Annotated[float, Field(gt=0, le=1)] = 0.25
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
@@ -101,9 +105,10 @@ learning rate that a training of so many steps has there.
 """
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the learning rate of step 0, 1, ..., steps - 1."""
+def rate_at(config: TrainConfig, step: int) -> float:
+    """Return the learning rate of step 0, 1, ..., steps - 1, in parts of the highest."""
     warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    if config.decay == "constant":
-        return config.lr * warm
-    return config.lr * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    done = step / config.steps
+    if config.decay == "cosine":
+        return warm * 0.5 * (1 + math.cos(math.pi * done))
+    return warm * min(1.0, (1 - done) / config.decay_part) if config.decay == "linear" else warm

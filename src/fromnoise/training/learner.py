@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fromnoise.errors import CheckpointDamaged, Diverged, shown
 from fromnoise.run import Checkpoint
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.ema import EMA
+from fromnoise.training.muon import Muon, hidden_matrices
 from fromnoise.training.task import Drawn, Task
 
 
@@ -30,15 +31,18 @@ class Learner:
         self.module = task.module.train().requires_grad_(True)
         self.average = EMA(self.module, config.ema) if config.ema else None
         self.parameters = dict(self.module.named_parameters())
-        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        self.optimizer = kind(
-            self.parameters.values(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimizers = _optimizers(self.module, self.parameters, config)
         self._losses: list[Tensor] = []
         self._unlogged = 0.0, 0  # the sum and number of losses that a checkpoint brought along
 
-    def step(self, step: int, batch: Sequence[Drawn], lr: float) -> None:
-        """Do optimizer step 0, 1, ... on a batch in one or more equal pieces, and keep its loss."""
+    def step(self, step: int, batch: Sequence[Drawn], rate: float) -> None:
+        """Do optimizer step 0, 1, ... on a batch in one or more equal pieces, and keep its loss.
+
+        Args:
+            step: its number.
+            batch: the pieces.
+            rate: the learning rate, in parts of the highest.
+        """
         total = None
         for piece in batch:
             with torch.enable_grad():  # the caller may have switched gradients off
@@ -48,9 +52,10 @@ class Learner:
             total = loss.detach() if total is None else total + loss.detach()
         if self.config.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm, foreach=True)
-        self.optimizer.param_groups[0]["lr"] = lr
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer, highest in self.optimizers:
+            optimizer.param_groups[0]["lr"] = rate * highest
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(step)
         assert total is not None
@@ -112,11 +117,9 @@ class Learner:
         for name, tensor in model.items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise Diverged(f"{name} became infinite or NaN by step {step}: lower lr, or set clip_norm above 0")
-        moments = self.optimizer.state_dict()["state"]
+        moments = {p: state for optimizer, _ in self.optimizers for p, state in optimizer.state.items()}
         optimizer = {
-            f"{name}.{key}": value
-            for number, name in enumerate(self.parameters)
-            for key, value in moments.get(number, {}).items()
+            f"{name}.{key}": value for name, p in self.parameters.items() for key, value in moments.get(p, {}).items()
         }
         ema = model if self.average is None else self.average.state_dict()
         return Checkpoint(step, model, ema, optimizer, {"seed": self.config.seed, **state})
@@ -135,8 +138,36 @@ class Learner:
         self.module.load_state_dict(checkpoint.model)
         if self.average is not None:
             self.average.load_state_dict(checkpoint.ema)
-        numbers, state = {name: k for k, name in enumerate(self.parameters)}, dict[int, dict[str, Tensor]]()
+        of_each = dict[str, dict[str, Tensor]]()
         for full_name, value in checkpoint.optimizer.items():
             name, _, key = full_name.rpartition(".")
-            state.setdefault(numbers[name], {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+            of_each.setdefault(name, {})[key] = value
+        names = {p: name for name, p in self.parameters.items()}
+        for optimizer, _ in self.optimizers:
+            own = [names[p] for p in optimizer.param_groups[0]["params"]]
+            state = {number: of_each[name] for number, name in enumerate(own) if name in of_each}
+            odd = next(
+                (own[k] for k, found in state.items() if ("exp_avg" in found) == isinstance(optimizer, Muon)), None
+            )
+            if odd is not None:
+                raise CheckpointDamaged(
+                    f"the optimizer's state of {odd} at step {checkpoint.step} is another optimizer's"
+                )
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _optimizers(
+    module: nn.Module, parameters: Mapping[str, nn.Parameter], config: TrainConfig
+) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Return the optimizers, each with its highest learning rate; together they have every parameter once."""
+    matrices = set(hidden_matrices(module)) if config.optimizer == "muon" else set[str]()
+    hidden = [p for name, p in parameters.items() if name in matrices]
+    rest = [p for name, p in parameters.items() if name not in matrices]
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    decay, found = config.weight_decay, list[tuple[torch.optim.Optimizer, float]]()
+    if rest:
+        found.append((kind(rest, lr=config.lr, betas=config.betas, weight_decay=decay, fused=True), config.lr))
+    if hidden:
+        low = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        found.append((Muon(hidden, config.matrix_lr, weight_decay=decay, dtype=low), config.matrix_lr))
+    return found

@@ -34,7 +34,7 @@ from fromnoise.run import Run, RunConfig, RunFolder, describe
 from fromnoise.run.files import Writing
 from fromnoise.run.lock import RunLock
 from fromnoise.training.batches import Batches, passes
-from fromnoise.training.config import FREE_KEYS, TrainConfig, learning_rate
+from fromnoise.training.config import FREE_KEYS, TrainConfig, rate_at
 from fromnoise.training.held_out import HeldOut, HeldOutLoss, Patience
 from fromnoise.training.learner import Learner
 from fromnoise.training.optimum import Floor
@@ -150,7 +150,10 @@ def _begin(
     if folder is not None:
         _check_kept(described, denoiser)
     kept = source if keep_data else None
-    going_on = folder is not None and folder.begin(described, denoiser.codec, kept, lock, resume=resume, free=FREE_KEYS)
+    usual = TrainConfig().model_dump(mode="json")
+    going_on = folder is not None and folder.begin(
+        described, denoiser.codec, kept, lock, resume=resume, free=FREE_KEYS, usual=usual
+    )
     lock.acquire()  # the folder is there now
     if folder is not None and going_on:
         folder.plan_steps(config.steps)
@@ -236,12 +239,12 @@ class _Loop:
         """The last step."""
         return self.patience.end(self.config.steps)
 
-    def lr(self, step: int) -> float:
-        """Return the learning rate of step 0, 1, ..."""
+    def rate(self, step: int) -> float:
+        """Return the learning rate of step 0, 1, ..., in parts of the highest."""
         begun = self.patience.stopped_at
         if begun is None or step < begun:
-            return learning_rate(self.config, step)
-        return learning_rate(self.config, begun) * (self.end - step) / (self.end - begun)
+            return rate_at(self.config, step)
+        return rate_at(self.config, begun) * (self.end - step) / (self.end - begun)
 
     def steps(self, stop: Stop | None) -> Generator[Event, None, Event | None]:
         """Do the steps that are left; yield the news, and return those of the last step, None where none was left."""
@@ -260,15 +263,15 @@ class _Loop:
         while True:
             if stop.asked:
                 self._interrupt(first)
-            lr = self.lr(self.done)
-            self.learner.step(self.done, self.batches.at(self.done), lr)
+            rate = self.rate(self.done)
+            self.learner.step(self.done, self.batches.at(self.done), rate)
             self.done += 1
             checks = self.check is not None and (self.done % config.check_every == 0 or self.done == self.end)
             if checks:
                 self._hear()
             last = self.done == self.end
             news = checks or last or self.done % config.log_every == 0
-            event = self._event(first, lr, time.perf_counter() - began) if news else None
+            event = self._event(first, rate * config.lr, time.perf_counter() - began) if news else None
             if event is not None:
                 self._log(event, checks, write)
             if self.folder is not None and (last or self.done % config.save_every == 0):
