@@ -29,6 +29,12 @@ import fromnoise.cli.main  # outside the hook: typer hands over types of its own
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Keep decoded pictures away from the user's cache."""
+    os.environ["FROMNOISE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     """Let a test draw the same numbers each time, whatever ran before it."""

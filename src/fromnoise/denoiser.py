@@ -49,6 +49,9 @@ __all__ = [
     "start_std",
 ]
 
+_MEASURED = 2**25
+"""Of how many numbers of the data, at most, the spread and the effective dimension are measured."""
+
 NEARLY_NO_SIGNAL = 160.0
 """The sigma/alpha above which eps and the score tell nothing of x0; DDPM's linear table ends just below, at 157."""
 
@@ -138,7 +141,7 @@ class Denoiser(nn.Module):
             raise InputError(f"the data's samples have shape {list(data.shape)}, the network's {list(self.shape)}")
         self._know(data.conditioners)
         if self._may_measure:
-            z = codec.into(codec.store(samples(data)), stream(0, "measured"))
+            z = codec.into(codec.store(samples(data, _MEASURED)), stream(0, "measured"))
             bad = int((~torch.isfinite(z)).flatten(1).any(1).sum())
             if bad:
                 raise InputError(f"{bad:,} of {len(z):,} samples are not finite once the codec has taken them in")

@@ -88,7 +88,17 @@ def test_what_is_stored_becomes_z_row_by_row():
     codec = Affine("columns").fitted(data)
     stored, rows = Stored(data, codec), torch.tensor([7, 0, 7])
     assert torch.equal(stored.z(rows), codec.into(data.x)[rows])
-    assert stored.cond is None
+    assert stored.cond(rows) is None
+
+
+def test_what_does_not_fit_in_memory_is_read_a_batch_at_a_time():
+    data = fn.data.labelled(a=fn.data.spiral(30), b=fn.data.moons(30))
+    codec, rows = Affine().fitted(data), torch.tensor([7, 59, 7])
+    whole, lazily = (Stored(data, codec, data.conditioners, budget) for budget in (1e9, 1))
+    assert torch.equal(whole.z(rows), lazily.z(rows))
+    assert len(whole) == len(lazily) == 60
+    for stored in (whole, lazily):
+        assert stored.cond(rows).values["label"].tolist() == [0, 1, 0]
 
 
 def test_held_out_rows_follow_from_seed_and_number_alone():

@@ -314,7 +314,9 @@ def test_the_first_example_of_the_readme_in_small(tmp_path):
     assert x.shape == (300, 2)
     fn.plot.scatter(x).savefig(tmp_path / "spiral.png")
     with pytest.raises(InputError, match="network 'mlp' is for points"):
-        fn.train(torch.randn(5, 1, 4, 4))
+        fn.train(torch.randn(5, 1, 4, 4), network="mlp")
+    with pytest.raises(InputError, match="network 'unet' is for pictures"):
+        fn.train(points, network="unet")
 
 
 def test_labels_are_left_out_now_and_then_unless_the_settings_say_how_often():

@@ -181,6 +181,22 @@ def finite(parts: Iterable[Tensor]) -> Iterator[Tensor]:
         yield part
 
 
+def what_was_found(source: Any) -> list[str]:
+    """Return notes on pictures that were found in files: how many, of what size, and what was left out and why."""
+    found = getattr(source, "found", None)
+    if found is None:
+        return []
+    channels, height, width = found.shape
+    kind = "grey" if channels == 1 else "colour"
+    labels = f", {len(found.classes)} labels" if found.classes else ""
+    lines = [f"note: {source.name}: {len(source):,} pictures, {kind}, {height} x {width}{labels}"]
+    if found.animated:
+        lines.append(f"note: of {found.animated:,} animated pictures only the first is taken")
+    if found.skipped:
+        lines.append(f"note: {found.skipped_text}")
+    return lines
+
+
 def _nothing(done: int, total: int) -> None:
     del done, total
 
@@ -202,7 +218,7 @@ def bar(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
         if not shown and time.perf_counter() - began > 2:
             progress.start()
             shown = True
-        progress.update(task, completed=done, total=total)
+        progress.update(task, completed=done, total=total or None)
 
     try:
         yield update

@@ -7,19 +7,81 @@ from typing import Annotated, Any
 
 import typer
 
-from fromnoise.cli.common import Json, Plugin, load_plugins, result
+from fromnoise.cli.common import Json, Plugin, bar, load_plugins, result, whole_file
 
 
 def info(
-    run: Annotated[Path | None, typer.Argument(help="A run's folder; without it: what is installed.")] = None,
+    what: Annotated[
+        str | None,
+        typer.Argument(help="A run's folder, or data as for train; without it: what is installed.", metavar="RUN|DATA"),
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="The height and width that pictures are brought to.")] = None,
+    fit: Annotated[str | None, typer.Option(help="How: crop or pad.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write a sheet of pictures; default NAME-sheet.png, here.")
+    ] = None,
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
-    """Describe a run, or list every component there is."""
+    """Describe a run, or data that would be trained on, or list every component there is."""
     load_plugins(plugin)
-    data = _of_run(run) if run is not None else _of_installation()
+    if what is None:
+        data = _of_installation()
+    elif (Path(what) / "config.toml").exists() or not is_data(what):
+        data = _of_run(Path(what))
+    else:
+        data = _of_data(what, {"size": size, "fit": fit}, out)
     width = max(len(key) for key in data)
     result(data, as_json, "\n".join(f"{key:<{width}}  {_text(value)}" for key, value in data.items()))
+
+
+def is_data(what: str) -> bool:
+    """Return whether a word names data, and not a run."""
+    from fromnoise.data import names
+    from fromnoise.data.files import is_file_name
+    from fromnoise.data.images import is_pictures
+
+    return what in names() or is_pictures(what) or is_file_name(what)
+
+
+def _of_data(what: str, settings: dict[str, Any], out: Path | None) -> dict[str, Any]:
+    """Describe data, and write a sheet of them where they are pictures."""
+    import torch
+
+    from fromnoise.data import open as open_data
+    from fromnoise.rng import stream
+
+    given = {key: value for key, value in settings.items() if value is not None}
+    with bar("decoding pictures") as progress:
+        source = open_data(what, settings=given, progress=progress)
+    cond, names = getattr(source, "cond", None), getattr(source, "label_names", ())
+    data: dict[str, Any] = {"data": source.name, "samples": len(source), "shape": list(source.shape)}
+    if names:
+        counts = torch.bincount(cond.values["label"], minlength=len(names)).tolist()
+        data["labels"] = dict(zip(names, counts, strict=True))
+    data["recipe"] = source.suggests["recipe"]
+    found = getattr(source, "found", None)
+    if found is not None:
+        data |= {"sizes": found.sizes, "animated": found.animated, "skipped": found.skipped_text or "none"}
+    if len(source.shape) == 3 and source.shape[0] in (1, 3):
+        rows = torch.randperm(len(source), generator=stream(0, "sheet"))[:_ON_A_SHEET]
+        data["sheet"] = str(_sheet(source, rows, out or Path(f"{source.name}-sheet.png")))
+    return data
+
+
+_ON_A_SHEET = 100
+
+
+def _sheet(source: Any, rows: Any, out: Path) -> Path:
+    """Write some pictures as one, by their labels where they have some."""
+    from fromnoise import plot
+
+    x, cond = source.read(rows)
+    if cond is not None and "label" in cond.values:
+        x = x[cond.values["label"].argsort(stable=True)]
+    with whole_file(out) as staging:
+        plot.contact_sheet(x, columns=10).save(staging, "PNG")
+    return out
 
 
 def _text(value: Any) -> str:

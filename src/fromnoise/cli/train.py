@@ -15,13 +15,16 @@ from fromnoise.cli.common import (
     Device,
     Json,
     Plugin,
+    bar,
     check_device,
     load_plugins,
     on_terminal,
     parse_settings,
     result,
     say,
+    what_was_found,
 )
+from fromnoise.cli.writers import usual
 from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,23 +35,39 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[str, typer.Argument(help="A built-in data set (spiral, moons, ...), or a file: .csv, .npy, .npz.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A built-in data set (spiral, moons, digits, ...), a file (.csv, .npy, .npz), or a folder or archive "
+            "(.tar, .tar.gz, .zip) of pictures, whose sub-folders are labels."
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/DATA.")] = None,
     recipe: Annotated[
-        str, typer.Option(help="The recipe, which gives all other settings: points, article, ncsn, improved.")
-    ] = "points",
+        str | None,
+        typer.Option(
+            help="The recipe, which gives all other settings; by default the one that fits the data: points, image. "
+            "Others: article, ncsn, improved, image-ddpm."
+        ),
+    ] = None,
     schedule: Annotated[
         str | None, typer.Option(help="The schedule: linear, cosine, sigmoid, vp, edm, flow, trig.")
     ] = None,
     predict: Annotated[
         str | None, typer.Option(help="What the network predicts: eps, x0, v, flow, score, edm.")
     ] = None,
-    net: Annotated[str | None, typer.Option(help="The network: mlp.")] = None,
+    net: Annotated[str | None, typer.Option(help="The network: mlp; of pictures unet, dit, unet-ddpm.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples in each step.")] = None,
     lr: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of every random number.")] = None,
     n: Annotated[int | None, typer.Option("-n", help="How many points of the built-in data to train on.")] = None,
+    size: Annotated[int | None, typer.Option(help="The height and width that pictures are brought to.")] = None,
+    fit: Annotated[
+        str | None, typer.Option(help="How, where they are no squares: crop their longer side, or pad the shorter.")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Train on the pictures' mirror images too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse the data where a picture cannot be read.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings that override the recipe's.")] = None,
     set_: Annotated[
@@ -65,21 +84,21 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a denoiser on data and write a run: configuration, checkpoints, metrics, report.html."""
-    from fromnoise.data import names
-    from fromnoise.data import open as open_data
     from fromnoise.run import RunFolder
-    from fromnoise.training import Interrupted, Plan
+    from fromnoise.training import Interrupted
+    from fromnoise.training.plan import prepare
 
     load_plugins(plugin)
     _set_threads(threads)
     changes = _changes(
         config, set_, schedule=schedule, predict=predict, network=net,
-        train={"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}, data={"n": n},
+        train={"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed},
+        data={"n": n, "size": size, "fit": fit, "flip": flip or None, "strict": strict or None},
     )  # fmt: skip
-    plan = Plan.from_recipe(recipe, changes)
-    source = open_data(data, settings=plan.data)
-    if changes.get("data") and data not in names():
-        raise InputError(f"-n and other settings of data are for built-in data: {data} has {len(source):,} samples")
+    with bar("decoding pictures") as progress:
+        plan, source = prepare(data, recipe, changes, progress=progress)
+    for line in what_was_found(source):
+        say(line)
     folder = out or Path("runs") / source.name
     training = plan.assemble(source, device=check_device(device))
     note = _resuming(RunFolder(folder), training.config.steps) if resume else None
@@ -231,6 +250,11 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
     few = run.source.distribution is None and len(run.source) < 12
     if report and few:
         lines.append(f"no report: {len(run.source)} samples are too few to measure distances against, 12 are needed")
+    elif report and run.denoiser.codec.form == "images":
+        from fromnoise.report import write_report
+
+        data["report"] = str(write_report(run, [], floor=last.floor))
+        lines.append(f"report: {data['report']}")
     elif report and run.denoiser.codec.form == "points":
         from fromnoise.report import Assessor, write_report
         from fromnoise.samplers import Multistep
@@ -246,11 +270,18 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
         )
         lines.append(f"report: {page}")
     data["holds_data"] = run.folder.holds_data
-    if "sha256" in run.config.data:
+    place = run.config.data.get("path")
+    if place is not None:
+        lines.append(f"the folder holds none of the training pictures: they are read from {place}")
+    elif "sha256" in run.config.data:
         lines.append(
             f"the folder holds the {len(run.source):,} training samples; --no-data leaves them out"
             if run.folder.holds_data
             else "the folder holds none of the training samples: evaluate, floors and exact answers need them again"
         )
-    lines.append(f"next: fromnoise sample {shlex.quote(str(run.folder.path))} -n 300")
+    labels = run.denoiser.label_names if run.denoiser.codec.form == "images" else ()
+    more = f" --label {shlex.quote(labels[0])} --guidance 1.5" if labels else ""
+    lines.append(
+        f"next: fromnoise sample {shlex.quote(str(run.folder.path))} -n {usual(run.denoiser.codec.form)[1]}{more}"
+    )
     result(data, as_json, "\n".join(lines))

@@ -23,6 +23,11 @@ def recipe_of(name: str) -> str:
     return "image" if name in _PICTURES else "points"
 
 
+def settings_for(name: str, usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return n and seed of built-in data to train on: as given, or a recipe's usual ones for points drawn anew."""
+    return {**({} if name in _PICTURES else usual), **given}
+
+
 def make(config: Mapping[str, Any]) -> Dataset:
     """Make a built-in data set from {"name": ..., "n": ..., "seed": ...}.
 

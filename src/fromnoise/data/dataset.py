@@ -14,6 +14,7 @@ from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, check_cond, conditions_of, find_label, label_names_of, labels_of
 from fromnoise.data.distribution import Distribution
 from fromnoise.data.numbers import as_data, sum_of
+from fromnoise.data.pixels import suggested_for
 from fromnoise.data.source import Batch, cond_for
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
@@ -102,9 +103,10 @@ class Dataset:
     @property
     def suggests(self) -> Mapping[str, Any]:
         """The recipe that fits this form of data, and settings to lay over it."""
-        if self.x.dtype == torch.uint8:
-            return {"recipe": "image"}
-        return {"recipe": "image", "codec": {"name": "affine"}} if self.x.dim() == 4 else {"recipe": "points"}
+        if self.x.dim() < 4:
+            return {"recipe": "points"}
+        codec = {} if self.x.dtype == torch.uint8 else {"codec": {"name": "affine"}}
+        return {**suggested_for(len(self), self.shape), **codec}
 
     def read(self, rows: slice | Tensor) -> Batch:
         """Return the samples of these rows, a slice or indices `[n]`, with their conditions."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
@@ -16,28 +17,42 @@ from torch.utils.data import Dataset as TorchDataset
 from fromnoise.data.builtin import make, names
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.files import KINDS, is_file_name, read_file
-from fromnoise.data.numbers import as_samples
+from fromnoise.data.images import Files, PictureSettings, Progress, is_pictures
+from fromnoise.data.numbers import as_data
 from fromnoise.data.source import Source
+from fromnoise.data.views import Flipped
 from fromnoise.deprecated import alias
-from fromnoise.errors import InputError, UnknownName
+from fromnoise.errors import InputError, UnknownName, shown
 
 _Given = TypeVar("_Given", bound=Source)
 
 
 @overload
-def open(what: _Given, name: str = ..., *, settings: Mapping[str, Any] = ...) -> _Given: ...  # pyright: ignore[reportOverlappingOverload]
+def open(  # pyright: ignore[reportOverlappingOverload]
+    what: _Given, name: str = ..., *, settings: Mapping[str, Any] = ..., progress: Progress | None = ...
+) -> _Given: ...
 @overload
-def open(what: Any, name: str = ..., *, settings: Mapping[str, Any] = ...) -> Dataset: ...
-def open(what: Any, name: str = "data", *, settings: Mapping[str, Any] = MappingProxyType({})) -> Dataset | Source:
-    """Return data as a data set.
+def open(
+    what: Any, name: str = ..., *, settings: Mapping[str, Any] = ..., progress: Progress | None = ...
+) -> Dataset: ...
+def open(
+    what: Any,
+    name: str = "data",
+    *,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    progress: Progress | None = None,
+) -> Dataset | Source:
+    """Return data as a data set, or as a source of pictures that are read from the disk.
 
     Args:
-        what: a built-in data set's name; the name of a file of numbers (.csv, .tsv, .npy or .npz); an array, tensor,
-            frame of numbers or list `[N, *S]`; a pair of these and N labels or vectors; a `torch.utils.data.Dataset`
-            of samples, or of samples and labels, or its loader; or a data set or another source, which is returned as
-            it is.
+        what: a built-in data set's name; a folder of pictures, or its .tar, .tar.gz, .tgz or .zip, whose sub-folders
+            are labels; a file of numbers (.csv, .tsv, .npy or .npz); an array, tensor, frame of numbers or list
+            `[N, *S]`; a pair of these and N labels or vectors; a `torch.utils.data.Dataset` of samples, or of samples
+            and labels, or its loader; or a data set or another source, which is returned as it is.
         name: what to call data that have no name.
-        settings: of a built-in data set, its n and seed.
+        settings: n and seed of a built-in data set; size, fit, background, strict and flip of pictures in files;
+            channels_last and flip of arrays of pictures.
+        progress: called with the pictures done, while they are decoded for the first time.
 
     Raises:
         InputError: if it cannot be read as data.
@@ -47,22 +62,58 @@ def open(what: Any, name: str = "data", *, settings: Mapping[str, Any] = Mapping
         return what
     if isinstance(what, str) and what in names():
         return make({"name": what, **settings})
+    if is_pictures(what):
+        given = PictureSettings(**settings)
+        files = Files(what, given, progress=progress)
+        return Flipped(files) if given.flip else files
+    array = _ArraySettings.read(settings)
+    found = _of_numbers(what, name, array)
+    return Flipped(found) if array.flip else found
+
+
+@dataclass(frozen=True)
+class _ArraySettings:
+    """What may be said of arrays of pictures."""
+
+    channels_last: bool = False
+    flip: bool = False
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> _ArraySettings:
+        known = {field.name for field in fields(cls)}
+        odd = sorted(set(settings) - known)
+        if odd:
+            what = {"n": "built-in data", "seed": "built-in data"}.get(odd[0], "pictures in files")
+            raise InputError(f"data.{odd[0]} is for {what}: of an array {' and '.join(sorted(known))} can be set")
+        wrong = next((key for key, value in settings.items() if not isinstance(value, bool)), None)
+        if wrong is not None:
+            raise InputError(f"data.{wrong} is true or false, not {shown(settings[wrong])}")
+        return cls(**settings)
+
+
+def _of_numbers(what: Any, name: str, settings: _ArraySettings) -> Dataset:
+    """Return data in memory, or in a file of numbers, as a data set."""
+    last = settings.channels_last
     if is_file_name(what):
         x, cond = read_file(Path(what))
         try:
-            dataset = Dataset(as_samples(x), name=Path(what).stem)
+            dataset = Dataset(as_data(x, channels_last=last), name=Path(what).stem)
             return dataset if cond is None else dataset.conditioned(cond)
         except InputError as error:
             raise InputError(f"{what}: {error}") from None
     if isinstance(what, str):
-        raise UnknownName("data set", what, names(), f"; or a file of numbers: {', '.join(KINDS)}")
+        if Path(what).parent.name or what.endswith(("/", "\\")):
+            raise InputError(f"{what}: there is no such file or folder")
+        raise UnknownName(
+            "data set", what, names(), f"; or a folder of pictures, or a file of numbers: {', '.join(KINDS)}"
+        )
     if isinstance(what, DataLoader):
         what = what.dataset
     if isinstance(what, TorchDataset):
         return _of_items(what, name)
     if isinstance(what, tuple) and len(what) == 2 and np.ndim(what[0]) >= 2:
-        return open(what[0], name).conditioned(what[1])
-    return Dataset(as_samples(what), name=name)
+        return _of_numbers(what[0], name, settings).conditioned(what[1])
+    return Dataset(as_data(what, channels_last=last), name=name)
 
 
 def _of_items(items: Any, name: str) -> Dataset:
@@ -92,7 +143,7 @@ def _stacked(items: Sequence[Any]) -> Tensor:
     if len(shapes) > 1:
         first, second, *_ = sorted(shapes)
         raise InputError(f"samples must have one shape, and there are {list(first)} and {list(second)}")
-    return as_samples([np.asarray(item) for item in items])
+    return as_data(np.stack([np.asarray(item) for item in items]))
 
 
 alias(Dataset, "of", "data.open", open)

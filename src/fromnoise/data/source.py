@@ -88,14 +88,18 @@ _MEASURED = 2**28
 """How many numbers of a source are measured at most."""
 
 
-def samples(data: Source | Tensor) -> Tensor:
-    """Return the samples that a codec is measured on, `[n, *S]`: all of them where they have at most 2^28 numbers.
+def samples(data: Source | Tensor, most: int | None = None) -> Tensor:
+    """Return the samples that something is measured on, `[n, *S]`: all of them where they have at most 2^28 numbers.
 
     Of more, as many rows as have that number are drawn without replacement; they are the same every time.
+
+    Args:
+        data: the samples.
+        most: how many numbers instead.
     """
     if isinstance(data, Tensor):
         return data
-    count = max(2, _MEASURED // max(math.prod(data.shape), 1))
+    count = max(2, (most or _MEASURED) // max(math.prod(data.shape), 1))
     if len(data) <= count:
         return data.read(slice(None)).x
     return data.read(torch.randperm(len(data), generator=stream(0, "measured"))[:count].sort().values).x
@@ -115,6 +119,8 @@ def held_apart(source: Source, share: float, seed: int) -> tuple[Source, Source 
     """
     if not share:
         return source, None
+    if hasattr(source, "apart"):  # a source whose rows belong together says how
+        return source.apart(share, seed)  # pyright: ignore[reportAttributeAccessIssue]
     rows, held = split(len(source), share, seed)
     if not len(rows) or not len(held):
         raise InputError(

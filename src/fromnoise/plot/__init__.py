@@ -2,16 +2,19 @@
 
 from fromnoise.plot.curves import bounds, convergence, elbo, loss, schedules
 from fromnoise.plot.fields import fields
+from fromnoise.plot.images import contact_sheet, pictures
 from fromnoise.plot.points import animate_trajectory, dissolve, scatter, side_by_side
 
 __all__ = [
     "animate_trajectory",
     "bounds",
+    "contact_sheet",
     "convergence",
     "dissolve",
     "elbo",
     "fields",
     "loss",
+    "pictures",
     "scatter",
     "schedules",
     "side_by_side",

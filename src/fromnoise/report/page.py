@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from fromnoise import plot
 from fromnoise.report.assess import Result
-from fromnoise.run import Run
+from fromnoise.report.pictures import GUIDANCE, STEPS, sheets
+from fromnoise.run import Run, held_out_losses
 from fromnoise.run.config import to_toml
 from fromnoise.run.files import Writing, write
 from fromnoise.training.floor import Floor
@@ -93,13 +94,7 @@ def write_report(run: Run, results: Sequence[Result], *, floor: Floor | None = N
         f'<p class="quiet">{html.escape(_one_line(run))}</p>',
         _numbers(run.loss, floor, results),
     ]
-    if run.denoiser.codec.form == "points" and run.denoiser.shape[0] >= 2:
-        every = max(1, len(run.source) // 2000)
-        panels = {"data": run.source.x[::every][:2000]} if run.folder.holds_data else {}
-        panels |= {r.sampler: r.samples for r in results[:4]}
-        captions = [""] * ("data" in panels) + [f"ratio to the floor {r.ratio:.2f}" for r in results[:4]]
-        head = "Data and samples" if "data" in panels else "Samples"
-        parts += [f"<h2>{head}</h2>", image(plot.side_by_side(panels, captions=captions), head.lower())]
+    parts += _SHOWN.get(run.denoiser.codec.form, _nothing)(run, results)
     if gif is not None:
         parts += ["<h2>From noise to data</h2>", _inline(gif.read_bytes(), "gif", "points gathering from noise")]
     if results:
@@ -108,8 +103,13 @@ def write_report(run: Run, results: Sequence[Result], *, floor: Floor | None = N
         figure = plot.loss(
             [row["step"] for row in metrics], [row["loss"] for row in metrics],
             floor=None if floor is None else floor.value, what="" if floor is None else floor.note,
+            held_out=held_out_losses(metrics),
         )  # fmt: skip
-        parts += ["<h2>Loss against its floor</h2>", image(figure, "training loss and its floor"), _FLOOR]
+        parts += (
+            ["<h2>Loss</h2>", image(figure, "training loss")]
+            if floor is None
+            else ["<h2>Loss against its floor</h2>", image(figure, "training loss and its floor"), _FLOOR]
+        )
     parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(to_toml(run.config))}</pre>"]
     title = f"{run.name}: a fromnoise run"
     page = (
@@ -122,6 +122,37 @@ def write_report(run: Run, results: Sequence[Result], *, floor: Floor | None = N
         write(path, page.encode())
     return path
 
+
+def _points(run: Run, results: Sequence[Result]) -> list[str]:
+    """Return data and samples side by side."""
+    if run.denoiser.shape[0] < 2:
+        return []
+    held = run.folder is not None and run.folder.holds_data
+    every = max(1, len(run.source) // 2000)
+    panels = {"data": run.source.x[::every][:2000]} if held else {}
+    panels |= {r.sampler: r.samples for r in results[:4]}
+    captions = [""] * held + [f"ratio to the floor {r.ratio:.2f}" for r in results[:4]]
+    head = "Data and samples" if held else "Samples"
+    return [f"<h2>{head}</h2>", image(plot.side_by_side(panels, captions=captions), head.lower())]
+
+
+def _pictures(run: Run, _results: Sequence[Result]) -> list[str]:
+    """Return samples of every label, training pictures, and the way from noise to a few samples."""
+    found = sheets(run)
+    how = f"{STEPS} steps of the default sampler" + (f", guidance {GUIDANCE:g}" if run.denoiser.label_names else "")
+    parts = ["<h2>Samples</h2>", f'<p class="quiet">{how}</p>', image(plot.pictures(found.samples), "samples")]
+    if found.data:
+        parts += ["<h2>Training pictures</h2>", image(plot.pictures(found.data), "training pictures")]
+    way = plot.pictures(found.way, columns=found.times)
+    return [*parts, "<h2>From noise to data</h2>", image(way, "pictures at eight times between noise and data")]
+
+
+def _nothing(_run: Run, _results: Sequence[Result]) -> list[str]:
+    return []
+
+
+_SHOWN = {"points": _points, "images": _pictures}
+"""What a page shows of samples of each form."""
 
 _DISTANCES = (
     '<p class="quiet">Two finite sets of one distribution are never at distance 0: the floor is the distance of two '

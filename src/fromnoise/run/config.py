@@ -95,7 +95,7 @@ def describe(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> RunC
         ConfigError: if the network or the schedule is of a class that was never registered.
     """
     return RunConfig(
-        data=data.identity if isinstance(data, Dataset) else _of_source(data),
+        data=data.identity if isinstance(data, Dataset) or "path" in data.identity else _of_source(data),
         conditioners=[_plain(conditioners.settings(one)) for one in denoiser.conditioners],
         codec=codecs.settings(denoiser.codec),
         measured=Measured(
@@ -160,6 +160,8 @@ def differences(
     now = flat(json.loads(new.model_dump_json()))
     ignored = {f"train.{key}" for key in free}
     keys = {k for k in then.keys() | now.keys() if k not in ignored and not k.startswith("measured.")}
+    if "data.path" in then:  # data that were moved or renamed are the same data
+        keys -= {"data.path", "data.name"}
     if "data.conditions" not in then:  # an older run, which kept no sum of them
         keys.discard("data.conditions")
     pairs = ((key, _listed(then.get(key)), _listed(now.get(key))) for key in sorted(keys))

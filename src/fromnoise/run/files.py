@@ -175,9 +175,12 @@ def load_data(path: Path, known: Sequence[Conditioner], rows: Any = None) -> Dat
     """
     found = read_header(path)
     dtype, shape = found.get("x", ("", ()))
-    if dtype not in ("F32", "F64") or len(shape) < 2 or 0 in shape or rows not in (None, shape[0]):
+    kinds = ("F32", "F64", "U8") if len(shape) == 4 else ("F32", "F64")
+    if dtype not in kinds or len(shape) < 2 or 0 in shape or rows not in (None, shape[0]):
         said = "" if rows is None else f", {shown(rows)} of them"
-        raise CheckpointDamaged(f"{path}: x is {dtype}{list(shape)}, and samples are F32 or F64 [N, ...]{said}")
+        raise CheckpointDamaged(
+            f"{path}: x is {dtype}{list(shape)}, and samples are F32 or F64 [N, ...], or pictures of U8{said}"
+        )
     names = {"labels" if one.value == "label" and "labels" in found else f"cond.{one.value}": one for one in known}
     for name, one in names.items():  # "labels" in format 1
         kind, size = found.get(name, ("", ()))

@@ -35,8 +35,6 @@ import tomli_w
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from fromnoise.conditioners import conditioners
-from fromnoise.data.builtin import make
 from fromnoise.data.codec import Codec, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import Source
@@ -62,6 +60,7 @@ from fromnoise.run.config import (
     environment,
     to_toml,
 )
+from fromnoise.run.data import is_held, read_data
 from fromnoise.run.files import (
     Writing,
     apart,
@@ -69,7 +68,6 @@ from fromnoise.run.files import (
     file_sum,
     flush,
     is_unbegun,
-    load_data,
     make_folder,
     read_measured,
     read_optimizer,
@@ -267,31 +265,21 @@ class RunFolder:
     @property
     def holds_data(self) -> bool:
         """Whether the data can be had from here: they are stored, or built in."""
-        about = self.config.data
-        return "source" not in about and ("sha256" not in about or (self.path / "data.safetensors").exists())
+        return is_held(self.path, self.config)
 
-    def data(self) -> Dataset:
+    @property
+    def has_data(self) -> bool:
+        """Whether the data can be had: from here, or from where they were when the run was begun."""
+        place = self.config.data.get("path")
+        return self.holds_data or (isinstance(place, str) and Path(place).exists())
+
+    def data(self) -> Dataset | Source:
         """Return the data the run was trained on.
 
         Raises:
             RunError: if they are not here or cannot be read.
         """
-        stored, about = self.path / "data.safetensors", self.config.data
-        with distrusting(stored):
-            if not self.holds_data:
-                raise RunError(f"{self.path} holds none of its training data: give {shown(about['name'])} again")
-            if not stored.exists():
-                return self._fitting(make(about))
-            known = [conditioners.build(one) for one in self.config.conditioners]
-            data = load_data(stored, known, about.get("n"))
-            if not data.identity.items() <= {"name": data.name, "conditions": None, **about}.items():
-                raise CheckpointDamaged(f"{stored} was edited: its samples are not those of the configuration")
-            return self._fitting(data)
-
-    def _fitting(self, data: Dataset) -> Dataset:
-        if list(data.shape) != self.config.measured.shape:
-            raise RunError(f"{self.path}: the data are {list(data.shape)}, and the run's {self.config.measured.shape}")
-        return data
+        return read_data(self.path, self.config)
 
     # -- metrics -------------------------------------------------------------------------------------------------
 

@@ -66,8 +66,8 @@ class Run:
 
     @property
     def holds_data(self) -> bool:
-        """Whether `source` can be had: the data are in memory, in the folder, or built in."""
-        return self.opened is not None or (self.folder is not None and self.folder.holds_data)
+        """Whether `source` can be had: the data are in memory, in the folder, where they were, or built in."""
+        return self.opened is not None or (self.folder is not None and self.folder.has_data)
 
     @property
     def history(self) -> list[dict[str, Any]]:

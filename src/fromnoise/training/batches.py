@@ -26,9 +26,9 @@ def clean_batch(source: Stored, rows: Sequence[Tensor], draws: Draws) -> Batch:
         rows: `[K n']` of each part.
         draws: the round's random numbers.
     """
-    parts = draws.each("codec", lambda generator, part: source.z(rows[part], generator), source.x.device)
-    cond = None if source.cond is None else source.cond.rows(draws.assemble(rows)).to(draws.device)
-    return Batch(draws.assemble(parts).to(draws.device), cond)
+    parts = draws.each("codec", lambda generator, part: source.z(rows[part], generator), source.device)
+    cond = source.cond(draws.assemble(rows))
+    return Batch(draws.assemble(parts).to(draws.device), None if cond is None else cond.to(draws.device))
 
 
 def passes(batch_size: int, parts_together: int) -> int:

@@ -165,7 +165,9 @@ def _begin(
     task = config.task(denoiser)
     device = denoiser.device
     stored = [
-        part if part is None else Stored(part.resident(device, _budget(device)), denoiser.codec, denoiser.conditioners)
+        part
+        if part is None
+        else Stored(part.resident(device, _budget(device)), denoiser.codec, denoiser.conditioners, _budget(device))
         for part in (rows, held)
     ]
     assert stored[0] is not None

@@ -15,8 +15,10 @@ from torch import nn
 
 from fromnoise import recipes
 from fromnoise.arrays import usable_device
+from fromnoise.data import builtin
 from fromnoise.data.codec import Codec, codec_of, codecs
 from fromnoise.data.dataset import Dataset
+from fromnoise.data.images import Progress
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source, held_apart
 from fromnoise.denoiser import Denoiser
@@ -40,7 +42,7 @@ class Plan(BaseModel):
     Attributes:
         predict: what the network predicts, a component's settings.
         codec: between the data's units and the denoiser's, a component's settings.
-        data: for a built-in data set, its n and seed.
+        data: the data's own settings, such as the n and seed of a built-in data set, or the size of pictures.
         schedule: a component's settings.
         network: a component's settings; the sizes that follow from the data may be left out.
         train: the settings of the training.
@@ -182,6 +184,31 @@ alias(Plan, "of", "Plan.from_recipe", Plan.from_recipe)
 retired(Plan, "for_labels", "Plan.assemble", lambda plan: plan.model_copy(update={"train": _dropping(plan.train)}))
 
 
+def prepare(
+    data: Any, recipe: str | None = None, changes: Mapping[str, Any] | None = None, *, progress: Progress | None = None
+) -> tuple[Plan, Source]:
+    """Open data, and return the plan of a training on them.
+
+    Args:
+        data: whatever `fn.data.open` reads.
+        recipe: where the settings come from; the one that fits the data when not given, with what the data suggest.
+        changes: the user's, as for `Plan.from_recipe`; the group `data` is the data's own settings.
+        progress: called with the pictures done, while they are decoded for the first time.
+
+    Raises:
+        InputError: if the data cannot be opened, or a setting cannot be used.
+    """
+    changes = dict(changes or {})
+    given = changes.get("data", {})
+    if isinstance(data, str) and data in builtin.names():
+        usual = recipes.read(recipe or builtin.recipe_of(data)).get("data", {})
+        given = builtin.settings_for(data, usual, given)
+    source = open_data(data, settings=given, progress=progress)
+    suggested = dict(source.suggests)
+    own = suggested.pop("recipe")
+    return Plan.from_recipe(recipe or own, merge(suggested if recipe is None else {}, changes)), source
+
+
 @renamed_argument("scaling", "codec", codec_of)
 def train(
     data: Dataset | torch.Tensor | Any,
@@ -228,9 +255,6 @@ def train(
     Raises:
         InputError: if a setting is unknown or cannot be used; otherwise as `fit`.
     """
-    dataset = open_data(data, settings=recipes.read(recipe or "points").get("data", {}))
-    if cond is not None:
-        dataset = dataset.conditioned(cond)
     numbers: Tree = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
     own = None if isinstance(network, str | Mapping) else network
     changes = _given({
@@ -240,6 +264,9 @@ def train(
         "network": network if own is None else None,
         "train": {**_given(numbers), **settings},
     })  # fmt: skip
-    suggested = dict(dataset.suggests)
-    plan = Plan.from_recipe(recipe or suggested.pop("recipe"), merge(suggested if recipe is None else {}, changes))
-    return plan.assemble(dataset, own, device=usable_device(device)).run(out, resume=resume, keep_data=keep_data)
+    plan, source = prepare(data, recipe, changes)
+    if cond is not None:
+        if not isinstance(source, Dataset):
+            raise InputError(f"cond is for data in memory, and {type(source).__name__} brings its own: leave cond out")
+        source = source.conditioned(cond)
+    return plan.assemble(source, own, device=usable_device(device)).run(out, resume=resume, keep_data=keep_data)

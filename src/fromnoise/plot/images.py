@@ -1,0 +1,112 @@
+"""Pictures: contact sheets as files, rows of pictures as figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fromnoise.errors import InputError
+from fromnoise.plot.style import new_figure, styled
+
+_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+"""What the numbers of pictures mostly lie in; samples overstep it a little."""
+
+_ACROSS = 900
+"""About how many pixels a contact sheet has at least: small pictures are enlarged, each pixel to a square."""
+
+
+def as_pixels(x: Any, low: float | None = None, high: float | None = None) -> np.ndarray:
+    """Return pictures as whole numbers 0..255, `[n, H, W]` if they are grey, else `[n, H, W, 3]`.
+
+    Args:
+        x: `[n, C, H, W]`, C being 1 or 3; uint8, or floats.
+        low: the float that is black; when not given, that of the range in which nearly all numbers lie: 0 to 1, -1 to
+            1, 0 to 255, or from the least to the greatest.
+        high: the float that is white.
+
+    Raises:
+        InputError: if they are no pictures.
+    """
+    array = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+    if array.ndim != 4 or array.shape[1] not in (1, 3):
+        raise InputError(f"pictures are [n, C, H, W] with 1 or 3 channels, not of shape {list(array.shape)}")
+    if array.dtype != np.uint8:
+        array = array.astype(np.float64)
+        low, high = _range(array) if low is None or high is None else (low, high)
+        array = np.rint(255 * ((array - low) / max(high - low, 1e-12)).clip(0, 1)).astype(np.uint8)
+    return array[:, 0] if array.shape[1] == 1 else array.transpose(0, 2, 3, 1)
+
+
+def _range(array: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(array, 0.005), np.quantile(array, 0.995)
+    for black, white in _RANGES:
+        slack = 0.05 * (white - black)
+        if low >= black - slack and high <= white + slack:
+            return black, white
+    return float(array.min()), float(array.max())
+
+
+def contact_sheet(x: Any, *, columns: int | None = None, gap: int = 1) -> Image.Image:
+    """Return pictures side by side in rows, as one Pillow image: `.save("sheet.png")`.
+
+    Args:
+        x: `[n, C, H, W]`, as for `as_pixels`.
+        columns: how many in a row; about as many as there are rows when not given.
+        gap: between pictures, in pixels of theirs.
+
+    Raises:
+        InputError: if they are no pictures.
+    """
+    pixels = as_pixels(x)
+    n, height, width = pixels.shape[:3]
+    columns = columns or math.ceil(math.sqrt(n * height / width))
+    rows = math.ceil(n / columns)
+    size = (rows * (height + gap) + gap, columns * (width + gap) + gap)
+    sheet = np.full((*size, *pixels.shape[3:]), 128, np.uint8)
+    for k, picture in enumerate(pixels):
+        top, left = (
+            place * (side + gap) + gap for place, side in zip(divmod(k, columns), (height, width), strict=True)
+        )
+        sheet[top : top + height, left : left + width] = picture
+    times = max(1, min(_ACROSS // size[1], 16))
+    return Image.fromarray(sheet.repeat(times, 0).repeat(times, 1))
+
+
+def pictures(rows: Mapping[str, Any], *, columns: Sequence[str] = (), title: str = "") -> Figure:
+    """Draw rows of pictures, each row with its name.
+
+    Args:
+        rows: name -> `[n, C, H, W]`; all of one size.
+        columns: what stands above each column.
+        title: of the figure.
+
+    Raises:
+        InputError: if they are no pictures, or differ in size.
+    """
+    each = {name: as_pixels(x) for name, x in rows.items()}
+    shapes = {pixels.shape[1:] for pixels in each.values()}
+    if len(shapes) != 1:
+        raise InputError(f"rows of pictures must have one size, not {sorted(shapes)}")
+    height, width = shapes.pop()[:2]
+    most = max(len(pixels) for pixels in each.values())
+    with styled():
+        figure, (axes,) = new_figure(
+            1, width=min(9.0, 0.9 + 0.62 * most), height=0.3 + 0.62 * len(each) * height / width
+        )
+        for k, pixels in enumerate(each.values()):
+            for j, picture in enumerate(pixels):
+                extent = (j, j + 0.94, (k + 0.94) * height / width, k * height / width)
+                axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
+        axes.set(xlim=(0, most), ylim=(len(each) * height / width, 0), title=title)
+        axes.set_aspect("equal")
+        axes.set_yticks([(k + 0.47) * height / width for k in range(len(each))], list(each))
+        axes.set_xticks([j + 0.47 for j in range(len(columns))], columns)
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        for side in axes.spines.values():
+            side.set_visible(False)
+    return figure

@@ -1,0 +1,79 @@
+"""What a run of pictures shows: samples of every label beside training pictures, and the way from noise to them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fromnoise.cond import Cond
+from fromnoise.denoiser_like import DenoiserLike
+from fromnoise.guidance import Guided
+from fromnoise.rng import stream
+from fromnoise.run import Run
+from fromnoise.samplers import sample, trajectory
+
+GUIDANCE = 1.5
+"""The guidance scale of what is shown of a model with labels."""
+
+STEPS = 12
+"""The steps of the default sampler that a picture is shown after."""
+
+_ACROSS, _MOST_LABELS = 10, 20
+
+
+class Sheets(NamedTuple):
+    """Rows of pictures by name.
+
+    Attributes:
+        samples: of every label, or a few rows where there are none, `[10, C, H, W]` each.
+        data: training pictures likewise; empty where they cannot be had.
+        way: some samples at the times of `times`, from noise to data.
+        times: what those times are called.
+    """
+
+    samples: dict[str, Tensor]
+    data: dict[str, Tensor]
+    way: dict[str, Tensor]
+    times: list[str]
+
+
+def guided_for_show(run: Run) -> DenoiserLike:
+    """Return the run's denoiser, guided where it knows labels and an answer without them."""
+    denoiser = run.denoiser
+    return Guided(denoiser, GUIDANCE) if denoiser.label_names and denoiser.unconditional else denoiser
+
+
+def sheets(run: Run, *, seed: int = 0) -> Sheets:
+    """Draw what a run of pictures shows."""
+    names = run.denoiser.label_names[:_MOST_LABELS]
+    denoiser = guided_for_show(run)
+    rows = list(names) or [f"{k + 1}" for k in range(5)]
+    labels = torch.arange(len(rows)).repeat_interleave(_ACROSS)
+    cond = Cond({"label": labels}) if names else None
+    x = sample(denoiser, len(labels), steps=STEPS, cond=cond, seed=seed)
+    few = min(len(rows), 5)
+    first = None if cond is None else Cond({"label": torch.arange(few)})
+    way = trajectory(denoiser, few, steps=STEPS, cond=first, seed=seed + 1)
+    at = [round(k * (len(way.times) - 1) / 7) for k in range(8)]
+    return Sheets(
+        dict(zip(rows, x.split(_ACROSS), strict=True)),
+        _of_data(run, len(rows), seed) if run.holds_data else {},
+        {rows[k]: way.x[at, k] for k in range(few)},
+        [f"t = {way.times[k]:.2f}" for k in at],
+    )
+
+
+def _of_data(run: Run, count: int, seed: int) -> dict[str, Tensor]:
+    """Return rows of training pictures, of every label where there are labels."""
+    source, generator = run.source, stream(seed, "sheets")
+    names = run.denoiser.label_names[:count]
+    of_each = source.cond.values["label"] if names and source.cond is not None else None
+    found = dict[str, Tensor]()
+    for k in range(count):
+        rows = torch.arange(len(source)) if of_each is None else (of_each == k).nonzero().flatten()
+        chosen = rows[torch.randperm(len(rows), generator=generator)[:_ACROSS]]
+        if len(chosen):
+            found[names[k] if names else f"{k + 1}"] = source.read(chosen).x
+    return found

@@ -1,0 +1,65 @@
+"""The data of a run: stored in its folder, built in, or where they were when it was begun."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fromnoise.conditioners import conditioners
+from fromnoise.data.builtin import make
+from fromnoise.data.dataset import Dataset
+from fromnoise.data.opening import open as open_data
+from fromnoise.data.source import Source
+from fromnoise.errors import CheckpointDamaged, RunError, shown
+from fromnoise.run.config import RunConfig
+from fromnoise.run.files import load_data
+from fromnoise.run.guard import distrusting
+
+STORED = "data.safetensors"
+
+
+def is_held(folder: Path, config: RunConfig) -> bool:
+    """Return whether the data can be had from a run's folder: they are stored, or built in."""
+    about = config.data
+    return "source" not in about and ("sha256" not in about or (folder / STORED).exists())
+
+
+def read_data(folder: Path, config: RunConfig) -> Dataset | Source:
+    """Return the data a run was trained on.
+
+    Raises:
+        RunError: if they cannot be had, or have changed.
+    """
+    stored, about = folder / STORED, config.data
+    with distrusting(stored):
+        if is_held(folder, config):
+            return _fitting(folder, config, _stored(stored, config) if stored.exists() else make(about))
+        place = about.get("path")
+        if isinstance(place, str) and Path(place).exists():
+            return _fitting(folder, config, _found_again(folder, about))
+        where = f"{shown(place, 300)} must be there" if place else f"give {shown(about['name'])}"
+        raise RunError(f"{folder} holds none of its training data: {where} again")
+
+
+def _stored(path: Path, config: RunConfig) -> Dataset:
+    known = [conditioners.build(one) for one in config.conditioners]
+    data = load_data(path, known, config.data.get("n"))
+    if not data.identity.items() <= {"name": data.name, "conditions": None, **config.data}.items():
+        raise CheckpointDamaged(f"{path} was edited: its samples are not those of the configuration")
+    return data
+
+
+def _found_again(folder: Path, about: Mapping[str, Any]) -> Source:
+    """Return data that are read from where they lie, if they are the same."""
+    own = {key: value for key, value in about.items() if key not in ("name", "path", "n", "sha256")}
+    data = open_data(str(about["path"]), settings=own)
+    if data.identity.get("sha256") != about["sha256"]:
+        raise RunError(f"{folder}: the data at {about['path']} have changed since the run was begun")
+    return data
+
+
+def _fitting(folder: Path, config: RunConfig, data: Any) -> Any:
+    if list(data.shape) != config.measured.shape:
+        raise RunError(f"{folder}: the data are {list(data.shape)}, and the run's {config.measured.shape}")
+    return data
