@@ -56,7 +56,7 @@ def _of_data(what: str, settings: dict[str, Any], out: Path | None) -> dict[str,
         source = open_data(what, settings=given, progress=progress)
     cond, names = getattr(source, "cond", None), getattr(source, "label_names", ())
     data: dict[str, Any] = {"data": source.name, "samples": len(source), "shape": list(source.shape)}
-    if names:
+    if names and cond is not None:
         counts = torch.bincount(cond.values["label"], minlength=len(names)).tolist()
         data["labels"] = dict(zip(names, counts, strict=True))
     data["recipe"] = source.suggests["recipe"]
