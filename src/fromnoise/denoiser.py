@@ -198,6 +198,11 @@ class Denoiser(nn.Module):
         self._ends_in_noise = self.prediction.needs_signal and bool(sigma > NEARLY_NO_SIGNAL * alpha)
 
     @property
+    def chunk_rows(self) -> int | None:
+        """How many rows suit the network at once; None where it does not say."""
+        return getattr(plain(self.network), "chunk_rows", None)
+
+    @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.network.parameters()).device

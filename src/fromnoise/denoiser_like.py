@@ -168,6 +168,11 @@ class Wrapper:
         return getattr(self.base, "unconditional", True)
 
     @property
+    def chunk_rows(self) -> int | None:
+        """How many rows suit it at once; None where it does not matter."""
+        return getattr(self.base, "chunk_rows", None)
+
+    @property
     def device(self) -> torch.device:
         """Where it computes."""
         return self.base.device

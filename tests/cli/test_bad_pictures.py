@@ -323,30 +323,3 @@ def test_a_class_count_that_has_changed_is_noticed_on_resume(run_cli, tmp_path):
     assert code == 2
     assert "cannot resume" in err
     assert "classes" in err or "names" in err
-
-
-def test_samples_of_pictures_go_to_files_that_can_hold_them(run_cli, tmp_path):
-    run = tmp_path / "run"
-    small = ["--set", "network.widths=[8,16]", "--no-report", "--steps", "2", "--batch-size", "8"]
-    assert run_cli("train", "digits", "--out", run, *small)[0] == 0
-    code, out, _ = run_cli("sample", run, "-n", "12", "--steps", "2", "--label", "3", "--guidance", "1.5")
-    assert code == 0
-    with Image.open(out.split(": ")[0]) as sheet:
-        assert sheet.mode == "L"
-    for name in ("x.npz", "x.npy", "x.png", "folder"):
-        assert run_cli("sample", run, "-n", "12", "--steps", "2", "--out", tmp_path / name)[0] == 0
-    with np.load(tmp_path / "x.npz") as arrays:
-        x = arrays["x"]
-    assert x.shape == (12, 1, 8, 8)
-    assert x.dtype == np.uint8
-    assert np.array_equal(np.load(tmp_path / "x.npy"), x)
-    pictures = sorted((tmp_path / "folder").iterdir())
-    assert [p.name for p in pictures] == [f"{k:02}.png" for k in range(12)]
-    assert np.array_equal(np.asarray(Image.open(pictures[5])), x[5, 0])
-    for bad, says in (("x.csv", "must end in"), ("x.svg", "must end in"), ("folder", "there is something already")):
-        code, _, err = run_cli("sample", run, "-n", "12", "--steps", "2", "--out", tmp_path / bad)
-        assert code == 2
-        assert says in err
-    code, _, err = run_cli("sample", run, "-n", "3000", "--steps", "1", "--out", tmp_path / "y.png")
-    assert code == 2
-    assert "too many for one" in err

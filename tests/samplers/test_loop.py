@@ -30,6 +30,13 @@ def test_chunks_cover_everything_once_with_fixed_boundaries():
         assert plan == list(chunks(10_000, (2,)))[: len(plan)]
 
 
+def test_chunks_of_a_network_that_says_what_suits_it():
+    plan = list(chunks(300, (1, 8, 8), chunk_rows=64))
+    assert [rows for _, _, rows in plan] == [16, 32, 64, 64, 64, 64]
+    assert plan == list(chunks(1000, (1, 8, 8), chunk_rows=64))[: len(plan)]
+    assert [rows for *_, rows in chunks(3, (9,), chunk_rows=8)] == [8]
+
+
 def test_the_network_sees_whole_chunks_only(trained):
     denoiser = fn.load(trained).denoiser
     rows = []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fromnoise.cli import plot_images
 from fromnoise.cli.common import (
     Eta,
     GuidanceScale,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Wish:
+class Wish:
     """The run and the options of a picture."""
 
     run: Run
@@ -55,10 +56,14 @@ class _Wish:
 def plot(
     run: RunPath,
     kind: Annotated[
-        str, typer.Argument(help="samples, trajectory, guidance, score, dissolve, elbo, variance, loss or schedule.")
+        str,
+        typer.Argument(
+            help="samples, trajectory, guidance, dissolve, loss or schedule; of points also score, elbo and variance; "
+            "of pictures also neighbours."
+        ),
     ] = "samples",
     out: Annotated[Path | None, typer.Option(help="The picture's file; by default in the run's folder.")] = None,
-    n: Annotated[int, typer.Option("-n", help="How many points.")] = 2000,
+    n: Annotated[int, typer.Option("-n", help="How many points; pictures stand ten in a row.")] = 2000,
     sampler: SamplerName = "multistep",
     steps: StepsOption = None,
     label: Annotated[str | None, typer.Option(help="Only samples of this label.")] = None,
@@ -77,12 +82,15 @@ def plot(
 
     load_plugins(plugin)
     n, seed = whole_number("n", n), check_seed(seed)
-    if kind not in _KINDS:
-        raise UnknownName("kind of plot", kind, _KINDS)
+    if kind not in {*_KINDS, *_OF_IMAGES}:
+        raise UnknownName("kind of plot", kind, {*_KINDS, *_OF_IMAGES})
     rule = make_sampler(sampler, eta, set_)
     trained = load(run)
+    kinds = _OF_IMAGES if trained.denoiser.codec.form == "images" else _KINDS
+    if kind not in kinds:
+        raise InputError(f"there is no plot {kind!r} of {trained.denoiser.codec.form}: there are {', '.join(kinds)}")
     denoiser = guided(put_on_path(trained, rule, schedule), guidance, label)
-    wish = _Wish(
+    wish = Wish(
         trained,
         denoiser,
         rule,
@@ -93,14 +101,14 @@ def plot(
         _scales(scales),
     )
     path = out or run / (f"{kind}.gif" if kind == "trajectory" else f"{kind}.png")
-    if kind == "trajectory" and path.suffix.lower() != ".gif":
+    if kind == "trajectory" and kinds is _KINDS and path.suffix.lower() != ".gif":
         raise InputError(f"--out {path}: a trajectory's name must end in .gif")
-    more = _KINDS[kind](wish, path) or {}
+    more = kinds[kind](wish, path) or {}
     lines = more.pop("lines", [])
     result({"kind": kind, "out": str(path), **more}, as_json, "\n".join([*lines, str(path)]))
 
 
-def _samples(wish: _Wish, path: Path) -> None:
+def _samples(wish: Wish, path: Path) -> None:
     import torch
 
     from fromnoise import plot as pictures
@@ -124,7 +132,7 @@ def _samples(wish: _Wish, path: Path) -> None:
     save_figure(pictures.scatter(x, labels=labels, label_names=names if labels is not None else (), title=title), path)
 
 
-def _trajectory(wish: _Wish, path: Path) -> None:
+def _trajectory(wish: Wish, path: Path) -> None:
     from fromnoise import plot as pictures
     from fromnoise.samplers import trajectory
 
@@ -134,7 +142,7 @@ def _trajectory(wish: _Wish, path: Path) -> None:
         pictures.animate_trajectory(way.x, way.times, sizes, staging, title=wish.run.name)
 
 
-def _guidance(wish: _Wish, path: Path) -> dict[str, Any]:
+def _guidance(wish: Wish, path: Path) -> dict[str, Any]:
     from fromnoise import plot as pictures
     from fromnoise.report import at_scales
 
@@ -164,7 +172,7 @@ def _scales(text: str) -> tuple[float, ...]:
         raise InputError(f"--scales takes numbers with commas between them, such as 0,1,3,5, not {text!r}") from None
 
 
-def _dissolve(wish: _Wish, path: Path) -> None:
+def _dissolve(wish: Wish, path: Path) -> None:
     import torch
 
     from fromnoise import plot as pictures
@@ -180,7 +188,7 @@ def _dissolve(wish: _Wish, path: Path) -> None:
     save_figure(pictures.dissolve(x0, alphas, sigmas, times, eps), path)
 
 
-def _elbo(wish: _Wish, path: Path) -> dict[str, Any]:
+def _elbo(wish: Wish, path: Path) -> dict[str, Any]:
     from fromnoise import plot as pictures
     from fromnoise.likelihood import elbo
 
@@ -193,7 +201,7 @@ def _elbo(wish: _Wish, path: Path) -> dict[str, Any]:
     return {"nats": bound.nats, "bits_per_dim": bound.bits_per_dim, "lines": [str(bound), ""]}
 
 
-def _score(wish: _Wish, path: Path) -> dict[str, Any]:
+def _score(wish: Wish, path: Path) -> dict[str, Any]:
     from fromnoise import plot as pictures
     from fromnoise.report import score_fields
 
@@ -210,7 +218,7 @@ def _score(wish: _Wish, path: Path) -> dict[str, Any]:
     return {"fields": rows, "lines": [text_table(shown), ""]}
 
 
-def _variance(wish: _Wish, path: Path) -> dict[str, Any]:
+def _variance(wish: Wish, path: Path) -> dict[str, Any]:
     from fromnoise import plot as pictures
     from fromnoise.report import respaced
 
@@ -227,7 +235,7 @@ def _variance(wish: _Wish, path: Path) -> dict[str, Any]:
     return {**row, "lines": [head, text_table(shown), *foot, ""]}
 
 
-def _loss(wish: _Wish, path: Path) -> None:
+def _loss(wish: Wish, path: Path) -> None:
     from fromnoise import plot as pictures
     from fromnoise.run import held_out_losses
     from fromnoise.training.floor import floor_of
@@ -242,7 +250,7 @@ def _loss(wish: _Wish, path: Path) -> None:
     save_figure(pictures.loss(steps, losses, held_out=held_out_losses(rows), **known), path)
 
 
-def _schedule(wish: _Wish, path: Path) -> None:
+def _schedule(wish: Wish, path: Path) -> None:
     import torch
 
     from fromnoise import plot as pictures
@@ -252,7 +260,7 @@ def _schedule(wish: _Wish, path: Path) -> None:
     save_figure(pictures.schedules({wish.run.config.schedule["name"]: (t, *schedule.scales(t))}), path)
 
 
-_KINDS: dict[str, Callable[[_Wish, Path], Any]] = {
+_KINDS: dict[str, Callable[[Wish, Path], Any]] = {
     "samples": _samples,
     "trajectory": _trajectory,
     "guidance": _guidance,
@@ -260,6 +268,16 @@ _KINDS: dict[str, Callable[[_Wish, Path], Any]] = {
     "dissolve": _dissolve,
     "elbo": _elbo,
     "variance": _variance,
+    "loss": _loss,
+    "schedule": _schedule,
+}
+
+_OF_IMAGES: dict[str, Callable[[Wish, Path], Any]] = {
+    "samples": plot_images.samples,
+    "trajectory": plot_images.trajectory,
+    "guidance": plot_images.guidance,
+    "neighbours": plot_images.neighbours,
+    "dissolve": plot_images.dissolve,
     "loss": _loss,
     "schedule": _schedule,
 }

@@ -169,6 +169,7 @@ class DiT(Network):
 
     pos_embed: Tensor
 
+    chunk_rows = 64
     ends = ("x_embedder.proj", "final_layer.linear")
 
     def __init__(

@@ -24,6 +24,7 @@ class Network(nn.Module):
         cond_dim: the length of its condition vectors; 0 for none.
         conditioners: of whatever else it is told.
         learned_variance: whether its output is twice as long as x, the second half predicting the variance of a step.
+        chunk_rows: how many rows suit it at once in sampling; None where it does not matter.
         ends: the names of the layers that take x and give the output; optimizers for hidden matrices leave them out.
     """
 
@@ -32,6 +33,7 @@ class Network(nn.Module):
     cond_dim: int = 0
     conditioners: tuple[Conditioner, ...] = ()
     learned_variance: bool = False
+    chunk_rows: ClassVar[int | None] = None
     ends: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:

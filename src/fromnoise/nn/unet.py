@@ -144,6 +144,7 @@ class UNet(Network):
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
     """
 
+    chunk_rows = 64
     ends = ("first", "last")
 
     def __init__(

@@ -188,6 +188,7 @@ class UNetDDPM(Network):
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
     """
 
+    chunk_rows = 64
     ends = ("conv_in", "conv_out")
 
     def __init__(

@@ -5,18 +5,21 @@ from fromnoise.report.density import Likelihood, likelihood_of
 from fromnoise.report.field import ScoreField, score_fields
 from fromnoise.report.guide import AtScale, at_scales
 from fromnoise.report.page import table_rows, write_report
+from fromnoise.report.pictures import Nearest, nearest
 from fromnoise.report.respaced import Respaced, respaced
 
 __all__ = [
     "Assessor",
     "AtScale",
     "Likelihood",
+    "Nearest",
     "Respaced",
     "Result",
     "ScoreField",
     "at_scales",
     "exact_beside",
     "likelihood_of",
+    "nearest",
     "respaced",
     "score_fields",
     "table_for",

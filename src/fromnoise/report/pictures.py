@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.cond import Cond
+from fromnoise.data.source import Source
 from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.guidance import Guided
 from fromnoise.rng import stream
@@ -77,3 +78,39 @@ def _of_data(run: Run, count: int, seed: int) -> dict[str, Tensor]:
         if len(chosen):
             found[names[k] if names else f"{k + 1}"] = source.read(chosen).x
     return found
+
+
+class Nearest(NamedTuple):
+    """The training pictures nearest to some samples.
+
+    Attributes:
+        rows: their numbers, `[n, k]`, the nearest first.
+        distances: to them, `[n, k]`, Euclidean in the data's units.
+        x: the pictures, `[n, k, C, H, W]`.
+    """
+
+    rows: Tensor
+    distances: Tensor
+    x: Tensor
+
+
+def nearest(source: Source, x: Tensor, *, count: int = 1) -> Nearest:
+    """Return the `count` samples of a source that are nearest to each of x `[n, *S]`, by Euclidean distance.
+
+    The source is read in parts, so that memory does not grow with it.
+    """
+    flat, n = x.flatten(1).float(), len(source)
+    part = max(1, _NUMBERS // flat.shape[1])
+    best = torch.full((len(x), 0), torch.inf), torch.zeros((len(x), 0), dtype=torch.long)
+    for first in range(0, n, part):
+        others = source.read(slice(first, min(first + part, n))).x.flatten(1).float()
+        distances = torch.cat([best[0], torch.cdist(flat, others)], dim=1)
+        numbers = torch.cat([best[1], torch.arange(first, first + len(others)).expand(len(x), -1)], dim=1)
+        order = distances.topk(min(count, distances.shape[1]), largest=False)
+        best = order.values, numbers.gather(1, order.indices)
+    found = source.read(best[1].flatten()).x.unflatten(0, best[1].shape)
+    return Nearest(best[1], best[0], found)
+
+
+_NUMBERS = 2**24
+"""How many numbers of a source are compared at once."""

@@ -1,0 +1,104 @@
+"""Pictures on the command line, from a folder to samples and plots."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small run on digits."""
+    from fromnoise.cli.main import main
+
+    path = tmp_path_factory.mktemp("pictures") / "run"
+    small = ["--set", "network.widths=[8,16]", "--steps", "6", "--batch-size", "16"]
+    assert main(["train", "digits", "--out", str(path), *small]) == 0
+    return path
+
+
+def test_a_training_ends_with_a_report_and_says_what_comes_next(run_cli, tmp_path):
+    code, out, _ = run_cli(
+        "train", "digits", "--out", tmp_path / "r", "--set", "network.widths=[8,16]", "--steps", "2"
+    )
+    assert code == 0
+    assert "held-out loss" in out
+    assert f"next: fromnoise sample {tmp_path / 'r'} -n 100 --label 0 --guidance 1.5" in out
+    page = (tmp_path / "r/report.html").read_text()
+    assert page.count("data:image/png;base64") >= 4
+    assert "Training pictures" in page
+
+
+@pytest.mark.parametrize("kind", ["samples", "trajectory", "guidance", "neighbours", "dissolve", "loss", "schedule"])
+def test_every_kind_of_plot(kind, run, run_cli, tmp_path):
+    out = tmp_path / f"a.{'gif' if kind == 'trajectory' else 'png'}"
+    code, said, err = run_cli("plot", run, kind, "--steps", "2", "--out", out, "--json")
+    assert code == 0, err
+    json.loads(said)
+    with Image.open(out) as image:
+        assert min(image.size) > 50
+        assert kind != "trajectory" or image.n_frames == 3
+
+
+def test_a_trajectory_may_be_a_strip_and_a_plot_of_one_label(run, run_cli, tmp_path):
+    assert run_cli("plot", run, "trajectory", "--steps", "3", "--out", tmp_path / "a.png")[0] == 0
+    assert (
+        run_cli("plot", run, "samples", "--label", "7", "--guidance", "2", "--steps", "2", "--out", tmp_path / "b.png")[
+            0
+        ]
+        == 0
+    )
+
+
+def test_kinds_that_are_not_for_pictures_are_refused(run, run_cli, trained):
+    for path, kind in ((run, "score"), (trained, "neighbours")):
+        code, _, err = run_cli("plot", path, kind)
+        assert code == 2
+        assert f"there is no plot '{kind}' of " in err
+
+
+def test_info_describes_data_and_writes_a_sheet(run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for k in range(3):
+            Image.fromarray(np.full((8, 8, 3), 40 * k, np.uint8)).save(tmp_path / "photos" / label / f"{k}.png")
+    (tmp_path / "photos/cat/broken.png").write_bytes(b"")
+    code, out, _ = run_cli("info", "photos", "--json")
+    assert code == 0
+    data = json.loads(out)
+    assert data["labels"] == {"cat": 3, "dog": 3}
+    assert data["shape"] == [3, 8, 8]
+    assert data["skipped"] == "1 left out: 1 is empty (first cat/broken.png)"
+    assert data["sizes"] == {"8 x 8": 6}
+    with Image.open(tmp_path / data["sheet"]) as sheet:
+        assert sheet.mode == "RGB"
+    assert run_cli("info", "photos", "--size", "4", "--out", tmp_path / "x.png")[0] == 0
+    assert (tmp_path / "x.png").exists()
+    assert json.loads(run_cli("info", "spiral", "--json")[1])["recipe"] == "points"
+    assert run_cli("info", tmp_path / "nothing")[0] == 2
+
+
+def test_samples_of_pictures_go_to_files_that_can_hold_them(run, run_cli, tmp_path):
+    code, out, _ = run_cli("sample", run, "-n", "12", "--steps", "2", "--label", "3", "--guidance", "1.5")
+    assert code == 0
+    with Image.open(out.split(": ")[0]) as sheet:
+        assert sheet.mode == "L"
+    for name in ("x.npz", "x.npy", "x.png", "folder"):
+        assert run_cli("sample", run, "-n", "12", "--steps", "2", "--out", tmp_path / name)[0] == 0
+    with np.load(tmp_path / "x.npz") as arrays:
+        x = arrays["x"]
+    assert x.shape == (12, 1, 8, 8)
+    assert x.dtype == np.uint8
+    assert np.array_equal(np.load(tmp_path / "x.npy"), x)
+    pictures = sorted((tmp_path / "folder").iterdir())
+    assert [p.name for p in pictures] == [f"{k:02}.png" for k in range(12)]
+    assert np.array_equal(np.asarray(Image.open(pictures[5])), x[5, 0])
+    for bad, says in (("x.csv", "must end in"), ("x.svg", "must end in"), ("folder", "there is something already")):
+        code, _, err = run_cli("sample", run, "-n", "12", "--steps", "2", "--out", tmp_path / bad)
+        assert code == 2
+        assert says in err
+    code, _, err = run_cli("sample", run, "-n", "3000", "--steps", "1", "--out", tmp_path / "y.png")
+    assert code == 2
+    assert "too many for one" in err
