@@ -19,9 +19,7 @@ def run(tmp_path_factory):
 
 
 def test_a_training_ends_with_a_report_and_says_what_comes_next(run_cli, tmp_path):
-    code, out, _ = run_cli(
-        "train", "digits", "--out", tmp_path / "r", "--set", "network.widths=[8,16]", "--steps", "2"
-    )
+    code, out, _ = run_cli("train", "digits", "--out", tmp_path / "r", "--set", "network.widths=[8,16]", "--steps", "2")
     assert code == 0
     assert "held-out loss" in out
     assert f"next: fromnoise sample {tmp_path / 'r'} -n 100 --label 0 --guidance 1.5" in out

@@ -10,6 +10,7 @@ import typer
 from fromnoise.cli.common import (
     Device,
     Eta,
+    GuidanceScale,
     Json,
     Plugin,
     RunPath,
@@ -24,9 +25,10 @@ from fromnoise.cli.common import (
     put_on_path,
     result,
 )  # fmt: skip
+from fromnoise.cli.evaluate_images import Asked, measures_of, of_pictures
+from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
-    from fromnoise.metrics import Evaluation
     from fromnoise.run import Run
 
 
@@ -38,6 +40,11 @@ def evaluate(
     samples: Annotated[Path | None, typer.Option(help="Measure this file (.csv, .npy) instead of new samples.")] = None,
     label: Annotated[str | None, typer.Option(help="Only samples of this label.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of every random number.")] = 0,
+    guidance: GuidanceScale = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="Of pictures: pixels, or classifier, which is trained on the data's labels, once."),
+    ] = None,
     pairs: Annotated[int, typer.Option(help="The number of comparisons with fresh data.")] = 6,
     eta: Eta = None,
     schedule: ScheduleOption = None,
@@ -60,6 +67,14 @@ def evaluate(
     rule = make_sampler(sampler, eta, set_)
     trained = load(run)
     trained.denoiser.to(check_device(device))
+    if trained.denoiser.codec.form == "images":
+        asked = Asked(rule, steps, n, label, guidance, schedule, samples, features, pairs, seed)
+        out, lines = of_pictures(trained, asked)
+        training, line = _training(trained)
+        result({"run": str(run), **out, **training}, as_json, "\n".join([f"{run}: {lines[0]}", *lines[1:], *line]))
+        return
+    if features is not None or guidance is not None:
+        raise InputError("--features and --guidance are for runs on pictures: points are measured as they are")
     data = trained.source if label is None else trained.source.only(label)
     data = Dataset(data.x, name=data.name, distribution=data.distribution)
     denoiser = put_on_path(trained, rule, schedule)
@@ -74,7 +89,7 @@ def evaluate(
     lines = [f"{run}: {how}", str(found)]
     out: dict[str, Any] = {
         "run": str(run), "sampler": sampler, "steps": steps, "n": found.n, "against": found.against,
-        "measures": _measures(found),
+        "measures": measures_of(found),
     }  # fmt: skip
     if samples is None and label is None and exact and n <= 2000:
         assessor = Assessor(trained, n=n, seed=seed)
@@ -95,14 +110,6 @@ _BESIDE_EXACT = (
     "2-Wasserstein ratio{}: {:.3f}, with the exact denoiser {:.3f} "
     "(1 is as good as fresh data; what lies between the two is the model's part of the error)"
 )
-
-
-def _measures(found: Evaluation) -> dict[str, Any]:
-    return {
-        m.name: {"value": m.value, "error": m.error, "floor": m.floor, "floor_error": m.floor_error,
-                 "ratio": m.ratio, "ratio_error": m.ratio_error}
-        for m in found.measures
-    }  # fmt: skip
 
 
 def _training(run: Run) -> tuple[dict[str, Any], list[str]]:

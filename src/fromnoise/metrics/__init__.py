@@ -2,15 +2,27 @@
 
 from fromnoise.metrics.distances import diversity, energy_distance, precision_recall, sliced_wasserstein2, wasserstein2
 from fromnoise.metrics.evaluation import Evaluation, LowNoise, Measure, evaluate, low_noise, wasserstein_floor
+from fromnoise.metrics.features import (
+    Features,
+    PixelComponents,
+    frechet_distance,
+    kernel_distance,
+    manifold_precision_recall,
+)
 
 __all__ = [
     "Evaluation",
+    "Features",
     "LowNoise",
     "Measure",
+    "PixelComponents",
     "diversity",
     "energy_distance",
     "evaluate",
+    "frechet_distance",
+    "kernel_distance",
     "low_noise",
+    "manifold_precision_recall",
     "precision_recall",
     "sliced_wasserstein2",
     "wasserstein2",

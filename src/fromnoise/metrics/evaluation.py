@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from fromnoise.data.codec import Affine
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.numbers import as_samples
 from fromnoise.data.opening import open as open_data
+from fromnoise.data.source import Source
 from fromnoise.errors import InputError
 from fromnoise.metrics.distances import (
     EXACT_UP_TO,
@@ -25,6 +26,13 @@ from fromnoise.metrics.distances import (
     precision_recall,
     sliced_wasserstein2,
     wasserstein2,
+)
+from fromnoise.metrics.features import (
+    Features,
+    PixelComponents,
+    frechet_distance,
+    kernel_distance,
+    manifold_precision_recall,
 )
 from fromnoise.rng import stream
 
@@ -48,7 +56,12 @@ class Measure:
 
     @property
     def ratio(self) -> float:
-        """Return value/floor: 1 is as good as fresh data, above and below which chance alone may lead."""
+        """Return value/floor: 1 is as good as fresh data, above and below which chance alone may lead.
+
+        NaN where the floor is 0 within its error, as that of a distance without bias is.
+        """
+        if abs(self.floor) <= 2 * self.floor_error:
+            return math.nan
         return self.value / self.floor if self.floor else math.inf
 
     @property
@@ -57,11 +70,16 @@ class Measure:
         parts = (e / v for e, v in ((self.error, self.value), (self.floor_error, self.floor)) if v)
         return self.ratio * math.hypot(*parts)
 
-    def __str__(self) -> str:
+    def line(self, width: int = 22) -> str:
+        """Return the measure as a line of a table whose first column has this width."""
+        ratio = "       -" if math.isnan(self.ratio) else f"{self.ratio:8.3f} +- {self.ratio_error:.3f}"
         return (
-            f"{self.name:<22}{self.value:10.4f} +- {self.error:<8.4f}{self.floor:10.4f} +- {self.floor_error:<8.4f}"
-            f"{self.ratio:8.3f} +- {self.ratio_error:.3f}"
+            f"{self.name:<{width}}{self.value:10.4f} +- {self.error:<8.4f}{self.floor:10.4f} +- "
+            f"{self.floor_error:<8.4f}{ratio}"
         )
+
+    def __str__(self) -> str:
+        return self.line()
 
     __repr__ = __str__
 
@@ -90,25 +108,34 @@ class Evaluation:
         raise KeyError(f"{name}; known: {', '.join(m.name for m in self.measures)}")
 
     def __str__(self) -> str:
+        width = max(22, *(len(measure.name) + 2 for measure in self.measures))
         head = (
             f"{self.n} samples against {self.against}, distances in {self.unit}\n"
-            f"{'':<22}{'samples':>10}{'':12}{'floor':>10}{'':12}{'ratio':>8}"
+            f"{'':<{width}}{'samples':>10}{'':12}{'floor':>10}{'':12}{'ratio':>8}"
         )
-        return "\n".join([head, *map(str, self.measures)])
+        return "\n".join([head, *(measure.line(width) for measure in self.measures)])
 
     __repr__ = __str__
 
 
 def evaluate(
-    samples: Any, against: Dataset | Any, *, pairs: int = 6, seed: int = 0, at_most: int = 20_000
+    samples: Any,
+    against: Dataset | Any,
+    *,
+    pairs: int = 6,
+    seed: int = 0,
+    at_most: int = 20_000,
+    features: Features | None = None,
 ) -> Evaluation:
     """Measure samples against data: 2-Wasserstein, energy distance, precision and recall, each beside its floor.
+
+    Pictures are measured in a space of features: Frechet and kernel distance, precision and recall.
 
     Where the data's distribution is known, each of `pairs` comparisons takes fresh draws of it; else disjoint random
     parts of the data. Up to 2,000 samples the 2-Wasserstein distance is exact, above it is the sliced one.
 
-    Points and pictures are compared in their own units, a table (as `Affine("auto")` knows one) in the standard
-    deviations of its columns: else the column with the largest numbers would decide alone.
+    Points are compared in their own units, a table (as `Affine("auto")` knows one) in the standard deviations of its
+    columns: else the column with the largest numbers would decide alone.
 
     Args:
         samples: a tensor, array or list `[n, *S]`, in the data's units.
@@ -116,6 +143,7 @@ def evaluate(
         pairs: the number of comparisons from which means and errors are taken.
         seed: the seed of the draws.
         at_most: the largest number of samples used, because energy distances take n^2 operations.
+        features: of pictures; the 64 principal components of the data's pixels when not given.
 
     Raises:
         InputError: if shapes differ, there are fewer than 20 samples, or one is not finite.
@@ -130,16 +158,11 @@ def evaluate(
     if data.distribution is None and len(data) < 12:
         raise InputError(f"{len(data)} samples of the data are too few to measure against: at least 12")
     n = min(len(samples), at_most if data.distribution is not None else max(len(data) // 2, 1), at_most)
-    of_columns = column_std(data)
-    samples = samples[torch.randperm(len(samples), generator=stream(seed, "shuffle"))[:n]] / of_columns
-    pairs_drawn = [(first / of_columns, second / of_columns) for first, second in draws(data, n, pairs, seed)]
-    measures: dict[str, Callable[[Tensor, Tensor], Sequence[float]]] = {
-        "2-Wasserstein" if n <= EXACT_UP_TO else "sliced 2-Wasserstein": lambda a, b: (_wasserstein(a, b),),
-        "energy distance": lambda a, b: (energy_distance(a, b),),
-        "precision,recall": precision_recall,
-    }
+    space = _space(data, n, features)
+    samples = space.seen(samples[torch.randperm(len(samples), generator=stream(seed, "shuffle"))[:n]])
+    pairs_drawn = [(space.seen(first), space.seen(second)) for first, second in draws(data, n, pairs, seed)]
     found: list[Measure] = []
-    for names, measure in measures.items():
+    for names, measure in space.measures.items():
         ours = torch.tensor([measure(samples, second) for _, second in pairs_drawn], dtype=torch.float64)
         floor = torch.tensor([measure(first, second) for first, second in pairs_drawn], dtype=torch.float64)
         for k, name in enumerate(names.split(",")):
@@ -147,11 +170,41 @@ def evaluate(
             least, least_error = _mean_error(floor[:, k])
             own = least_error * math.sqrt(pairs)  # the comparisons share one set of samples, whose part is at most this
             found.append(Measure(name, value, math.hypot(error, own), least, least_error))
+    return Evaluation(tuple(found), _what(data), n, space.unit)
+
+
+Pair = Callable[[Tensor, Tensor], Sequence[float]]
+"""Numbers of two sets of what is seen of samples."""
+
+
+class _Space(NamedTuple):
+    """Where samples are compared: what is seen of them, in which unit, and the measures by their names."""
+
+    seen: Callable[[Tensor], Tensor]
+    unit: str
+    measures: dict[str, Pair]
+
+
+def _space(data: Dataset | Source, n: int, features: Features | None) -> _Space:
+    if len(data.shape) == 3 or features is not None:
+        seen = features or PixelComponents.fitted(data)
+        measures: dict[str, Pair] = {
+            f"Frechet distance ({seen.name})": lambda a, b: (frechet_distance(a, b),),
+            f"kernel distance ({seen.name})": lambda a, b: (kernel_distance(a, b),),
+            "precision,recall": manifold_precision_recall,
+        }
+        return _Space(seen, seen.name, measures)
+    of_columns = column_std(data)
+    measures = {
+        "2-Wasserstein" if n <= EXACT_UP_TO else "sliced 2-Wasserstein": lambda a, b: (_wasserstein(a, b),),
+        "energy distance": lambda a, b: (energy_distance(a, b),),
+        "precision,recall": precision_recall,
+    }
     unit = "the columns' standard deviations" if of_columns.dim() else "the data's units"
-    return Evaluation(tuple(found), _what(data), n, unit)
+    return _Space(lambda x: x / of_columns, unit, measures)
 
 
-def column_std(data: Dataset) -> Tensor:
+def column_std(data: Dataset | Source) -> Tensor:
     """Return the standard deviations `[D]` of a table's columns; 1 for points and pictures, which keep their units."""
     std = Affine().fitted(data).std
     return std if std.dim() else torch.ones_like(std)
@@ -161,7 +214,7 @@ def _wasserstein(a: Tensor, b: Tensor) -> float:
     return wasserstein2(a, b) if len(a) <= EXACT_UP_TO else sliced_wasserstein2(a, b)
 
 
-def _what(data: Dataset) -> str:
+def _what(data: Dataset | Source) -> str:
     return (
         f"fresh draws of {data.name}" if data.distribution is not None else f"the {len(data):,} samples of {data.name}"
     )
@@ -171,14 +224,14 @@ def _mean_error(values: Tensor) -> tuple[float, float]:
     return float(values.mean()), float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
-def draws(data: Dataset, n: int, pairs: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+def draws(data: Any, n: int, pairs: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Return pairs of disjoint sets of n samples of the data."""
     if data.distribution is not None:
         return [(data.draw(n, _nth(seed, 2 * i)).x, data.draw(n, _nth(seed, 2 * i + 1)).x) for i in range(pairs)]
     out = []
     for i in range(pairs):
         rows = torch.randperm(len(data), generator=stream(seed, "halves", i))
-        out.append((data.x[rows[:n]], data.x[rows[n : 2 * n]]))
+        out.append((data.read(rows[:n]).x, data.read(rows[n : 2 * n]).x))
     return out
 
 

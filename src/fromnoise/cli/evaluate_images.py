@@ -1,0 +1,114 @@
+"""`fromnoise evaluate` of a run on pictures: distances in a feature space beside their floors, and class agreement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fromnoise.cli.common import bar, guided, put_on_path
+from fromnoise.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fromnoise.metrics import Evaluation
+    from fromnoise.run import Run
+    from fromnoise.samplers import Sampler
+    from fromnoise.training.judge import Judge
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options ask for."""
+
+    sampler: Sampler
+    steps: int | None
+    n: int
+    label: str | None
+    guidance: float | None
+    schedule: str | None
+    file: Path | None
+    features: str | None
+    pairs: int
+    seed: int
+
+
+def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
+    """Measure samples of a run on pictures; return the results as data and as lines.
+
+    Of a run with labels as many samples are drawn of each, and the judge says how many it takes for what they were
+    asked to be.
+    """
+    from fromnoise import metrics
+
+    source, names = run.source, run.denoiser.label_names
+    judge = _judge(run, asked.features)
+    x, labels, how = _drawn(run, asked) if asked.file is None else (_read(asked.file), None, str(asked.file))
+    found = metrics.evaluate(x, source, pairs=asked.pairs, seed=asked.seed, features=judge)
+    data: dict[str, Any] = {"n": found.n, "against": found.against, "measures": measures_of(found)}
+    lines = [how, str(found)]
+    if judge is not None:
+        data["judge_accuracy"] = judge.accuracy
+        line = f"judge: {judge.accuracy:.2%} right on pictures that it was not trained on"
+        if labels is not None:
+            data["agreement"] = judge.agreement(x, labels)
+            line = f"class agreement {data['agreement']:.2%}; {line}"
+        lines += ["", line]
+    elif len(names) > 1:
+        lines += ["", "--features classifier measures class agreement too"]
+    return data, lines
+
+
+def measures_of(found: Evaluation) -> dict[str, Any]:
+    """Return an evaluation's measures as data."""
+    return {
+        m.name: {"value": m.value, "error": m.error, "floor": m.floor, "floor_error": m.floor_error,
+                 "ratio": m.ratio, "ratio_error": m.ratio_error}
+        for m in found.measures
+    }  # fmt: skip
+
+
+def _judge(run: Run, features: str | None) -> Judge | None:
+    """Return the judge, where it is asked for or where the run has labels; None for pixels."""
+    from fromnoise.training.judge import judge_of
+
+    if features not in (None, "pixels", "classifier"):
+        raise InputError(f"--features is pixels or classifier, not {features!r}")
+    labelled = len(getattr(run.source, "label_names", ())) > 1
+    if features == "pixels" or (features is None and not labelled):
+        return None
+    with bar("training the judge, once for these data") as progress:
+        return judge_of(run.source, progress=progress)
+
+
+def _drawn(run: Run, asked: Asked) -> tuple[Tensor, Tensor | None, str]:
+    """Return samples, the labels they were asked to have, and how they were drawn."""
+    import torch
+
+    from fromnoise.cond import Cond
+    from fromnoise.data import find_label
+    from fromnoise.guidance import Guided
+    from fromnoise.samplers import sample
+
+    names, denoiser = run.denoiser.label_names, put_on_path(run, asked.sampler, asked.schedule)
+    steps = asked.sampler.steps_on(denoiser.schedule) if asked.steps is None else asked.steps
+    labels = None
+    if names:
+        every = torch.arange(asked.n) % len(names)
+        labels = every if asked.label is None else torch.full_like(every, find_label(asked.label, names))
+        denoiser = denoiser if asked.guidance is None else Guided(denoiser, asked.guidance)
+    else:
+        denoiser = guided(denoiser, asked.guidance, asked.label)
+    cond = None if labels is None else Cond({"label": labels})
+    with bar("sampling") as progress:
+        x = sample(denoiser, asked.n, sampler=asked.sampler, steps=steps, cond=cond, seed=asked.seed, progress=progress)
+    guide = "" if asked.guidance is None else f", guidance {asked.guidance:g}"
+    return x.cpu(), labels, f"{type(asked.sampler).__name__.lower()}, {steps} steps{guide}"
+
+
+def _read(path: Path) -> Tensor:
+    from fromnoise.data.files import read_file
+    from fromnoise.data.numbers import as_data
+
+    return as_data(read_file(path)[0])
