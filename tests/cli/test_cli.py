@@ -559,7 +559,7 @@ def test_a_table_in_a_file_is_trained_sampled_and_measured(run_cli, tmp_path):
     code, out, _ = run_cli("evaluate", run, "--samples", tmp_path / "s.csv")
     assert code == 0
     assert "the columns' standard deviations" in out
-    refused(run_cli("train", path, "-n", 50, "--out", tmp_path / "other"), "has 200 samples")
+    refused(run_cli("train", path, "-n", 50, "--out", tmp_path / "other"), "data.n is for built-in data")
     refused(run_cli("train", tmp_path / "none.csv"), "there is no such file")
     assert not (tmp_path / "other").exists()
 

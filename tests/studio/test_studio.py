@@ -140,7 +140,7 @@ def test_the_form_is_made_from_the_schema(shown):
     train = form["schema"]["train"]["properties"]
     assert set(train) == set(fn.TrainConfig.model_fields)
     assert all(train[name].get("description") for name in train)
-    assert train["decay"]["enum"] == ["cosine", "constant"]
+    assert train["decay"]["enum"] == ["cosine", "linear", "constant"]
     assert train["ema"]["exclusiveMaximum"] == 1
     network = form["schema"]["components"]["network"]["mlp"]["properties"]
     assert network["hidden"]["description"] == "H, the width of every hidden layer."

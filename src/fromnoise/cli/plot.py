@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -31,26 +30,8 @@ from fromnoise.cli.common import (
     text_table,
     whole_file,
 )  # fmt: skip
+from fromnoise.cli.wish import Wish
 from fromnoise.errors import InputError, UnknownName, whole_number
-
-if TYPE_CHECKING:
-    from fromnoise.denoiser_like import DenoiserLike
-    from fromnoise.run import Run
-    from fromnoise.samplers import Sampler
-
-
-@dataclass(frozen=True)
-class Wish:
-    """The run and the options of a picture."""
-
-    run: Run
-    denoiser: DenoiserLike
-    sampler: Sampler
-    steps: int
-    n: int
-    seed: int
-    label: str | None
-    scales: tuple[float, ...]
 
 
 def plot(

@@ -9,7 +9,7 @@ from fromnoise.cli.common import bar, save_figure, whole_file
 from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
-    from fromnoise.cli.plot import Wish
+    from fromnoise.cli.wish import Wish
     from fromnoise.cond import Cond
 
 _ACROSS = 10

@@ -66,6 +66,11 @@ def open(
         given = PictureSettings(**settings)
         files = Files(what, given, progress=progress)
         return Flipped(files) if given.flip else files
+    if isinstance(what, str) and not is_file_name(what):
+        if Path(what).parent.name or what.endswith(("/", "\\")):
+            raise InputError(f"{what}: there is no such file or folder")
+        more = f"; or a folder of pictures, or a file of numbers: {', '.join(KINDS)}"
+        raise UnknownName("data set", what, names(), more)
     array = _ArraySettings.read(settings)
     found = _of_numbers(what, name, array)
     return Flipped(found) if array.flip else found
@@ -101,12 +106,6 @@ def _of_numbers(what: Any, name: str, settings: _ArraySettings) -> Dataset:
             return dataset if cond is None else dataset.conditioned(cond)
         except InputError as error:
             raise InputError(f"{what}: {error}") from None
-    if isinstance(what, str):
-        if Path(what).parent.name or what.endswith(("/", "\\")):
-            raise InputError(f"{what}: there is no such file or folder")
-        raise UnknownName(
-            "data set", what, names(), f"; or a folder of pictures, or a file of numbers: {', '.join(KINDS)}"
-        )
     if isinstance(what, DataLoader):
         what = what.dataset
     if isinstance(what, TorchDataset):

@@ -49,7 +49,11 @@ def form() -> Tree:
     """Return the form: the data sets, the recipes' settings, the schemas, and the samplers' names."""
     return {
         "data": names(),
-        "recipes": {name: _settings(Plan.from_recipe(name)) for name in recipes.names()},
+        "recipes": {
+            name: _settings(plan)
+            for name in recipes.names()
+            if _takes_points((plan := Plan.from_recipe(name)).network["name"])
+        },
         "schema": {
             "data": _DATA,
             "train": _described(TrainConfig.model_json_schema(), TrainConfig),
@@ -63,6 +67,8 @@ def _components(registry: Registry[Any]) -> Tree:
     """Return the schemas of a registry's components, except a user's own whose settings no form can hold."""
     found: Tree = {}
     for name in registry.names():
+        if registry is networks and not _takes_points(name):
+            continue
         try:
             found[name] = _component(registry, name)
         except Exception as error:  # pydantic raises various errors for a type that is not data
@@ -74,6 +80,11 @@ def _component(registry: Registry[Any], name: str) -> Tree:
     schema = _described(registry.schema(name).model_json_schema(), registry.find(name))
     properties = {key: value for key, value in schema["properties"].items() if key not in _FROM_DATA}
     return {**schema, "properties": properties, "required": [k for k in schema.get("required", []) if k in properties]}
+
+
+def _takes_points(network: str) -> bool:
+    """Return whether a network is not one of pictures, which are not trained on here."""
+    return "shape" not in networks.schema(network).model_fields
 
 
 def _settings(plan: Plan) -> Tree:
