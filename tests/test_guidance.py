@@ -272,3 +272,93 @@ def test_a_model_that_always_had_its_condition_has_no_answer_without(tmp_path):
     dropping = fn.train(data, steps=5).denoiser
     assert fn.sample(fn.Guided(dropping, 3.0), 5, steps=2, cond="moons").shape == (5, 2)
     assert fn.sample(dropping, 5, steps=2).shape == (5, 2)
+
+
+# -- by a classifier --
+
+
+def mixture(part=None):
+    data = SHAPES if part is None else SHAPES.only(part)
+    return fn.GaussianMixture(data.x.double(), 0.1)
+
+
+def exact_classifier(x_t, t):
+    """log p(x_t | label) of equally many points a label."""
+    t = float(t) if not isinstance(t, torch.Tensor) or t.dim() == 0 else t
+    laws = [mixture(k).noised(SCHEDULE, t) for k in range(3)]
+    return torch.stack([law.log_prob(x_t) for law in laws], dim=1)
+
+
+@pytest.mark.parametrize("t", [0.05, 0.3, 0.7, 0.95])
+def test_an_exact_classifier_turns_the_exact_denoiser_into_the_one_under_the_label(t):
+    plain, under = mixture().denoiser(SCHEDULE), exact()
+    x_t = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)).double()
+    for label in range(3):
+        guided = fn.ClassifierGuided(plain, exact_classifier, label)
+        torch.testing.assert_close(guided(x_t, t), under(x_t, t, SHAPES.label_names[label]), rtol=1e-6, atol=1e-6)
+
+
+def test_it_samples_the_label_asked_for_and_each_sample_its_own():
+    plain = mixture().denoiser(SCHEDULE)
+    labels = torch.tensor([0, 1, 2] * 20)
+    x = fn.sample(fn.ClassifierGuided(plain, exact_classifier, labels), 60, steps=20, dtype=torch.float64)
+    expected = fn.sample(exact(), 60, steps=20, dtype=torch.float64, cond=labels)
+    assert float((x - expected).norm(dim=1).median()) < 1e-6
+    assert float((x - expected).norm(dim=1).max()) < 1e-2
+    assert torch.equal(
+        fn.sample(fn.ClassifierGuided(plain, exact_classifier, 1, 0.0), 5, steps=4), fn.sample(plain, 5, steps=4)
+    )
+
+
+def test_what_a_classifier_cannot_do_is_refused():
+    plain = mixture().denoiser(SCHEDULE)
+    for label, scale in ((-1, 1.0), (0, math.nan), ([[0]], 1.0)):
+        with pytest.raises(InputError):
+            fn.ClassifierGuided(plain, exact_classifier, label, scale)
+    x_t = torch.randn(3, 2).double()
+    with pytest.raises(InputError, match="one logit a label"):
+        fn.ClassifierGuided(plain, exact_classifier, 3)(x_t, 0.5)
+    with pytest.raises(InputError, match="its own path"):
+        fn.ClassifierGuided(plain, exact_classifier, 0).on(fn.EDM())
+
+
+# -- clipped --
+
+
+def test_a_clipped_answer_lies_in_the_range_and_is_else_unchanged():
+    base = fn.FiniteSet(torch.tensor([[-3.0, 0.5], [2.0, 0.1]])).denoiser(fn.EDM())
+    x_t = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    clipped = fn.Clipped(base, -1, 1)
+    answer, plain = clipped(x_t, 0.3), base(x_t, 0.3)
+    torch.testing.assert_close(answer, plain.clamp(-1, 1))
+    wide = fn.Clipped(base, -5, 5)
+    assert torch.equal(wide(x_t, 0.3), plain)
+    torch.testing.assert_close(fn.Clipped(base, -5, 5, percentile=0.9)(x_t, 0.3), plain)
+    assert fn.sample(clipped, 10, sampler=fn.DDIM(), steps=5).abs().max() <= 1
+
+
+def test_the_range_is_in_the_datas_units():
+    data = fn.data.digits(n=40)
+    codec = fn.data.Pixels().fitted(data)
+    base = fn.FiniteSet(data).denoiser(fn.EDM(), codec)
+    z = 30 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    clipped = fn.Clipped(base)
+    levels = codec.levels(clipped.clip(z))
+    assert float(levels.min()) == pytest.approx(0, abs=1e-3)
+    assert float(levels.max()) == pytest.approx(255, abs=1e-3)
+
+
+def test_a_percentile_scales_back_what_oversteps():
+    base = fn.FiniteSet(torch.zeros(2, 4)).denoiser(fn.EDM())
+    clipped = fn.Clipped(base, -1, 1, percentile=0.75)
+    answer = clipped.clip(torch.tensor([[0.5, -2.0, 4.0, 1.0], [0.1, 0.2, -0.3, 0.9]]))
+    s = torch.tensor([0.5, 2.0, 4.0, 1.0]).quantile(0.75)
+    torch.testing.assert_close(answer[0], torch.tensor([0.5, -2.0, 4.0, 1.0]).clamp(-s, s) / s)
+    torch.testing.assert_close(answer[1], torch.tensor([0.1, 0.2, -0.3, 0.9]))
+
+
+def test_ranges_that_are_none_are_refused():
+    base = fn.FiniteSet(torch.zeros(2, 4)).denoiser(fn.EDM())
+    for settings in ({"low": 1, "high": 1}, {"percentile": 0.0}, {"percentile": 1.5}):
+        with pytest.raises(InputError):
+            fn.Clipped(base, **settings)

@@ -6,6 +6,7 @@ from . import plot as plot
 from . import process as process
 from . import register as register
 from .arrays import equal as equal
+from .clipped import Clipped as Clipped
 from .data import Dataset as Dataset
 from .denoiser import Denoiser as Denoiser
 from .denoiser import DenoiserLike as DenoiserLike
@@ -18,6 +19,7 @@ from .exact import GaussianMixture as GaussianMixture
 from .export import show as show
 from .export import widget as widget
 from .guidance import AutoGuided as AutoGuided
+from .guidance import ClassifierGuided as ClassifierGuided
 from .guidance import Guided as Guided
 from .guidance import Inpainted as Inpainted
 from .likelihood import elbo as elbo

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -180,6 +181,91 @@ class AutoGuided(Wrapper):
         part = self._around(of_rows(self.base, rows))
         part.weak = of_rows(self.weak, rows)
         return part
+
+
+Classifier = Callable[[Tensor, Time], Tensor]
+"""(x_t `[B, *S]`, t) -> the logits of the labels `[B, K]`, of noisy samples."""
+
+
+class ClassifierGuided(Wrapper):
+    """Guidance by the gradient of a classifier of noisy samples.
+
+    x0_hat + scale (sigma^2/alpha) grad log p(y | x_t), the answer whose score is that of the denoiser plus scale times
+    the classifier's. With the exact classifier and scale 1 it is the exact denoiser under the label.
+    Source: Dhariwal & Nichol 2021, eq. 10 (there for eps).
+
+    Args:
+        denoiser: asked without a condition, unless its own labels are given too.
+        classifier: any function of x_t and t that PyTorch can differentiate.
+        label: the number of the label to go towards, one for all samples or one for each, `[n]`.
+        scale: how far to go; 0 for no guidance.
+        conditional: ask the denoiser under the condition it is given; else without one.
+
+    Raises:
+        InputError: if a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        denoiser: DenoiserLike,
+        classifier: Classifier,
+        label: Any,
+        scale: float = 1.0,
+        *,
+        conditional: bool = False,
+    ) -> None:
+        super().__init__(denoiser)
+        self.classifier, self.scale, self.conditional = classifier, _finite("scale", scale), conditional
+        self.label = torch.as_tensor(label, dtype=torch.int64, device=denoiser.device)
+        if self.label.dim() > 1 or bool((self.label < 0).any()):
+            raise InputError("label is a number from 0 on, or one for each sample")
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
+        """Return x0_hat `[B, *S]`, guided."""
+        x0_hat = self.base(x_t, t, cond if self.conditional else None)
+        alpha, sigma = self.schedule.scales(t)
+        if self.scale == 0 or _all(alpha, 0.0):  # where nothing is left of the sample nothing is known of its label
+            return x0_hat
+        gain = expand_to(torch.as_tensor(sigma * sigma / alpha), x0_hat)
+        return x0_hat + self.scale * gain * self.gradient(x_t, t)
+
+    def gradient(self, x_t: Tensor, t: Time) -> Tensor:
+        """Return grad log p(label | x_t), `[B, *S]`.
+
+        Raises:
+            InputError: if the classifier does not know the label.
+        """
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            logits = self.classifier(x, t)
+            if logits.dim() != 2 or len(logits) != len(x) or int(self.label.max()) >= logits.shape[1]:
+                raise InputError(
+                    f"a classifier gives one logit a label, [{len(x)}, K] with K above {int(self.label.max())}, not "
+                    f"{list(logits.shape)}"
+                )
+            rows = self.label.expand(len(x)) if self.label.dim() == 0 else self.label
+            chosen = logits.log_softmax(1).gather(1, rows[:, None])
+            (gradient,) = torch.autograd.grad(chosen.sum(), x)
+        return gradient
+
+    def of_rows(self, rows: Tensor) -> DenoiserLike:
+        """Return the denoiser of some samples: each goes towards its own label."""
+        part = self._around(of_rows(self.base, rows))
+        if self.label.dim() == 0:
+            return part
+        part = copy.copy(part)
+        part.label = _taken(self.label, rows, "labels")
+        return part
+
+    def on(self, schedule: Schedule) -> DenoiserLike:
+        """Refuse: the classifier knows the times of this path alone.
+
+        Raises:
+            InputError: always, but for its own path.
+        """
+        if schedule == self.schedule:
+            return self
+        raise InputError("a classifier of noisy samples knows its own path: give the denoiser on the path to sample on")
 
 
 class Inpainted(Wrapper):

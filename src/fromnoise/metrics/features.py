@@ -7,7 +7,7 @@ features)". With n samples a Frechet distance is biased, by about 1/n; a distanc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from fromnoise.errors import InputError
 from fromnoise.rng import stream
 
 
+@runtime_checkable
 class Features(Protocol):
     """What maps pictures to features. Of the user's own a function with a `name` is enough."""
 
