@@ -121,6 +121,29 @@ def test_bf16_is_near_float32(name):
     torch.testing.assert_close(near.float(), net(x, 2.0), rtol=0.1, atol=0.1)
 
 
+@EACH
+def test_checkpointing_gives_the_same_gradient_and_keeps_less(name):
+    gradients, kept = [], []
+    for checkpointing in (False, True):
+        net = built(name).train()
+        net.checkpointing = checkpointing
+        numbers = 0
+
+        def pack(tensor):
+            nonlocal numbers
+            numbers += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = net(x_of(net, 8), torch.rand(8, generator=torch.Generator().manual_seed(2)).double()).square().mean()
+        loss.backward()
+        gradients.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
+        kept.append(numbers)
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+    assert kept[1] < 0.6 * kept[0]
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

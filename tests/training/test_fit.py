@@ -273,6 +273,16 @@ def test_the_learning_rate_warms_up_and_decays():
     assert [rate_at(linear, k) for k in (0, 79, 80, 90, 99)] == pytest.approx([1, 1, 1, 0.5, 0.05])
 
 
+def test_checkpointing_changes_nothing_but_memory_and_is_for_networks_that_can():
+    digits = fn.data.digits(n=60)
+    given = {"steps": 3, "batch_size": 8, "network": {"name": "unet", "widths": (8, 16)}, "precision": "float32"}
+    plain, again = (fn.train(digits, checkpointing=c, **given).denoiser for c in (False, True))
+    for a, b in zip(plain.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    with pytest.raises(ConfigError, match="checkpointing is for networks of pictures"):
+        fn.train(fn.data.moons(50), steps=1, checkpointing=True)
+
+
 def test_labels_are_dropped_as_often_as_asked():
     d = fn.Denoiser(fn.nn.MLP(2, 8, classes=3), fn.CosineBeta(), "v")
     seen = []

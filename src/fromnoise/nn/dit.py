@@ -28,7 +28,7 @@ from fromnoise.nn.attention import attend, join_heads, split_heads
 from fromnoise.nn.embed import SinusoidalEmbedding, embed_given, timestep
 from fromnoise.nn.mlp import Count
 from fromnoise.nn.network import Network, networks
-from fromnoise.nn.pictures import Range, Shape, Width, check_divisible, fitting_patch, start_at_zero
+from fromnoise.nn.pictures import Range, Shape, Width, check_divisible, fitting_patch, start_at_zero, through
 
 _FREQUENCIES = 256
 """The width of the timestep's sines and cosines."""
@@ -169,6 +169,7 @@ class DiT(Network):
 
     pos_embed: Tensor
 
+    can_checkpoint = True
     chunk_rows = 64
     ends = ("x_embedder.proj", "final_layer.linear")
 
@@ -243,7 +244,7 @@ class DiT(Network):
         e = e if self.y_embedder is None else e + self.y_embedder(cond)
         tokens = self.x_embedder(x) + self.pos_embed
         for block in self.blocks:
-            tokens = block(tokens, e)
+            tokens = through(block, tokens, e, checkpointing=self.checkpointing)
         return self._unpatched(self.final_layer(tokens, e))
 
     def _unpatched(self, tokens: Tensor) -> Tensor:

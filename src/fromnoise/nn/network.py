@@ -24,6 +24,8 @@ class Network(nn.Module):
         cond_dim: the length of its condition vectors; 0 for none.
         conditioners: of whatever else it is told.
         learned_variance: whether its output is twice as long as x, the second half predicting the variance of a step.
+        checkpointing: whether its blocks compute their inner values again for the gradient.
+        can_checkpoint: whether they can.
         chunk_rows: how many rows suit it at once in sampling; None where it does not matter.
         ends: the names of the layers that take x and give the output; optimizers for hidden matrices leave them out.
     """
@@ -33,6 +35,8 @@ class Network(nn.Module):
     cond_dim: int = 0
     conditioners: tuple[Conditioner, ...] = ()
     learned_variance: bool = False
+    checkpointing: bool = False
+    can_checkpoint: ClassVar[bool] = False
     chunk_rows: ClassVar[int | None] = None
     ends: ClassVar[tuple[str, ...]] = ()
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
+import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fromnoise.errors import ConfigError
 
@@ -39,6 +41,13 @@ def start_at_zero(*layers: nn.Module) -> None:
     for layer in layers:
         for parameter in layer.parameters():
             nn.init.zeros_(parameter)
+
+
+def through(block: nn.Module, *inputs: Tensor, checkpointing: bool) -> Tensor:
+    """Return block(*inputs); with `checkpointing` its inner values are computed again for the gradient, not kept."""
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)  # pyright: ignore[reportReturnType] what the block gives
+    return block(*inputs)
 
 
 def check_divisible(what: str, shape: Sequence[int], by: int, way_out: str) -> None:

@@ -29,7 +29,7 @@ from fromnoise.nn.attention import attend, join_heads, split_heads
 from fromnoise.nn.embed import Condition, SinusoidalEmbedding, timestep
 from fromnoise.nn.mlp import Count
 from fromnoise.nn.network import Network, networks
-from fromnoise.nn.pictures import Range, Shape, Width, check_divisible, fitting_patch, start_at_zero
+from fromnoise.nn.pictures import Range, Shape, Width, check_divisible, fitting_patch, start_at_zero, through
 
 
 def group_norm(channels: int, size: int = 16) -> nn.GroupNorm:
@@ -101,21 +101,22 @@ class Level(nn.Module):
 class Down(Level):
     """A level on the way down."""
 
-    def forward(self, h: Tensor, e: Tensor) -> list[Tensor]:
+    def forward(self, h: Tensor, e: Tensor, checkpointing: bool = False) -> list[Tensor]:
         """Return h after each block."""
         said = [h]
         for block, attention in self.steps():
-            said.append(attention(block(said[-1], e)))
+            said.append(attention(through(block, said[-1], e, checkpointing=checkpointing)))
         return said[1:]
 
 
 class Up(Level):
     """A level on the way up."""
 
-    def forward(self, h: Tensor, e: Tensor, said: list[Tensor]) -> Tensor:
+    def forward(self, h: Tensor, e: Tensor, said: list[Tensor], checkpointing: bool = False) -> Tensor:
         """Return h after all blocks, each of which takes the last of what the way down said, from `said`."""
         for block, attention in self.steps():
-            h = attention(block(torch.cat([h, said.pop()], dim=1), e))
+            both = torch.cat([h, said.pop()], dim=1)
+            h = attention(through(block, both, e, checkpointing=checkpointing))
         return h
 
 
@@ -144,6 +145,7 @@ class UNet(Network):
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
     """
 
+    can_checkpoint = True
     chunk_rows = 64
     ends = ("first", "last")
 
@@ -195,10 +197,10 @@ class UNet(Network):
         h = h.contiguous(memory_format=_layout(x))
         said = [self.first(h)]
         for number, level in enumerate(self.down):
-            said += level(F.avg_pool2d(said[-1], 2) if number else said.pop(), e)
+            said += level(F.avg_pool2d(said[-1], 2) if number else said.pop(), e, self.checkpointing)
         h = self.middle(said[-1], e)
         for number, level in reversed(list(enumerate(self.up))):
-            h = level(h, e, said)
+            h = level(h, e, said, self.checkpointing)
             if number:
                 h = self.enlarge[number - 1](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.patch)

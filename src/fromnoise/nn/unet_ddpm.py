@@ -24,7 +24,7 @@ from fromnoise.nn.attention import attend, join_heads, split_heads
 from fromnoise.nn.embed import SinusoidalEmbedding, embed_given, timestep
 from fromnoise.nn.mlp import Count
 from fromnoise.nn.network import Network, networks
-from fromnoise.nn.pictures import Range, Shape, Width, check_divisible, start_at_zero
+from fromnoise.nn.pictures import Range, Shape, Width, check_divisible, start_at_zero, through
 
 
 class TimestepMLP(nn.Module):
@@ -127,11 +127,11 @@ class Down(Stage):
         if resize:
             self.downsamplers = nn.ModuleList(resize)
 
-    def forward(self, h: Tensor, e: Tensor) -> list[Tensor]:
+    def forward(self, h: Tensor, e: Tensor, checkpointing: bool = False) -> list[Tensor]:
         """Return h after each block, and after the change of size."""
         said = [h]
         for block, attention in self.steps():
-            said.append(attention(block(said[-1], e)))
+            said.append(attention(through(block, said[-1], e, checkpointing=checkpointing)))
         for resize in getattr(self, "downsamplers", ()):
             said.append(resize(said[-1]))
         return said[1:]
@@ -145,10 +145,11 @@ class Up(Stage):
         if resize:
             self.upsamplers = nn.ModuleList(resize)
 
-    def forward(self, h: Tensor, e: Tensor, said: list[Tensor]) -> Tensor:
+    def forward(self, h: Tensor, e: Tensor, said: list[Tensor], checkpointing: bool = False) -> Tensor:
         """Return h at the next size; each block takes the last of what the way down said, from `said`."""
         for block, attention in self.steps():
-            h = attention(block(torch.cat([h, said.pop()], dim=1), e))
+            both = torch.cat([h, said.pop()], dim=1)
+            h = attention(through(block, both, e, checkpointing=checkpointing))
         for resize in getattr(self, "upsamplers", ()):
             h = resize(h)
         return h
@@ -188,6 +189,7 @@ class UNetDDPM(Network):
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
     """
 
+    can_checkpoint = True
     chunk_rows = 64
     ends = ("conv_in", "conv_out")
 
@@ -254,10 +256,10 @@ class UNetDDPM(Network):
         e = F.silu(self.embed(x, c_noise, cond))
         said = [self.conv_in(x)]
         for stage in self.down_blocks:
-            said += stage(said[-1], e)
+            said += stage(said[-1], e, self.checkpointing)
         h = self.mid_block(said[-1], e)
         for stage in self.up_blocks:
-            h = stage(h, e, said)
+            h = stage(h, e, said, self.checkpointing)
         return self.conv_out(F.silu(self.conv_norm_out(h)))
 
     def embed(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None) -> Tensor:

@@ -49,6 +49,9 @@ class TrainConfig(BaseModel):
             fifth of the steps done; 0 for never.
         parts_together: how many of the 8 parts in which a batch is drawn are computed together, less memory for more
             passes; 0 for all. The gradient is the same, to rounding.
+        checkpointing: whether a network of pictures computes the values inside its blocks again for the gradient,
+            instead of keeping them: less memory for a third more time, and the same gradient.
+        compile: whether the network is compiled by `torch.compile`, which takes minutes and needs a C++ compiler.
     """
 
     model_config = STRICT
@@ -84,6 +87,8 @@ class TrainConfig(BaseModel):
     check_every: Annotated[int, Field(ge=1)] = 500
     patience: Annotated[int, Field(ge=0)] = 0
     parts_together: Annotated[int, Field(ge=0, le=8)] = 0
+    checkpointing: bool = False
+    compile: bool = False
 
     def __init__(self, **data: Any) -> None:
         try:
@@ -97,7 +102,7 @@ class TrainConfig(BaseModel):
         return losses.build(self.loss).bound(denoiser, goal, drop_cond=self.drop_cond, precision=self.precision)
 
 
-FREE_KEYS = frozenset({"steps", "log_every", "save_every", "keep", "parts_together"})
+FREE_KEYS = frozenset({"steps", "log_every", "save_every", "keep", "parts_together", "checkpointing", "compile"})
 """Settings with which a run may be resumed otherwise than it was begun.
 
 All but `steps` change nothing about what is learned but rounding. With more steps a run goes on where it ended, at the

@@ -132,6 +132,10 @@ def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
     if config.patience and not config.held_out:
         raise ConfigError("train: patience waits for the held-out loss: set train.held_out above 0 too")
     passes(config.batch_size, config.parts_together)
+    if config.checkpointing and not getattr(plain(denoiser.network), "can_checkpoint", False):
+        raise ConfigError(
+            "train: checkpointing is for networks of pictures, and this one has no blocks to compute again"
+        )
     config.task(denoiser).check()
 
 
@@ -162,6 +166,10 @@ def _begin(
         measured = described.measured
         denoiser.rescale(folder.codec(), measured.sigma_data, measured.effective_dimension)
     denoiser.trained_dropping(config.drop_cond)
+    if config.checkpointing:
+        plain(denoiser.network).checkpointing = True  # pyright: ignore[reportArgumentType] `check_fit` looked
+    if config.compile and plain(denoiser.network) is denoiser.network:
+        denoiser.network = torch.compile(denoiser.network)  # pyright: ignore[reportAttributeAccessIssue] a module
     task = config.task(denoiser)
     device = denoiser.device
     stored = [
