@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import fromnoise as fn
+from fromnoise.data.views import Flipped
 from fromnoise.errors import InputError
 from fromnoise.metrics import PixelComponents, frechet_distance, kernel_distance, manifold_precision_recall
 from fromnoise.training.judge import judge_of
@@ -145,6 +146,14 @@ def test_a_judge_is_trained_once_and_is_right(tmp_path, monkeypatch):
     assert judge_of(digits, seed=1).accuracy > 0.9
     with pytest.raises(InputError, match="two labels or more"):
         judge_of(fn.data.Dataset(digits.x))
+
+
+def test_pictures_and_their_mirror_images_have_a_judge_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("FROMNOISE_CACHE", str(tmp_path))
+    digits = fn.data.digits(n=60)
+    for source in (digits, Flipped(digits)):
+        judge_of(source)
+    assert len(list((tmp_path / "judges").iterdir())) == 2
 
 
 def test_the_command_measures_agreement(run_cli, tmp_path):

@@ -85,7 +85,7 @@ def judge_of(source: Source, *, seed: int = 0, progress: Progress | None = None)
     if len(source) < 20:
         raise InputError(f"a judge needs 20 pictures at least, and {source.name} has {len(source)}")
     codec = Pixels().fitted(source) if _are_bytes(source) else Affine("isotropic").fitted(source)
-    about = {key: value for key, value in source.identity.items() if key not in ("path", "flip")}
+    about = {key: value for key, value in source.identity.items() if key != "path"}
     key = hashlib.sha256(json.dumps([_VERSION, seed, about], sort_keys=True).encode()).hexdigest()
     network = _fresh(source.shape, len(names), seed)
 
