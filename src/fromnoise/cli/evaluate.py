@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fromnoise.cli.asked import Asked
 from fromnoise.cli.common import (
     Device,
     Eta,
@@ -18,15 +20,14 @@ from fromnoise.cli.common import (
     ScheduleOption,
     SetOption,
     StepsOption,
-    bar,
     check_device,
     load_plugins,
     make_sampler,
-    put_on_path,
     result,
 )  # fmt: skip
-from fromnoise.cli.evaluate_images import Asked, measures_of, of_pictures
-from fromnoise.errors import InputError
+from fromnoise.cli.evaluate_ema import curve, lengths_of
+from fromnoise.cli.evaluate_images import of_pictures
+from fromnoise.cli.evaluate_points import of_points
 
 if TYPE_CHECKING:
     from fromnoise.run import Run
@@ -43,7 +44,13 @@ def evaluate(
     guidance: GuidanceScale = None,
     features: Annotated[
         str | None,
-        typer.Option(help="Of pictures: pixels, or classifier, which is trained on the data's labels, once."),
+        typer.Option(
+            help="Of pictures: pixels, classifier, which is trained on the data's labels, once, or a judge's file."
+        ),
+    ] = None,
+    ema: Annotated[
+        str | None,
+        typer.Option(help="Show the curve over averages of these lengths, in parts of the training: 0.05,0.1,0.2."),
     ] = None,
     pairs: Annotated[int, typer.Option(help="The number of comparisons with fresh data.")] = 6,
     eta: Eta = None,
@@ -56,60 +63,28 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure the distances of samples to the data, beside their floor and those of the exact denoiser's samples."""
-    from fromnoise import metrics
-    from fromnoise.data import Dataset
-    from fromnoise.data.files import read_file
-    from fromnoise.report import Assessor, likelihood_of
     from fromnoise.run import load
-    from fromnoise.samplers import sample
 
     load_plugins(plugin)
-    rule = make_sampler(sampler, eta, set_)
+    asked = Asked(
+        sampler=make_sampler(sampler, eta, set_), steps=steps, n=n, label=label, guidance=guidance, schedule=schedule,
+        file=samples, features=features, pairs=pairs, exact=exact, elbo=elbo, seed=seed,
+    )  # fmt: skip
+    place, lengths = check_device(device), None if ema is None else lengths_of(ema)
     trained = load(run)
-    trained.denoiser.to(check_device(device))
-    if trained.denoiser.codec.form == "images":
-        asked = Asked(rule, steps, n, label, guidance, schedule, samples, features, pairs, seed)
-        out, lines = of_pictures(trained, asked)
-        training, line = _training(trained)
-        result({"run": str(run), **out, **training}, as_json, "\n".join([f"{run}: {lines[0]}", *lines[1:], *line]))
-        return
-    if features is not None or guidance is not None:
-        raise InputError("--features and --guidance are for runs on pictures: points are measured as they are")
-    data = trained.source if label is None else trained.source.only(label)
-    data = Dataset(data.x, name=data.name, distribution=data.distribution)
-    denoiser = put_on_path(trained, rule, schedule)
-    steps = rule.steps_on(denoiser.schedule) if steps is None else steps
-    if samples is not None:
-        x, how = read_file(samples)[0], str(samples)
+    trained.denoiser.to(place)
+    measure = _MEASURED.get(trained.denoiser.codec.form, of_points)
+    if lengths is not None:
+        each = replace(asked, exact=False, elbo=False)
+        out, lines = curve(run, lengths, lambda one: measure(one, each)[0], place)
     else:
-        with bar("sampling") as progress:
-            x = sample(denoiser, n, sampler=rule, steps=steps, cond=label, seed=seed, progress=progress).cpu()
-        how = f"{sampler}, {steps} steps"
-    found = metrics.evaluate(x, data, pairs=pairs, seed=seed)
-    lines = [f"{run}: {how}", str(found)]
-    out: dict[str, Any] = {
-        "run": str(run), "sampler": sampler, "steps": steps, "n": found.n, "against": found.against,
-        "measures": measures_of(found),
-    }  # fmt: skip
-    if samples is None and label is None and exact and n <= 2000:
-        assessor = Assessor(trained, n=n, seed=seed)
-        best = assessor(rule, steps, schedule=denoiser.schedule)
-        out["low_noise"] = best.row()
-        quietly = " with little noise" if assessor.low_noise else ""
-        lines += ["", _BESIDE_EXACT.format(quietly, best.ratio, best.exact_ratio)]
-    if elbo:
-        with bar("ELBO") as progress:
-            likelihood = likelihood_of(trained, n=n, seed=seed, progress=progress)
-        out["likelihood"] = likelihood.row()
-        lines += ["", *likelihood.lines()]
+        out, lines = measure(trained, asked)
     training, line = _training(trained)
-    result(out | training, as_json, "\n".join([*lines, *line]))
+    result({"run": str(run), **out, **training}, as_json, "\n".join([f"{run}: {lines[0]}", *lines[1:], *line]))
 
 
-_BESIDE_EXACT = (
-    "2-Wasserstein ratio{}: {:.3f}, with the exact denoiser {:.3f} "
-    "(1 is as good as fresh data; what lies between the two is the model's part of the error)"
-)
+_MEASURED = {"images": of_pictures}
+"""What measures runs on each form of samples, where it is not as points are."""
 
 
 def _training(run: Run) -> tuple[dict[str, Any], list[str]]:

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fromnoise.cli.asked import Asked, measures_of
 from fromnoise.cli.common import bar, guided, put_on_path
 from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fromnoise.metrics import Evaluation
     from fromnoise.run import Run
-    from fromnoise.samplers import Sampler
     from fromnoise.training.judge import Judge
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the options ask for."""
-
-    sampler: Sampler
-    steps: int | None
-    n: int
-    label: str | None
-    guidance: float | None
-    schedule: str | None
-    file: Path | None
-    features: str | None
-    pairs: int
-    seed: int
 
 
 def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
@@ -42,10 +24,10 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     """
     from fromnoise import metrics
 
-    source, names = run.source, run.denoiser.label_names
+    (rows, held), names = run.parts(), run.denoiser.label_names
     judge = _judge(run, asked.features)
     x, labels, how = _drawn(run, asked) if asked.file is None else (_read(asked.file), None, str(asked.file))
-    found = metrics.evaluate(x, source, pairs=asked.pairs, seed=asked.seed, features=judge)
+    found = metrics.evaluate(x, rows, pairs=asked.pairs, seed=asked.seed, features=judge, held_out=held)
     data: dict[str, Any] = {"n": found.n, "against": found.against, "measures": measures_of(found)}
     lines = [how, str(found)]
     if judge is not None:
@@ -60,26 +42,23 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     return data, lines
 
 
-def measures_of(found: Evaluation) -> dict[str, Any]:
-    """Return an evaluation's measures as data."""
-    return {
-        m.name: {"value": m.value, "error": m.error, "floor": m.floor, "floor_error": m.floor_error,
-                 "ratio": m.ratio, "ratio_error": m.ratio_error}
-        for m in found.measures
-    }  # fmt: skip
-
-
 def _judge(run: Run, features: str | None) -> Judge | None:
     """Return the judge, where it is asked for or where the run has labels; None for pixels."""
-    from fromnoise.training.judge import judge_of
+    from fromnoise.training.judge import Judge, judge_of
 
+    if features is not None and features.endswith(".safetensors"):
+        judge = Judge.load(features)
+        if judge.network.shape != run.source.shape or judge.label_names != run.denoiser.label_names:
+            raise InputError(f"--features {features} judges other pictures, or other labels, than this run's")
+        return judge
     if features not in (None, "pixels", "classifier"):
-        raise InputError(f"--features is pixels or classifier, not {features!r}")
+        raise InputError(f"--features is pixels, classifier, or the file of a judge (.safetensors), not {features!r}")
     labelled = len(getattr(run.source, "label_names", ())) > 1
     if features == "pixels" or (features is None and not labelled):
         return None
     with bar("training the judge, once for these data") as progress:
-        return judge_of(run.source, progress=progress)
+        train = run.config.train
+        return judge_of(run.source, held_out=train["held_out"], seed=train["seed"], progress=progress)
 
 
 def _drawn(run: Run, asked: Asked) -> tuple[Tensor, Tensor | None, str]:

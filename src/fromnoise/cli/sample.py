@@ -54,6 +54,9 @@ def sample(
     schedule: ScheduleOption = None,
     set_: SetOption = None,
     weights: Annotated[str, typer.Option(help="The weights: ema (averaged) or model (the last ones).")] = "ema",
+    ema: Annotated[
+        float | None, typer.Option(help="Average the weights over this part of the training, such as 0.1, instead.")
+    ] = None,
     precision: Precision = "float32",
     device: Device = "cpu",
     plugin: Plugin = None,
@@ -65,7 +68,7 @@ def sample(
 
     load_plugins(plugin)
     rule = make_sampler(sampler, eta, set_)
-    trained = load(run, weights=weights)
+    trained = load(run, weights=weights, ema=ema)
     trained.denoiser.to(check_device(device))
     denoiser = guided(put_on_path(trained, rule, schedule), guidance, label)
     steps = rule.steps_on(denoiser.schedule) if steps is None else steps
@@ -74,7 +77,7 @@ def sample(
     n = count if n is None else n
     what = [
         label, _part("guidance", guidance), _part("on-", schedule), _part("n", n if n != count else None),
-        "last-weights" if weights != "ema" else None, precision if precision != "float32" else None,
+        "last-weights" if weights != "ema" else None, _part("ema", ema), precision if precision != "float32" else None,
     ]  # fmt: skip
     out = out or run / "samples" / f"{_name(samplers.changed(rule), steps, what, seed)}{ending}"
     writer_for(form, out)  # an ending that nothing writes is refused before anything is drawn

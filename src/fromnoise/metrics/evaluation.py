@@ -126,13 +126,16 @@ def evaluate(
     seed: int = 0,
     at_most: int = 20_000,
     features: Features | None = None,
+    held_out: Any = None,
 ) -> Evaluation:
     """Measure samples against data: 2-Wasserstein, energy distance, precision and recall, each beside its floor.
 
     Pictures are measured in a space of features: Frechet and kernel distance, precision and recall.
 
     Where the data's distribution is known, each of `pairs` comparisons takes fresh draws of it; else disjoint random
-    parts of the data. Up to 2,000 samples the 2-Wasserstein distance is exact, above it is the sliced one.
+    parts of the data. Where as many samples of the data were held out as are measured, the samples and, for the floor,
+    `pairs` random parts of the data are compared with all that were held out. Up to 2,000 samples the
+    2-Wasserstein distance is exact, above it is the sliced one.
 
     Points are compared in their own units, a table (as `Affine("auto")` knows one) in the standard deviations of its
     columns: else the column with the largest numbers would decide alone.
@@ -144,6 +147,7 @@ def evaluate(
         seed: the seed of the draws.
         at_most: the largest number of samples used, because energy distances take n^2 operations.
         features: of pictures; the 64 principal components of the data's pixels when not given.
+        held_out: samples of the data that the model was not trained on and that are not among `against`.
 
     Raises:
         InputError: if shapes differ, there are fewer than 20 samples, or one is not finite.
@@ -157,20 +161,31 @@ def evaluate(
         raise InputError(f"{len(samples)} samples are too few to measure: at least 20")
     if data.distribution is None and len(data) < 12:
         raise InputError(f"{len(data)} samples of the data are too few to measure against: at least 12")
-    n = min(len(samples), at_most if data.distribution is not None else max(len(data) // 2, 1), at_most)
+    apart = None if held_out is None or data.distribution is not None else open_data(held_out)
+    n = min(len(samples), at_most)
+    if apart is not None and min(len(apart), len(data)) < n:
+        apart = None  # too few to stand for the data
+    if data.distribution is None and apart is None:
+        n = min(n, max(len(data) // 2, 1))
     space = _space(data, n, features)
     samples = space.seen(samples[torch.randperm(len(samples), generator=stream(seed, "shuffle"))[:n]])
-    pairs_drawn = [(space.seen(first), space.seen(second)) for first, second in draws(data, n, pairs, seed)]
+    if apart is None:
+        pairs_drawn = [(space.seen(first), space.seen(second)) for first, second in draws(data, n, pairs, seed)]
+    else:
+        rest = space.seen(apart.read(slice(0, at_most)).x)
+        pairs_drawn = [(space.seen(part), rest) for part in _parts(data, n, pairs, seed)]
     found: list[Measure] = []
     for names, measure in space.measures.items():
-        ours = torch.tensor([measure(samples, second) for _, second in pairs_drawn], dtype=torch.float64)
+        others = [second for _, second in pairs_drawn[: 1 if apart is not None else pairs]]  # the same each time
+        ours = torch.tensor([measure(samples, second) for second in others], dtype=torch.float64).expand(pairs, -1)
         floor = torch.tensor([measure(first, second) for first, second in pairs_drawn], dtype=torch.float64)
         for k, name in enumerate(names.split(",")):
             value, error = _mean_error(ours[:, k])
             least, least_error = _mean_error(floor[:, k])
             own = least_error * math.sqrt(pairs)  # the comparisons share one set of samples, whose part is at most this
             found.append(Measure(name, value, math.hypot(error, own), least, least_error))
-    return Evaluation(tuple(found), _what(data), n, space.unit)
+    what = _what(data) if apart is None else f"{min(len(apart), at_most):,} held-out samples of {data.name}"
+    return Evaluation(tuple(found), what, n, space.unit)
 
 
 Pair = Callable[[Tensor, Tensor], Sequence[float]]
@@ -233,6 +248,12 @@ def draws(data: Any, n: int, pairs: int, seed: int) -> list[tuple[Tensor, Tensor
         rows = torch.randperm(len(data), generator=stream(seed, "halves", i))
         out.append((data.read(rows[:n]).x, data.read(rows[n : 2 * n]).x))
     return out
+
+
+def _parts(data: Any, n: int, count: int, seed: int) -> list[Tensor]:
+    """Return sets of n samples of the data, each drawn without replacement."""
+    each = [torch.randperm(len(data), generator=stream(seed, "parts", i))[:n] for i in range(count)]
+    return [data.read(rows).x for rows in each]
 
 
 def _nth(seed: int, i: int) -> int:

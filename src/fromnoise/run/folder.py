@@ -7,6 +7,7 @@
       metrics.jsonl      a line every `log_every` steps
       data.safetensors   the samples, where the data cannot be made again by name; left out where so asked
       checkpoints/000007000/  model, ema, optimizer (.safetensors), state.json, manifest.json (sha256 of each)
+      averages/000007000-0.050.safetensors  snapshots of which an average of any length is made after the training
       samples/  report.html
 
 A checkpoint is written beside its place, flushed to the disk and renamed, so it is either whole or not there. Old ones
@@ -51,6 +52,7 @@ from fromnoise.errors import (
 from fromnoise.nn.network import plain
 from fromnoise.registry import explain
 from fromnoise.rng import seeded
+from fromnoise.run.averages import Averages, Snapshot
 from fromnoise.run.config import (
     FORMAT_VERSION,
     RunConfig,
@@ -99,6 +101,7 @@ class Checkpoint:
     ema: dict[str, Tensor]
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
+    averages: dict[float, dict[str, Tensor]] = field(default_factory=dict)
 
 
 _FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
@@ -295,6 +298,11 @@ class RunFolder:
             rows = [row for row in self.metrics() if row["step"] <= step]
             write(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
+    @property
+    def averages(self) -> Averages:
+        """The snapshots for averages of other lengths."""
+        return Averages(self.path)
+
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def steps(self) -> list[int]:
@@ -317,6 +325,7 @@ class RunFolder:
         root, target = self.path / "checkpoints", self.place(checkpoint.step)
         if target.exists() and self._is_sound(target):
             return target
+        self.averages.save(checkpoint.step, checkpoint.averages)  # first: a checkpoint goes on with its averages
         with Writing(target):
             make_folder(root, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=root))
@@ -411,11 +420,13 @@ class RunFolder:
             {name: tensors[old] for name, old in old_names.items()}
             for tensors in (read_tensors(place / name, wanted, sums[name]) for name in _FILES[:2])
         )
-        extra: dict[str, Tensor] = {}
+        extra, averages = dict[str, Tensor](), dict[float, dict[str, Tensor]]()
         if optimizer:
             parameters = dict(network.named_parameters())
+            lengths = self.config.train.get("post_hoc_ema", ()) if step else ()
+            averages = {length: self.averages.read(Snapshot(step, length), parameters) for length in lengths}
             called = names_of_parameters(version, list(parameters))
             extra = read_optimizer(place / _FILES[2], parameters, called, sums[_FILES[2]])
             if bool(extra) != bool(step):
                 raise CheckpointDamaged(f"{place / _FILES[2]} is not the optimizer's state after {step} steps")
-        return Checkpoint(step, model, ema, extra, state)
+        return Checkpoint(step, model, ema, extra, state, averages)

@@ -11,7 +11,7 @@ import torch
 from fromnoise.card import card, frames
 from fromnoise.cond import Cond
 from fromnoise.data.dataset import Dataset
-from fromnoise.data.source import Source
+from fromnoise.data.source import Source, held_apart
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
@@ -59,6 +59,10 @@ class Run:
             object.__setattr__(self, "opened", self.folder.data())
         return self.opened
 
+    def parts(self) -> tuple[Source, Source | None]:
+        """Return the samples that it was trained on, and those held out; None where none were."""
+        return held_apart(self.source, self.config.train["held_out"], self.config.train["seed"])
+
     @property
     def name(self) -> str:
         """What its data are called."""
@@ -102,15 +106,18 @@ class Run:
         return card("A run" if self.folder is None else str(self.folder.path), numbers, picture)
 
 
-def load(path: str | Path, *, weights: str = "ema") -> Run:
+def load(path: str | Path, *, weights: str = "ema", ema: float | None = None) -> Run:
     """Load a run, without the data it was trained on: `run.source` reads them when asked for.
 
     Args:
         path: its folder.
         weights: "ema" for the averaged weights, "model" for the last.
+        ema: the length of another average, its standard deviation in parts of the training, 0.001 to 0.28: made of the
+            run's snapshots, instead of the average that the training kept (Karras et al. 2024).
 
     Raises:
         RunError: if there is no run, it is damaged, or a newer fromnoise wrote it.
+        InputError: if the run kept no snapshots for an average of another length.
     """
     if weights not in ("ema", "model"):
         raise InputError(f'weights must be "ema" or "model", not {weights!r}')
@@ -120,6 +127,9 @@ def load(path: str | Path, *, weights: str = "ema") -> Run:
         checkpoint = folder.latest(skeleton(config.network))  # before memory is taken for the network
         denoiser = folder.denoiser()
         denoiser.network.load_state_dict(getattr(checkpoint, weights))
+        if ema is not None:
+            parameters = dict(denoiser.network.named_parameters())
+            denoiser.network.load_state_dict(folder.averages.mixed(ema, checkpoint.step, parameters), strict=False)
         denoiser.eval().requires_grad_(False)
         denoiser.trained_dropping(config.train["drop_cond"])
     return Run(folder, config, denoiser, None, checkpoint.step)

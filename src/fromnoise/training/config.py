@@ -33,6 +33,8 @@ class TrainConfig(BaseModel):
         weight_decay: adamw's and muon's.
         clip_norm: the largest gradient norm; 0 for no clipping.
         ema: the decay of the average of the weights, warmed up as (1 + k)/(10 + k); 0 for no average.
+        post_hoc_ema: lengths of power-function averages of which snapshots are kept with every checkpoint, for choosing
+            one of any length after the training: (0.05, 0.1); each is a standard deviation in parts of the training.
         loss: what is minimized, a name or a component's settings: denoising, sliced (score matching), hybrid (for a
             learned variance).
         weighting: of the loss, a name or a component's settings: uniform, snr, min-snr, edm, elbo.
@@ -68,6 +70,7 @@ class TrainConfig(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    post_hoc_ema: Annotated[tuple[Annotated[float, Field(ge=0.005, le=0.25)], ...], Field(max_length=8)] = ()
     loss: Annotated[Settings, BeforeValidator(losses.complete)] = Field(
         default_factory=lambda: losses.complete("denoising")
     )

@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's parameters."""
+"""Moving averages of a network's parameters."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from fromnoise.run.averages import exponent
 
-class EMA:
+
+class Average:
     """An average that follows each parameter of a network: average <- d average + (1 - d) parameter.
-
-    The decay d warms up as (1 + k)/(10 + k) at update k, so that the start is soon forgotten.
 
     Args:
         network: whose parameters are averaged.
-        decay: the highest decay.
 
     Attributes:
         averages: by the parameters' names.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.original, self.decay = network, decay
+    def __init__(self, network: nn.Module) -> None:
+        self.original = network
         self._parameters = dict(network.named_parameters())
         self.averages = {name: p.detach().clone() for name, p in self._parameters.items()}
         self._lists = list(self.averages.values()), [p.detach() for p in self._parameters.values()]
 
+    def decay_at(self, step: int) -> float:
+        """Return d after optimizer step 0, 1, ..."""
+        raise NotImplementedError
+
     def update(self, step: int) -> None:
         """Follow the parameters after optimizer step 0, 1, ..."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(*self._lists, 1 - decay)  # pyright: ignore[reportPrivateImportUsage] no public name
+        weight = 1 - self.decay_at(step)
+        torch._foreach_lerp_(*self._lists, weight)  # pyright: ignore[reportPrivateImportUsage] no public name
 
     @property
     def network(self) -> nn.Module:
@@ -63,3 +66,37 @@ class EMA:
         finally:
             for name, p in self._parameters.items():
                 p.data = own[name]
+
+
+class EMA(Average):
+    """The exponential moving average, whose decay warms up as (1 + k)/(10 + k) at update k.
+
+    Args:
+        network: whose parameters are averaged.
+        decay: the highest decay.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__(network)
+        self.decay = decay
+
+    def decay_at(self, step: int) -> float:
+        return min(self.decay, (1 + step) / (10 + step))
+
+
+class PowerAverage(Average):
+    """The average that weighs the parameters after step tau by tau^gamma: d = (1 - 1/t)^(gamma + 1) after step t.
+
+    Args:
+        network: whose parameters are averaged.
+        length: sigma_rel, the standard deviation of the profile in parts of the training.
+
+    Source: Karras et al. 2024, eq. 1; see `fromnoise.run.averages`.
+    """
+
+    def __init__(self, network: nn.Module, length: float) -> None:
+        super().__init__(network)
+        self.length, self.gamma = length, exponent(length)
+
+    def decay_at(self, step: int) -> float:
+        return (1 - 1 / (step + 1)) ** (self.gamma + 1)

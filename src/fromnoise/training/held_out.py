@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fromnoise.data.source import Source, held_apart
 from fromnoise.data.stored import Stored
+from fromnoise.denoiser import Denoiser
 from fromnoise.errors import CheckpointDamaged, shown
 from fromnoise.rng import stream
 from fromnoise.training.batches import clean_batch
+from fromnoise.training.config import TrainConfig
 from fromnoise.training.draws import Draws
 from fromnoise.training.task import Task
 
@@ -74,6 +77,22 @@ class HeldOut:
         with torch.no_grad():
             losses = torch.stack([self.task.loss(group) for group in self.groups]).tolist()
         return HeldOutLoss(sum(losses) / len(losses), self.levels, tuple(losses))
+
+
+def held_out_loss_of(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> HeldOutLoss | None:
+    """Return the held-out loss of a denoiser as its training takes it; None where no samples were held out.
+
+    Args:
+        denoiser: with the weights to be looked at.
+        data: all the samples.
+        train: the settings of the training (`TrainConfig` as data).
+    """
+    config = TrainConfig(**train)
+    held = held_apart(data, config.held_out, config.seed)[1]
+    if held is None:
+        return None
+    stored = Stored(held, denoiser.codec, denoiser.conditioners)
+    return HeldOut(config.task(denoiser), stored, config.seed).loss()
 
 
 @dataclass

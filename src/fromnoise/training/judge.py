@@ -1,7 +1,8 @@
 """A judge of pictures: a small classifier trained on the data's own labels, for class agreement and as feature space.
 
-It is trained once for each data set and kept in the cache. A tenth of the data is held out, on which its accuracy is
-measured: no agreement with it can be trusted beyond that.
+It is trained once for each data set and kept in the cache, or in a file of its own. A part of the data is held out, on
+which its accuracy is measured: no agreement with it can be trusted beyond that. For a run it is the part that the run
+held out too, so that the judge, like the model, has not seen it.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fromnoise.data.cache import entry
-from fromnoise.data.codec import Affine, Codec
+from fromnoise.data.codec import Affine, Codec, codecs
 from fromnoise.data.pixels import Pixels
 from fromnoise.data.source import Source, held_apart
-from fromnoise.errors import InputError
+from fromnoise.errors import InputError, one_line
 from fromnoise.nn.classifier import Classifier
 from fromnoise.rng import seeded, stream
 
@@ -63,17 +65,48 @@ class Judge:
         """Return the fraction of pictures that it takes for what they were asked to be, labels `[n]`."""
         return float((self.labels(x) == labels.cpu()).double().mean())
 
+    def save(self, path: str | Path) -> None:
+        """Write the judge to one file, `.safetensors`, from which `load` makes the same again."""
+        tensors = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        tensors |= {f"codec.{name}": value.contiguous() for name, value in self.codec.tensors().items()}
+        about = {
+            "version": _VERSION, "shape": list(self.network.shape), "labels": list(self.label_names),
+            "codec": codecs.settings(self.codec), "accuracy": self.accuracy,
+        }  # fmt: skip
+        save_file(tensors, path, metadata={"judge": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Judge:
+        """Return the judge that a file holds.
+
+        Raises:
+            InputError: if it holds none.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads((file.metadata() or {})["judge"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no mapping
+            shape, names = tuple(map(int, about["shape"])), tuple(map(str, about["labels"]))
+            network = _fresh(shape, len(names), 0)
+            measured = {name.removeprefix("codec."): t for name, t in tensors.items() if name.startswith("codec.")}
+            codec = codecs.build(about["codec"]).with_tensors(measured, shape)
+            network.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("codec.")})
+            return cls(network, codec, names, float(about["accuracy"]))
+        except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is no judge of fromnoise: {one_line(str(error), 120)}") from None
+
     def _of(self, x: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
         with torch.no_grad():
             return torch.cat([ask(self.codec.into(part.cpu())) for part in x.split(1024)])
 
 
-def judge_of(source: Source, *, seed: int = 0, progress: Progress | None = None) -> Judge:
+def judge_of(source: Source, *, held_out: float = _HELD_OUT, seed: int = 0, progress: Progress | None = None) -> Judge:
     """Return the judge of a labelled source of pictures; trained if it is not in the cache.
 
     Args:
         source: pictures [C, H, W] with labels.
-        seed: of the training.
+        held_out: the share of the pictures on which its accuracy is measured; a tenth where it is 0.
+        seed: of that choice, and of the training.
         progress: called with the steps done and the steps in all, while it is trained.
 
     Raises:
@@ -86,11 +119,12 @@ def judge_of(source: Source, *, seed: int = 0, progress: Progress | None = None)
         raise InputError(f"a judge needs 20 pictures at least, and {source.name} has {len(source)}")
     codec = Pixels().fitted(source) if _are_bytes(source) else Affine("isotropic").fitted(source)
     about = {key: value for key, value in source.identity.items() if key != "path"}
-    key = hashlib.sha256(json.dumps([_VERSION, seed, about], sort_keys=True).encode()).hexdigest()
+    share = held_out or _HELD_OUT
+    key = hashlib.sha256(json.dumps([_VERSION, seed, share, about], sort_keys=True).encode()).hexdigest()
     network = _fresh(source.shape, len(names), seed)
 
     def make(folder: Path) -> dict[str, Any]:
-        rows, held = held_apart(source, _HELD_OUT, seed)
+        rows, held = held_apart(source, share, seed)
         assert held is not None
         _train(network, rows, codec, seed, progress)
         save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / _WEIGHTS)

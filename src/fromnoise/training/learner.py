@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fromnoise.errors import CheckpointDamaged, Diverged, shown
 from fromnoise.run import Checkpoint
 from fromnoise.training.config import TrainConfig
-from fromnoise.training.ema import EMA
+from fromnoise.training.ema import EMA, PowerAverage
 from fromnoise.training.muon import Muon, hidden_matrices
 from fromnoise.training.task import Drawn, Task
 
@@ -30,6 +30,7 @@ class Learner:
         self.task, self.config = task, config
         self.module = task.module.train().requires_grad_(True)
         self.average = EMA(self.module, config.ema) if config.ema else None
+        self.tracks = [PowerAverage(self.module, length) for length in config.post_hoc_ema]
         self.parameters = dict(self.module.named_parameters())
         self.optimizers = _optimizers(self.module, self.parameters, config)
         self._losses: list[Tensor] = []
@@ -58,6 +59,8 @@ class Learner:
             optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(step)
+        for track in self.tracks:
+            track.update(step)
         assert total is not None
         self._losses.append(total)
 
@@ -122,7 +125,8 @@ class Learner:
             f"{name}.{key}": value for name, p in self.parameters.items() for key, value in moments.get(p, {}).items()
         }
         ema = model if self.average is None else self.average.state_dict()
-        return Checkpoint(step, model, ema, optimizer, {"seed": self.config.seed, **state})
+        averages = {track.length: track.averages for track in self.tracks} if step else {}
+        return Checkpoint(step, model, ema, optimizer, {"seed": self.config.seed, **state}, averages)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint's state.
@@ -138,6 +142,8 @@ class Learner:
         self.module.load_state_dict(checkpoint.model)
         if self.average is not None:
             self.average.load_state_dict(checkpoint.ema)
+        for track in self.tracks:
+            track.load_state_dict(checkpoint.averages.get(track.length, checkpoint.model))
         of_each = dict[str, dict[str, Tensor]]()
         for full_name, value in checkpoint.optimizer.items():
             name, _, key = full_name.rpartition(".")
