@@ -133,6 +133,10 @@ class Schedule:
         """Return the times in (0, 1] of numbers u in [0, 1), `[n]`, uniform over the trained times if u is uniform."""
         return 1 - u
 
+    def uniform_place(self, t: Tensor) -> Tensor:
+        """Return a number u in [0, 1) of which `uniform_time` makes these times, `[n]`."""
+        return 1 - t
+
     def log_snr_slope(self, t: Tensor) -> Tensor:
         """Return -d log_snr/dt at times `[n]`, by a central difference over a short stretch of time."""
         return self._mean_slope(t - 5e-5, t + 5e-5)

@@ -72,6 +72,9 @@ class TableSchedule(Schedule):
     def uniform_time(self, u: Tensor) -> Tensor:
         return ((u * self.T).floor() + 1) / self.T
 
+    def uniform_place(self, t: Tensor) -> Tensor:
+        return t - 0.5 / self.T
+
     def log_snr_slope(self, t: Tensor) -> Tensor:
         """Return -d log_snr/dt over the table's step that ends at t, `[n]`."""
         return self._mean_slope(t - 1 / self.T, t)

@@ -6,6 +6,7 @@ from fromnoise.training.ema import EMA
 from fromnoise.training.floor import loss_floor
 from fromnoise.training.held_out import HeldOutLoss
 from fromnoise.training.loop import Event, check_fit, fit
+from fromnoise.training.loss_aware import LossAware
 from fromnoise.training.losses import Denoising, Hybrid, Sliced
 from fromnoise.training.noising import Objective, objective
 from fromnoise.training.optimum import Floor
@@ -25,6 +26,7 @@ __all__ = [
     "HeldOutLoss",
     "Hybrid",
     "Interrupted",
+    "LossAware",
     "Objective",
     "Plan",
     "Sliced",

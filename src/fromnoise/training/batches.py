@@ -67,6 +67,8 @@ class Batches:
         """Return the batch of a step, in as many pieces as it takes passes."""
         number, place = divmod(step, self.round)
         if number != self._number:
+            if place == 0:  # a training that is resumed inside a round draws this as it was drawn
+                self.task.goal.times.turn()
             self._number, self._drawn = number, self._make(number)
         return self._drawn[place * self.passes : (place + 1) * self.passes]
 

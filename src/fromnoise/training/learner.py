@@ -47,7 +47,7 @@ class Learner:
         total = None
         for piece in batch:
             with torch.enable_grad():  # the caller may have switched gradients off
-                loss = self.task.loss(piece)
+                loss = self._loss(piece)
                 loss = loss if len(batch) == 1 else loss / len(batch)
                 loss.backward()
             total = loss.detach() if total is None else total + loss.detach()
@@ -63,6 +63,15 @@ class Learner:
             track.update(step)
         assert total is not None
         self._losses.append(total)
+
+    def _loss(self, piece: Drawn) -> Tensor:
+        """Return the loss of a piece, and let the law of times hear those of its rows if it listens."""
+        goal = self.task.goal
+        if not goal.times.listens:
+            return self.task.loss(piece)
+        each = self.task.losses(piece)
+        goal.times.hear(goal.schedule, piece.t, each.detach())
+        return each.mean()
 
     def mean_loss(self, first: int) -> float:
         """Return the mean of the losses since this was last asked, and forget them.
@@ -125,6 +134,8 @@ class Learner:
             f"{name}.{key}": value for name, p in self.parameters.items() for key, value in moments.get(p, {}).items()
         }
         ema = model if self.average is None else self.average.state_dict()
+        if self.task.goal.times.listens:
+            state = {**state, "times": self.task.goal.times.state()}
         averages = {track.length: track.averages for track in self.tracks} if step else {}
         return Checkpoint(step, model, ema, optimizer, {"seed": self.config.seed, **state}, averages)
 
@@ -139,6 +150,8 @@ class Learner:
                 self._unlogged = float(total), count
             case other:
                 raise CheckpointDamaged(f"the losses not yet logged at step {checkpoint.step} are {shown(other)}")
+        if self.task.goal.times.listens and checkpoint.step:
+            self.task.goal.times.restore(checkpoint.state.get("times", {}))
         self.module.load_state_dict(checkpoint.model)
         if self.average is not None:
             self.average.load_state_dict(checkpoint.ema)

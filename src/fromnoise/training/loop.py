@@ -39,6 +39,7 @@ from fromnoise.training.held_out import HeldOut, HeldOutLoss, Patience
 from fromnoise.training.learner import Learner
 from fromnoise.training.optimum import Floor
 from fromnoise.training.stop import Interrupted, Stop, stop_on_signals
+from fromnoise.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,10 @@ def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
         raise ConfigError(
             "train: checkpointing is for networks of pictures, and this one has no blocks to compute again"
         )
-    config.task(denoiser).check()
+    task = config.task(denoiser)
+    task.check()
+    if task.goal.times.listens and type(task).losses is Task.losses:
+        raise ConfigError("train: loss-aware times hear the loss of each row, and this loss tells their mean alone")
 
 
 def _begin(

@@ -48,6 +48,9 @@ class Denoising(Task):
     def loss(self, drawn: Drawn) -> Tensor:
         return mean_square(self.network_output(drawn), drawn.target, drawn.weight)
 
+    def losses(self, drawn: Drawn) -> Tensor:
+        return row_square(self.network_output(drawn), drawn.target, drawn.weight)
+
     def has_floor(self, goal: Objective) -> bool:
         return True
 
@@ -110,15 +113,20 @@ class Hybrid(Task):
             raise ConfigError("the hybrid loss is that of a table's steps: take the schedule linear, cosine or sigmoid")
 
     def loss(self, drawn: Drawn) -> Tensor:
+        return self.losses(drawn).mean()
+
+    def losses(self, drawn: Drawn) -> Tensor:
         denoiser, schedule = self.denoiser, _table(self.goal)
         out, variance_fraction = denoiser.split_variance(self.network_output(drawn))
-        simple = mean_square(out, drawn.target, drawn.weight)
+        simple = row_square(out, drawn.target, drawn.weight)
         gap, log_ratio, counts = (_over(part, out) for part in steps_of(schedule, drawn.t))
         alpha, sigma = (_over(scale, out) for scale in schedule.scales(drawn.t))
         x_t = drawn.x / denoiser.prediction.input_scale(alpha, sigma)
         x0_hat = denoiser.prediction.x0_hat(out.detach(), x_t, alpha, sigma)
         divergence = process.step_divergence(gap * (drawn.x0 - x0_hat).square(), variance_fraction * log_ratio)
-        return simple + self.vlb_weight * schedule.T * (counts * divergence).mean()
+        bound = schedule.T * (counts * divergence).flatten(1).mean(1)
+        importance = self.goal.times.importance(schedule, drawn.t)
+        return simple + self.vlb_weight * (bound if importance is None else bound * importance.to(bound))
 
     def has_floor(self, goal: Objective) -> bool:
         return isinstance(goal.schedule, TableSchedule)
@@ -170,3 +178,11 @@ def mean_square(out: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
     root = weight.sqrt()  # w |a - b|^2 = |sqrt(w) a - sqrt(w) b|^2, in one pass
     root = root if root.dim() == out.dim() else torch.as_tensor(expand_to(root, out))
     return torch.nn.functional.mse_loss(root * out, root * target)
+
+
+def row_square(out: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the weighted mean square error of each row, `[B]`; weights as for `mean_square`."""
+    square = (out - target).square()
+    if weight is not None:
+        square = square * (weight if weight.dim() == out.dim() else torch.as_tensor(expand_to(weight, out)))
+    return square.flatten(1).mean(1)

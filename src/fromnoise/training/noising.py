@@ -68,7 +68,9 @@ class Objective:
         of_x0 = self.weighting.of_x0(
             (alpha / sigma).square(), lambda: self.times.density(self.schedule, t), self.sigma_data
         )
-        return None if of_x0 is None else of_x0 * self.gain(scales).square()
+        weight = None if of_x0 is None else of_x0 * self.gain(scales).square()
+        importance = self.times.importance(self.schedule, t)
+        return importance if weight is None else weight if importance is None else weight * importance
 
     def gain(self, scales: tuple[Tensor, Tensor]) -> Tensor:
         """Return c_out at scales `[B]`: how far x0_hat moves when the output does."""

@@ -158,6 +158,10 @@ class Task:
         """Return the mean loss of some rows, `[]`."""
         raise NotImplementedError
 
+    def losses(self, drawn: Drawn) -> Tensor:
+        """Return the loss of each row, `[B]`, whose mean is `loss`; needed for a law of times that listens alone."""
+        raise NotImplementedError
+
     def network_output(self, drawn: Drawn, x: Tensor | None = None) -> Tensor:
         """Return the network's output for drawn rows, or for `x` in place of theirs, in the training's precision."""
         bf16 = self.precision == "bf16"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -23,9 +24,11 @@ class TimeLaw:
     Attributes:
         stratified: whether u is drawn once in each n-th of [0, 1), which has the same mean as independent draws and
             less variance (Kingma et al. 2021, appendix I.1).
+        listens: whether it changes with the losses that it hears.
     """
 
     stratified: ClassVar[bool] = True
+    listens: ClassVar[bool] = False
 
     def at(self, schedule: Schedule, u: Tensor) -> Tensor:
         """Return the training times in (0, 1] of uniform numbers u in [0, 1), `[n]` float64 each, on the CPU."""
@@ -34,6 +37,27 @@ class TimeLaw:
     def density(self, schedule: Schedule, t: Tensor) -> Tensor:
         """Return the density of log SNR at times `[n]`: what the ELBO's weighting divides by."""
         raise NotImplementedError
+
+    def importance(self, schedule: Schedule, t: Tensor) -> Tensor | None:
+        """Return the weight of losses at times `[n]` that makes up for drawing these more or less often; None for 1."""
+        return None
+
+    def hear(self, schedule: Schedule, t: Tensor, losses: Tensor) -> None:
+        """Take note of the losses of rows at times t, `[n]` each; asked of a law that listens alone."""
+
+    def turn(self) -> None:
+        """Take what was heard into account: the times of a new round are drawn next."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take what a checkpoint kept.
+
+        Raises:
+            CheckpointDamaged: if it cannot be that.
+        """
 
     def draw(self, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
         """Draw n times, `[n]` float64; the generator is the CPU's, so that every device trains at the same times."""
