@@ -5,6 +5,7 @@ import torch
 
 import fromnoise as fn
 from fromnoise.errors import InputError
+from fromnoise.likelihood import _last
 
 MIXTURE = fn.GaussianMixture(torch.tensor([[-1.0, 0.3], [1.0, -0.5], [0.2, 1.0]]).double(), 0.2)
 X = MIXTURE.sample(3000, seed=1)
@@ -79,3 +80,43 @@ def test_wrong_input_is_refused():
     ):
         with pytest.raises(InputError, match=words):
             call()
+
+
+PIXELS = torch.randint(0, 256, (40, 1, 3, 3), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("kind", ["scaled", "channels", "signed"])
+def test_the_last_step_gives_the_values_of_a_pixel_probabilities_that_sum_to_1(kind):
+    codec = fn.data.Pixels(kind).fitted(PIXELS)
+    every = torch.arange(256, dtype=torch.uint8).reshape(256, 1, 1, 1)
+    z = codec.into(every).double()
+    low, high = codec.cells(z)
+    assert torch.allclose(low.flatten()[1:], high.flatten()[:-1], atol=1e-4 * codec.spacing)
+    assert (low.flatten()[0], high.flatten()[-1]) == (-math.inf, math.inf)
+    for centre in (-9.0, -0.7, 0.0, 1.3, 40.0):
+        for t in (1e-3, 0.2, 0.9):
+            costs = _last(fn.VP(), t, z, torch.full_like(z, centre), codec)
+            assert torch.isfinite(costs).all()
+            assert float(torch.exp(-costs).sum()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("schedule", [fn.LinearBeta(), fn.EDM(), fn.VP()], ids=lambda s: type(s).__name__)
+def test_pictures_cost_at_least_their_entropy_and_by_the_exact_denoiser_little_more(schedule):
+    codec = fn.data.Pixels().fitted(PIXELS)
+    law = fn.exact.mixture_of_data(fn.Dataset(PIXELS), codec)
+    bound = fn.elbo(law.denoiser(schedule, codec), PIXELS, draws=64, steps=200)
+    least = math.log2(len(PIXELS)) / 9  # bits to say which of the pictures it is
+    error = bound.error / (9 * math.log(2))
+    assert bound.bits_per_dim > least - 4 * error
+    assert bound.rate == pytest.approx(least, abs=0.05 + 4 * error)
+    assert bound.units is None
+    assert "units" not in str(bound)
+
+
+def test_a_model_that_knows_nothing_pays_8_bits_for_even_pixels():
+    codec = fn.data.Pixels().fitted(PIXELS)
+    even = torch.randint(0, 256, (4000, 1, 1, 1), generator=torch.Generator().manual_seed(6), dtype=torch.uint8)
+    law = fn.exact.mixture_of_data(fn.Dataset(torch.arange(256, dtype=torch.uint8).reshape(256, 1, 1, 1)), codec)
+    bound = fn.elbo(law.denoiser(fn.EDM(), codec), even, draws=512, steps=100)
+    assert bound.bits_per_dim > 8 - 4 * bound.error / math.log(2)
+    assert bound.bits_per_dim < 10

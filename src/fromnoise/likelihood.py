@@ -13,6 +13,11 @@ The step's term is for the "small" variance, the posterior's. For the "large" va
 All terms are in nats per sample; divided by d log 2 they are in bits per dimension. Densities refer to the data's own
 units: scaling by std adds log std for each coordinate. The bound holds for every grid. The default grid is a table's
 own; for a continuous schedule it has noise levels in geometric progression.
+
+Pictures of whole numbers have no density but probabilities, and so has their bound. In its last step a pixel gets the
+part of N(x0_hat, sigma(t_1)^2) that is rounded to it (Ho et al. 2020, eq. 13; Nichol & Dhariwal 2021, section 2.2):
+
+    reconstruction   E -log [Phi((b - x0_hat)/sigma) - Phi((a - x0_hat)/sigma)],   a, b the ends of the pixel's cell
 """
 
 from __future__ import annotations
@@ -30,10 +35,11 @@ from fromnoise import process
 from fromnoise.arrays import finest
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Words
-from fromnoise.data.codec import Affine
+from fromnoise.data.codec import Affine, Codec
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.numbers import as_samples
 from fromnoise.data.opening import open as open_data
+from fromnoise.data.source import Source, cond_for
 from fromnoise.denoiser_like import DenoiserLike, predicted
 from fromnoise.dynamics import ProbabilityFlow, Trace
 from fromnoise.errors import InputError, whole_number
@@ -51,7 +57,8 @@ class ELBO:
         prior: the KL divergence of q(x_1 | x0) from the prior.
         steps: the term of each step, the noisiest first.
         reconstruction: the term of the last step.
-        units: the term of the data's own units, the sum of log std over coordinates.
+        units: the term of the data's own units, the sum of log std over coordinates; None for the probability of
+            pictures of whole numbers, which has no unit.
         error: the standard error of `nats`.
         times: the grid, from 1 to 0.
         simple: each step's fraction of the simple loss, the sum of E|eps - eps_hat|^2, the noisiest first.
@@ -61,7 +68,7 @@ class ELBO:
     prior: float
     steps: tuple[float, ...]
     reconstruction: float
-    units: float
+    units: float | None
     error: float
     times: tuple[float, ...]
     simple: tuple[float, ...]
@@ -70,12 +77,17 @@ class ELBO:
     @property
     def nats(self) -> float:
         """Return the bound, -ELBO, in nats for a sample."""
-        return self.prior + sum(self.steps) + self.reconstruction + self.units
+        return self.prior + sum(self.steps) + self.reconstruction + (self.units or 0.0)
 
     @property
     def bits_per_dim(self) -> float:
         """Return the bound in bits for a coordinate."""
         return self.nats / (self.dimension * math.log(2))
+
+    @property
+    def rate(self) -> float:
+        """Return the prior and all steps but the last, in bits for a coordinate."""
+        return (self.prior + sum(self.steps)) / (self.dimension * math.log(2))
 
     def __str__(self) -> str:
         bits = 1 / (self.dimension * math.log(2))
@@ -83,7 +95,7 @@ class ELBO:
             ("prior", self.prior),
             (f"{len(self.steps)} steps", sum(self.steps)),
             ("reconstruction", self.reconstruction),
-            ("the data's units", self.units),
+            *((("the data's units", self.units),) if self.units is not None else ()),
             ("-ELBO", self.nats),
         )
         head = f"{'':<18}{'nats':>10}{'bits/dim':>10}"
@@ -95,7 +107,7 @@ class ELBO:
 
 def elbo(
     denoiser: DenoiserLike,
-    data: Dataset | Tensor,
+    data: Any,
     *,
     steps: int | None = None,
     grid: Sequence[float] | None = None,
@@ -104,7 +116,7 @@ def elbo(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> ELBO:
-    """Return the ELBO of data under a denoiser's sampling chain.
+    """Return the ELBO of data under a denoiser's sampling chain: of a density, or of the probability of pictures.
 
     Args:
         denoiser: the model whose sampling chain is used.
@@ -126,17 +138,17 @@ def elbo(
         raise InputError(f'variance must be "small", "large" or "learned", not {variance!r}')
     draws = whole_number("draws", draws, least=2)
     schedule, d = denoiser.schedule, math.prod(data.shape)
-    times = tuple(grid or _chain(schedule, steps, denoiser.sigma_data or 1.0))
-    x = _affine(denoiser).exactly_into(data.x.double()).to(denoiser.device, finest(denoiser.device))
-    conds = data.cond_for(denoiser.conditioners)
-    conds = None if conds is None else conds.to(x.device)
+    codec, units = _known(denoiser)
+    times = tuple(grid or _chain(schedule, steps, denoiser.sigma_data or 1.0, codec.spacing))
+    x, conds = _read(denoiser, data)
     terms, variances, simple = [], [], []
     for i, (t, s) in enumerate(pairwise(times)):
         generator = stream(seed, "elbo", i, x.device)
         rows = torch.randint(len(x), (draws,), generator=generator, device=x.device)
         x0, cond = x[rows], None if conds is None else conds.rows(rows)
-        square, fraction, eps = _error(denoiser, x0, t, cond, variance, generator=generator)
-        costs = _last(schedule, t, square) if s == 0 else _cost(schedule, t, s, square, fraction)
+        x0_hat, fraction, eps = _predicted(denoiser, x0, t, cond, variance, generator=generator)
+        square = (x0 - x0_hat).flatten(1).square()
+        costs = _last(schedule, t, x0, x0_hat, codec) if s == 0 else _cost(schedule, t, s, square, fraction)
         mean, error = _controlled(costs, eps.square().sum(1) - d)
         terms.append(mean)
         variances.append(error**2)
@@ -147,7 +159,7 @@ def elbo(
     prior = _prior(denoiser, float(x.square().flatten(1).sum(1).mean()), d)
     total = sum(simple)
     return ELBO(
-        prior, tuple(terms[:-1]), terms[-1], _affine(denoiser).log_volume, math.sqrt(sum(variances)), times,
+        prior, tuple(terms[:-1]), terms[-1], units, math.sqrt(sum(variances)), times,
         tuple(part / total for part in simple), d,
     )  # fmt: skip
 
@@ -162,28 +174,50 @@ def _prior(denoiser: DenoiserLike, square: float, dimension: int) -> float:
     return 0.5 * ((snr * square - dimension * r) / (1 + r) + dimension * math.log1p(r))
 
 
-def _chain(schedule: Schedule, steps: int | None, sigma_data: float) -> list[float]:
-    """Return the times of the chain."""
+_MEASURED = 2**25
+"""How many numbers of the data are read at most."""
+
+
+def _read(denoiser: DenoiserLike, data: Source) -> tuple[Tensor, Cond | None]:
+    """Return what the denoiser sees of the data, or of a random part that fits in memory, with the conditions."""
+    most = max(2, _MEASURED // math.prod(data.shape))
+    if len(data) > most and not isinstance(data, Dataset):
+        data = data.take(torch.randperm(len(data), generator=stream(0, "elbo's data"))[:most])
+    x, cond = data.read(slice(None))
+    codec = denoiser.codec
+    z = codec.exactly_into(x.double()) if isinstance(codec, Affine) else codec.into(codec.store(x))
+    cond = cond_for(cond, denoiser.conditioners)
+    z = z.to(denoiser.device, finest(denoiser.device))
+    return z, None if cond is None else cond.to(z.device)
+
+
+def _chain(schedule: Schedule, steps: int | None, sigma_data: float, spacing: float | None) -> list[float]:
+    """Return the times of the chain.
+
+    Its last step begins where the noise is as wide as rounded values lie apart, about as in DDPM's own table: to a
+    network that does not know of the rounding every step below costs more than it gives.
+    """
     if isinstance(schedule, TableSchedule):
         return schedule.grid(schedule.T if steps is None else steps)
     steps = whole_number("steps", 1000 if steps is None else steps)
     high, low = min(float(schedule.noise_level(1.0)), 1e3 * sigma_data), 0.005 * sigma_data
+    low = low if spacing is None else spacing
     levels = [high * (low / high) ** (i / max(steps - 1, 1)) for i in range(1, steps)]
     return [1.0, *(float(schedule.time_of_level(level)) for level in levels), 0.0]
 
 
 @torch.no_grad()
-def _error(
+def _predicted(
     denoiser: DenoiserLike, x0: Tensor, t: float, cond: Cond | None, variance: Variance, *, generator: torch.Generator
 ) -> tuple[Tensor, float | Tensor, Tensor]:
-    """Return (x0 - x0_hat)^2 at one draw of x_t each, the fraction that sets the variance, and the noise, `[B, D]`."""
+    """Return x0_hat `[B, *S]` at one draw of x_t each, the fraction that sets the variance, and the noise, `[B, D]`."""
     alpha, sigma = denoiser.schedule.scales(t)
     eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
     x_t, fraction = alpha * x0 + sigma * eps, float(variance == "large")
     if variance == "learned":
         x0_hat, found = predicted(denoiser, x_t, t, cond)
-        return (x0 - x0_hat.to(x0)).flatten(1).square(), found.to(x0).flatten(1), eps.flatten(1)
-    return (x0 - denoiser(x_t, t, cond).to(x0)).flatten(1).square(), fraction, eps.flatten(1)
+        return x0_hat.to(x0), found.to(x0).flatten(1), eps.flatten(1)
+    return denoiser(x_t, t, cond).to(x0), fraction, eps.flatten(1)
 
 
 def _controlled(values: Tensor, control: Tensor) -> tuple[float, float]:
@@ -204,10 +238,22 @@ def _cost(schedule: Schedule, t: float, s: float, square: Tensor, fraction: floa
     return process.step_divergence((snr_s - snr_t) * square, fraction * log_ratio).sum(1)
 
 
-def _last(schedule: Schedule, t: float, square: Tensor) -> Tensor:
-    """Return -log N(x0; x0_hat, sigma(t)^2) of each row, `[B]`."""
-    sigma = float(schedule.sigma(t))
-    return (0.5 / sigma**2 * square + 0.5 * math.log(2 * math.pi) + math.log(sigma)).sum(1)
+def _last(schedule: Schedule, t: float, x0: Tensor, x0_hat: Tensor, codec: Codec) -> Tensor:
+    """Return -log p(x0) of each row, `[B]`, p = N(x0_hat, sigma(t)^2), or what of it is rounded to x0."""
+    sigma, cells = float(schedule.sigma(t)), codec.cells(x0)
+    if cells is None:
+        square = (x0 - x0_hat).flatten(1).square()
+        return (0.5 / sigma**2 * square + 0.5 * math.log(2 * math.pi) + math.log(sigma)).sum(1)
+    a, b = ((end - x0_hat) / sigma for end in cells)
+    a, b = torch.where(a > 0, -b, a), torch.where(a > 0, -a, b)  # Phi(b) - Phi(a) = Phi(-a) - Phi(-b)
+    upper, lower = torch.special.log_ndtr(b), torch.special.log_ndtr(a)
+    return -(upper + torch.log1p(-torch.exp(lower - upper))).flatten(1).sum(1)
+
+
+def _known(denoiser: DenoiserLike) -> tuple[Codec, float | None]:
+    """Return the denoiser's codec and the term of its units; None for rounded values, whose bound has no unit."""
+    codec = denoiser.codec
+    return (codec, None) if codec.spacing is not None else (codec, _affine(denoiser).log_volume)
 
 
 def _affine(denoiser: DenoiserLike) -> Affine:

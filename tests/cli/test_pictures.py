@@ -100,3 +100,15 @@ def test_samples_of_pictures_go_to_files_that_can_hold_them(run, run_cli, tmp_pa
     code, _, err = run_cli("sample", run, "-n", "3000", "--steps", "1", "--out", tmp_path / "y.png")
     assert code == 2
     assert "too many for one" in err
+
+
+@pytest.mark.unchecked
+def test_bits_per_dimension_of_held_out_and_of_training_pictures(run, run_cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("fromnoise.report.density.CHAIN", 12)
+    code, out, err = run_cli("evaluate", run, "-n", "20", "--steps", "2", "--features", "pixels", "--elbo", "--json")
+    assert code == 0, err
+    found = json.loads(out)["likelihood"]
+    assert found["of_held_out"]
+    assert found["bits_per_dim"] > 1
+    assert found["bits_per_dim"] == pytest.approx(found["bits_per_dim_trained_on"], rel=0.2)
+    assert run_cli("plot", run, "elbo", "--out", tmp_path / "e.png")[0] == 0

@@ -23,6 +23,7 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     asked to be.
     """
     from fromnoise import metrics
+    from fromnoise.report import bits_of
 
     (rows, held), names = run.parts(), run.denoiser.label_names
     judge = _judge(run, asked.features)
@@ -39,6 +40,11 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
         lines += ["", line]
     elif len(names) > 1:
         lines += ["", "--features classifier measures class agreement too"]
+    if asked.elbo:
+        with bar("ELBO") as progress:
+            bits = bits_of(run, seed=asked.seed, progress=progress)
+        data["likelihood"] = bits.row()
+        lines += ["", *bits.lines()]
     return data, lines
 
 

@@ -39,7 +39,7 @@ def plot(
     kind: Annotated[
         str,
         typer.Argument(
-            help="samples, trajectory, guidance, dissolve, loss or schedule; of points also score, elbo and variance; "
+            help="samples, trajectory, guidance, dissolve, elbo, loss or schedule; of points also score and variance; "
             "of pictures also neighbours."
         ),
     ] = "samples",
@@ -172,11 +172,18 @@ def _dissolve(wish: Wish, path: Path) -> None:
 def _elbo(wish: Wish, path: Path) -> dict[str, Any]:
     from fromnoise import plot as pictures
     from fromnoise.likelihood import elbo
+    from fromnoise.report.density import CHAIN
 
     run = wish.run
-    data = run.source.draw(wish.n, seed=wish.seed + 1) if run.source.distribution is not None else run.source
+    if run.source.distribution is not None:
+        data, draws = run.source.draw(wish.n, seed=wish.seed + 1), 256
+    elif run.denoiser.codec.form == "images":
+        rows, held = run.parts()
+        data, draws = held or rows, 32
+    else:
+        data, draws = run.source, 256
     with bar("ELBO") as progress:
-        bound = elbo(wish.denoiser, data, seed=wish.seed, progress=progress)
+        bound = elbo(wish.denoiser, data, steps=CHAIN, draws=draws, seed=wish.seed, progress=progress)
     levels = [float(wish.denoiser.schedule.log_snr(t)) for t in bound.times[:-1]]
     save_figure(pictures.elbo(levels, [*bound.steps, bound.reconstruction], bound.simple), path)
     return {"nats": bound.nats, "bits_per_dim": bound.bits_per_dim, "lines": [str(bound), ""]}
@@ -259,6 +266,7 @@ _OF_IMAGES: dict[str, Callable[[Wish, Path], Any]] = {
     "guidance": plot_images.guidance,
     "neighbours": plot_images.neighbours,
     "dissolve": plot_images.dissolve,
+    "elbo": _elbo,
     "loss": _loss,
     "schedule": _schedule,
 }

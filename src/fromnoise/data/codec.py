@@ -66,6 +66,18 @@ class Codec:
         """Return samples `[B, *X]` in the user's units and type, of z `[B, *S]`."""
         raise NotImplementedError
 
+    def cells(self, z: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return between which z lie the values that are rounded to the samples of z `[B, *S]`; None without rounding.
+
+        The lowest and the highest of a sample's values take in all that lies beyond.
+        """
+        return None
+
+    @property
+    def spacing(self) -> float | None:
+        """How far apart in z the values are to which samples are rounded; None without rounding."""
+        return None
+
     def out_at(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
         """Return x_t = alpha z + sigma eps in the user's units, to be looked at; of unit variance before `out`."""
         return self.out(x_t / math.hypot(alpha, sigma))

@@ -79,6 +79,15 @@ class Pixels(Codec):
         z = z if z.dtype == torch.float64 else z.float()
         return 255 * (self.mean.to(z) + self.std.to(z) * z)
 
+    def cells(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        level, unit = self.levels(z).round(), 1 / (255 * self.std.to(z))
+        low, high = (z + (level + half - self.levels(z)) * unit for half in (-0.5, 0.5))
+        return low.masked_fill(level <= 0, -math.inf), high.masked_fill(level >= 255, math.inf)
+
+    @property
+    def spacing(self) -> float:
+        return 1 / (255 * float(self.std.double().mean()))
+
     def out_at(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
         return self.out(x_t / max(1.0, math.hypot(alpha, sigma)))
 

@@ -1,7 +1,7 @@
 """A run's results beside the best that is possible: as a table, and as one page."""
 
 from fromnoise.report.assess import Assessor, Result, exact_beside, table_for
-from fromnoise.report.density import Likelihood, likelihood_of
+from fromnoise.report.density import Bits, Likelihood, bits_of, likelihood_of
 from fromnoise.report.field import ScoreField, score_fields
 from fromnoise.report.guide import AtScale, at_scales
 from fromnoise.report.page import table_rows, write_report
@@ -11,12 +11,14 @@ from fromnoise.report.respaced import Respaced, respaced
 __all__ = [
     "Assessor",
     "AtScale",
+    "Bits",
     "Likelihood",
     "Nearest",
     "Respaced",
     "Result",
     "ScoreField",
     "at_scales",
+    "bits_of",
     "exact_beside",
     "likelihood_of",
     "nearest",

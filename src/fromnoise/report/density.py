@@ -95,3 +95,57 @@ def judged_of(run: Run, n: int, seed: int) -> tuple[Dataset, str]:
 
 def _some(data: Dataset, n: int) -> Dataset:
     return data.take(torch.linspace(0, len(data) - 1, min(n, len(data))).long())
+
+
+CHAIN: int | None = None
+"""The steps of the chain whose bits are counted; None for a table's own, or 1,000."""
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Bits per dimension of pictures: the ELBO of their probability, on those held out and on those trained on.
+
+    Attributes:
+        held_out: on pictures that were held out; None where none were.
+        trained_on: on those that were trained on.
+    """
+
+    held_out: ELBO | None
+    trained_on: ELBO
+
+    def lines(self) -> list[str]:
+        """Return the bounds as lines of text."""
+        parts = [("held-out pictures", self.held_out), ("training pictures", self.trained_on)]
+        return [
+            f"bits per dimension of {what}: {bound.bits_per_dim:.4f} +- "
+            f"{bound.error / (bound.dimension * math.log(2)):.4f} (prior and steps {bound.rate:.4f}, last step "
+            f"{bound.bits_per_dim - bound.rate:.4f})"
+            for what, bound in parts
+            if bound is not None
+        ]
+
+    def row(self) -> dict[str, Any]:
+        """Return the bounds as data."""
+        return {
+            "bits_per_dim": (self.held_out or self.trained_on).bits_per_dim,
+            "of_held_out": self.held_out is not None, "bits_per_dim_trained_on": self.trained_on.bits_per_dim,
+            "error": (self.held_out or self.trained_on).error / (self.trained_on.dimension * math.log(2)),
+        }  # fmt: skip
+
+
+def bits_of(run: Run, *, draws: int = 32, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Bits:
+    """Measure the bits per dimension of a run on pictures of whole numbers.
+
+    Args:
+        run: a trained run.
+        draws: of a picture and its noise in each step of the chain.
+        seed: of the draws.
+        progress: called with the steps done and the steps in all, for each of the two bounds.
+    """
+    rows, held = run.parts()
+    bounds = [
+        None if part is None else elbo(run.denoiser, part, steps=CHAIN, draws=draws, seed=seed, progress=progress)
+        for part in (held, rows)
+    ]
+    assert bounds[1] is not None
+    return Bits(bounds[0], bounds[1])
