@@ -179,7 +179,11 @@ class Denoiser(nn.Module):
         """
         if words is None and not self.unconditional:
             raise LabelError(NEVER_WITHOUT)
-        return read_cond(self.conditioners, words, n, self.device)
+        cond = read_cond(self.conditioners, words, n, self.device)
+        for one in self.conditioners:
+            if not one.droppable and (cond is None or one.value not in cond.values):
+                raise LabelError(f"this model is never without a condition {one.value!r}: give it too")
+        return cond
 
     def rescale(self, codec: Codec, sigma_data: float, effective_dimension: float | None = None) -> None:
         """Take these as what was measured of the data, and fit the prediction to them.

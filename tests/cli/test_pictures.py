@@ -112,3 +112,88 @@ def test_bits_per_dimension_of_held_out_and_of_training_pictures(run, run_cli, t
     assert found["bits_per_dim"] > 1
     assert found["bits_per_dim"] == pytest.approx(found["bits_per_dim_trained_on"], rel=0.2)
     assert run_cli("plot", run, "elbo", "--out", tmp_path / "e.png")[0] == 0
+
+
+@pytest.fixture(scope="module")
+def enlarging(tmp_path_factory):
+    """A small run that enlarges digits of 4 x 4."""
+    from fromnoise.cli.main import main
+
+    path = tmp_path_factory.mktemp("pictures") / "enlarging"
+    small = ["--set", "network.widths=[8,16]", "--steps", "6", "--batch-size", "16", "--no-report"]
+    assert main(["train", "digits", "--from-size", "4", "--out", str(path), *small]) == 0
+    return path
+
+
+def test_pictures_that_are_conditions_come_from_files(enlarging, run, run_cli, tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (6, 1, 4, 4), dtype=np.uint8)
+    np.savez(tmp_path / "small.npz", x=x)
+    assert (
+        run_cli("sample", enlarging, "--image", tmp_path / "small.npz", "--steps", "2", "--out", tmp_path / "a.npz")[0]
+        == 0
+    )
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["x"].shape == (6, 1, 8, 8)
+    Image.fromarray(np.repeat(np.repeat(x[0, 0], 9, 0), 9, 1)).save(tmp_path / "large.png")  # scaled to 4 x 4 again
+    code, out, _ = run_cli(
+        "sample",
+        enlarging,
+        "--image",
+        tmp_path / "large.png",
+        "--label",
+        "3",
+        "--guidance",
+        "2",
+        "-n",
+        "5",
+        "--steps",
+        "2",
+    )
+    assert code == 0
+    assert "from-large" in out
+    for arguments, says in (
+        ((enlarging,), "never without a condition 'image'"),
+        ((enlarging, "--image", tmp_path / "none.png"), "No such file"),
+        ((enlarging, "--image", tmp_path / "a.npz"), "are wanted"),
+        ((enlarging, "--image", tmp_path / "small.npz", "-n", "7"), "6 conditions were given for 7 samples"),
+        ((run, "--image", tmp_path / "large.png"), "for runs that enlarge"),
+    ):
+        code, _, err = run_cli("sample", *arguments, "--steps", "2")
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err
+
+
+def test_a_run_that_enlarges_is_evaluated_and_drawn_with_small_pictures_of_its_data(enlarging, run_cli, tmp_path):
+    assert run_cli("evaluate", enlarging, "-n", "24", "--steps", "2", "--features", "pixels")[0] == 0
+    for kind in ("samples", "trajectory", "guidance", "neighbours"):
+        out = tmp_path / f"{kind}.png"
+        assert run_cli("plot", enlarging, kind, "--steps", "2", "--out", out)[0] == 0
+    for data, says in (("spiral", "for pictures"), ("digits", "smaller than the pictures")):
+        code, _, err = run_cli("train", data, "--from-size", "8", "--out", tmp_path / "x")
+        assert code == 2
+        assert says in err
+    code, _, err = run_cli("train", "digits", "--from-size", "4", "--net", "unet-ddpm", "--out", tmp_path / "x")
+    assert code == 2
+    assert "takes no image as condition" in err
+
+
+def test_a_picture_is_completed_where_a_mask_is_white(run, run_cli, tmp_path):
+    known = np.random.default_rng(1).integers(0, 256, (8, 8), dtype=np.uint8)
+    mask = np.zeros((8, 8), np.uint8)
+    mask[4:] = 255
+    Image.fromarray(known).save(tmp_path / "known.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    files = ("--known", tmp_path / "known.png", "--mask", tmp_path / "mask.png")
+    for sampler in ("multistep", "repaint"):
+        out = tmp_path / f"{sampler}.npz"
+        assert run_cli("sample", run, *files, "-n", "5", "--sampler", sampler, "--steps", "3", "--out", out)[0] == 0
+        with np.load(out) as arrays:
+            x = arrays["x"]
+        assert (x[:, 0, :4] == known[:4]).all()
+        assert (x[:, 0, 4:] != known[4:]).any()
+    assert run_cli("sample", run, *files[:2])[0] == 2
+    Image.fromarray(mask[:, :4]).save(tmp_path / "narrow.png")
+    (tmp_path / "text.png").write_text("no picture")
+    for bad in (("--known", tmp_path / "text.png", *files[2:]), (*files[:2], "--mask", tmp_path / "nothing.png")):
+        code, _, err = run_cli("sample", run, *bad)
+        assert (code, err.count("\n")) == (2, 1)

@@ -71,9 +71,9 @@ def _drawn(run: Run, asked: Asked) -> tuple[Tensor, Tensor | None, str]:
     """Return samples, the labels they were asked to have, and how they were drawn."""
     import torch
 
-    from fromnoise.cond import Cond
     from fromnoise.data import find_label
     from fromnoise.guidance import Guided
+    from fromnoise.report.pictures import told_each
     from fromnoise.samplers import sample
 
     names, denoiser = run.denoiser.label_names, put_on_path(run, asked.sampler, asked.schedule)
@@ -85,7 +85,7 @@ def _drawn(run: Run, asked: Asked) -> tuple[Tensor, Tensor | None, str]:
         denoiser = denoiser if asked.guidance is None else Guided(denoiser, asked.guidance)
     else:
         denoiser = guided(denoiser, asked.guidance, asked.label)
-    cond = None if labels is None else Cond({"label": labels})
+    cond = told_each(run, labels, asked.n, seed=asked.seed)
     with bar("sampling") as progress:
         x = sample(denoiser, asked.n, sampler=asked.sampler, steps=steps, cond=cond, seed=asked.seed, progress=progress)
     guide = "" if asked.guidance is None else f", guidance {asked.guidance:g}"

@@ -23,17 +23,16 @@ def _rows_of(wish: Wish, most: int) -> list[str]:
 
 
 def _cond_of(wish: Wish, rows: list[str], across: int) -> Cond | None:
-    """Return the condition of `across` samples for each row; None where there are no labels."""
+    """Return the condition of `across` samples for each row; None where there is nothing to be told."""
     import torch
 
-    from fromnoise.cond import Cond
     from fromnoise.data import find_label
+    from fromnoise.report.pictures import told_each
 
-    names = wish.run.denoiser.label_names
-    if not names:
-        return None
-    numbers = torch.tensor([find_label(name, names) for name in rows])
-    return Cond({"label": numbers.repeat_interleave(across)})
+    names, n = wish.run.denoiser.label_names, len(rows) * across
+    numbers = torch.tensor([find_label(name, names) for name in rows]) if names else None
+    labels = None if numbers is None else numbers.repeat_interleave(across)
+    return told_each(wish.run, labels, n, seed=wish.seed)
 
 
 def samples(wish: Wish, path: Path) -> None:
@@ -86,8 +85,8 @@ def guidance(wish: Wish, path: Path) -> dict[str, Any]:
         raise InputError("guidance goes towards a label, and this run has none")
     label, each = wish.label or names[0], {}
     for scale in wish.scales:
-        denoiser = Guided(wish.denoiser, scale)
-        x = sample(denoiser, _ACROSS, sampler=wish.sampler, steps=wish.steps, cond=label, seed=wish.seed)
+        denoiser, cond = Guided(wish.denoiser, scale), _cond_of(wish, [label], _ACROSS)
+        x = sample(denoiser, _ACROSS, sampler=wish.sampler, steps=wish.steps, cond=cond, seed=wish.seed)
         each[f"scale {scale:g}"] = x
     save_figure(pictures.pictures(each, title=f"{wish.run.name}: {label}"), path)
     return {"label": label, "scales": list(wish.scales)}

@@ -32,6 +32,7 @@ from fromnoise.cli.common import (
     put_on_path,
     result,
 )  # fmt: skip
+from fromnoise.cli.reading import completing, told
 from fromnoise.cli.writers import usual, write, writer_for
 
 
@@ -42,6 +43,11 @@ def sample(
     steps: StepsOption = None,
     label: Annotated[str | None, typer.Option(help="Only samples of this label, by name or number.")] = None,
     guidance: GuidanceScale = None,
+    image: Annotated[
+        Path | None, typer.Option(help="The pictures that are the condition, of a run that enlarges: one, or n.")
+    ] = None,
+    known: Annotated[Path | None, typer.Option(help="A picture to complete, where --mask is white.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="A picture: white where something is to be made.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of every random number.")] = 0,
     out: Annotated[
         Path | None,
@@ -70,21 +76,25 @@ def sample(
     rule = make_sampler(sampler, eta, set_)
     trained = load(run, weights=weights, ema=ema)
     trained.denoiser.to(check_device(device))
-    denoiser = guided(put_on_path(trained, rule, schedule), guidance, label)
+    denoiser = completing(guided(put_on_path(trained, rule, schedule), guidance, label), known, mask)
+    cond = told(denoiser, label, image)
     steps = rule.steps_on(denoiser.schedule) if steps is None else steps
     form = denoiser.codec.form
     ending, count = usual(form)
+    count = len(cond["image"]) if isinstance(cond, dict) and cond["image"].dim() > 3 else count
     n = count if n is None else n
     what = [
         label, _part("guidance", guidance), _part("on-", schedule), _part("n", n if n != count else None),
-        "last-weights" if weights != "ema" else None, _part("ema", ema), precision if precision != "float32" else None,
+        "last-weights" if weights != "ema" else None, _part("ema", ema),
+        None if image is None else f"from-{image.stem}", None if known is None else f"completed-{known.stem}",
+        precision if precision != "float32" else None,
     ]  # fmt: skip
     out = out or run / "samples" / f"{_name(samplers.changed(rule), steps, what, seed)}{ending}"
     writer_for(form, out)  # an ending that nothing writes is refused before anything is drawn
     began = time.perf_counter()
     with bar("sampling") as progress:
         parts = sample_chunks(
-            denoiser, n, sampler=rule, steps=steps, cond=label, seed=seed, precision=check_precision(precision),
+            denoiser, n, sampler=rule, steps=steps, cond=cond, seed=seed, precision=check_precision(precision),
             progress=progress,
         )  # fmt: skip
         write(finite(parts), n, form, out)

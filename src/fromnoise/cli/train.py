@@ -66,6 +66,9 @@ def train(
     fit: Annotated[
         str | None, typer.Option(help="How, where they are no squares: crop their longer side, or pad the shorter.")
     ] = None,
+    from_size: Annotated[
+        int | None, typer.Option(help="Train to enlarge pictures of this height and width, which are the condition.")
+    ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Train on the pictures' mirror images too.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the data where a picture cannot be read.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
@@ -93,7 +96,7 @@ def train(
     changes = _changes(
         config, set_, schedule=schedule, predict=predict, network=net,
         train={"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed},
-        data={"n": n, "size": size, "fit": fit, "flip": flip or None, "strict": strict or None},
+        data={"n": n, "size": size, "fit": fit, "from_size": from_size, "flip": flip or None, "strict": strict or None},
     )  # fmt: skip
     with bar("decoding pictures") as progress:
         plan, source = prepare(data, recipe, changes, progress=progress)

@@ -51,6 +51,7 @@ class PictureSettings(BaseModel):
         background: what lies behind clear pixels and around padded pictures, a colour's name or #rrggbb.
         strict: refuse the data where any picture cannot be read, instead of leaving it out.
         flip: train on every picture's mirror image too.
+        from_size: train to enlarge: the pictures at this height and width are the condition; 0 for no such.
     """
 
     model_config = STRICT
@@ -60,6 +61,7 @@ class PictureSettings(BaseModel):
     background: str = "white"
     strict: bool = False
     flip: bool = False
+    from_size: Annotated[int, Field(ge=0, le=8192)] = 0
 
     def __init__(self, **data: Any) -> None:
         try:
@@ -73,7 +75,7 @@ class PictureSettings(BaseModel):
 
     def told(self) -> dict[str, Any]:
         """Return the settings that change the pictures, as far as they are not the defaults."""
-        return self.model_dump(exclude_defaults=True, exclude={"strict", "flip"})
+        return self.model_dump(exclude_defaults=True, exclude={"strict", "flip", "from_size"})
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from fromnoise.data.files import KINDS, is_file_name, read_file
 from fromnoise.data.images import Files, PictureSettings, Progress, is_pictures
 from fromnoise.data.numbers import as_data
 from fromnoise.data.source import Source
-from fromnoise.data.views import Flipped
+from fromnoise.data.views import seen
 from fromnoise.deprecated import alias
-from fromnoise.errors import InputError, UnknownName, shown
+from fromnoise.errors import InputError, UnknownName, shown, whole_number
 
 _Given = TypeVar("_Given", bound=Source)
 
@@ -50,8 +50,8 @@ def open(
             `[N, *S]`; a pair of these and N labels or vectors; a `torch.utils.data.Dataset` of samples, or of samples
             and labels, or its loader; or a data set or another source, which is returned as it is.
         name: what to call data that have no name.
-        settings: n and seed of a built-in data set; size, fit, background, strict and flip of pictures in files;
-            channels_last and flip of arrays of pictures.
+        settings: n and seed of a built-in data set; size, fit, background and strict of pictures in files;
+            channels_last of arrays of pictures; flip and from_size of both.
         progress: called with the pictures done, while they are decoded for the first time.
 
     Raises:
@@ -61,11 +61,12 @@ def open(
     if isinstance(what, Dataset | Source):  # in this order: the second looks at every property
         return what
     if isinstance(what, str) and what in names():
-        return make({"name": what, **settings})
+        own = {key: value for key, value in settings.items() if key not in ("flip", "from_size")}
+        flip, size = bool(settings.get("flip")), whole_number("data.from_size", settings.get("from_size", 0), least=0)
+        return seen(make({"name": what, **own}), flip, size)
     if is_pictures(what):
         given = PictureSettings(**settings)
-        files = Files(what, given, progress=progress)
-        return Flipped(files) if given.flip else files
+        return seen(Files(what, given, progress=progress), given.flip, given.from_size)
     if isinstance(what, str) and not is_file_name(what):
         if Path(what).parent.name or what.endswith(("/", "\\")):
             raise InputError(f"{what}: there is no such file or folder")
@@ -73,7 +74,7 @@ def open(
         raise UnknownName("data set", what, names(), more)
     array = _ArraySettings.read(settings)
     found = _of_numbers(what, name, array)
-    return Flipped(found) if array.flip else found
+    return seen(found, array.flip, array.from_size)
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class _ArraySettings:
 
     channels_last: bool = False
     flip: bool = False
+    from_size: int = 0
 
     @classmethod
     def read(cls, settings: Mapping[str, Any]) -> _ArraySettings:
@@ -90,9 +92,11 @@ class _ArraySettings:
         if odd:
             what = {"n": "built-in data", "seed": "built-in data"}.get(odd[0], "pictures in files")
             raise InputError(f"data.{odd[0]} is for {what}: of an array {' and '.join(sorted(known))} can be set")
-        wrong = next((key for key, value in settings.items() if not isinstance(value, bool)), None)
-        if wrong is not None:
-            raise InputError(f"data.{wrong} is true or false, not {shown(settings[wrong])}")
+        for key, value in settings.items():
+            if key == "from_size":
+                whole_number("data.from_size", value, least=0)
+            elif not isinstance(value, bool):
+                raise InputError(f"data.{key} is true or false, not {shown(value)}")
         return cls(**settings)
 
 

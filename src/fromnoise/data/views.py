@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner
 from fromnoise.data.distribution import Distribution
 from fromnoise.data.source import Batch, held_apart
 from fromnoise.errors import InputError
+from fromnoise.pictures_cond import Image
 
 
 class _View:
@@ -132,3 +134,74 @@ class Flipped(_View):
         """Hold pictures out together with their mirror images; see `held_apart`."""
         kept, held = held_apart(self.base, share, seed)
         return Flipped(kept), held
+
+
+@dataclass(frozen=True, eq=False)
+class FromSmall(_View):
+    """Pictures with a smaller version of each as their condition, for a model that enlarges: one stage of a cascade.
+
+    Attributes:
+        base: the pictures.
+        size: the height and width of the smaller ones.
+
+    Raises:
+        InputError: if the samples are no pictures of whole numbers, or are not larger.
+    """
+
+    base: Any
+    size: int
+
+    def __post_init__(self) -> None:
+        shape = self.base.shape
+        if len(shape) != 3 or self.base.read(slice(0, 1)).x.dtype != torch.uint8:
+            raise InputError("data.from_size is for pictures of whole numbers 0..255")
+        if not 1 <= self.size < min(shape[1:]):
+            raise InputError(f"data.from_size = {self.size} must be smaller than the pictures, {list(shape[1:])}")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """That of the pictures, and the size of the smaller ones."""
+        return {**self.base.identity, "from_size": self.size}
+
+    @property
+    def conditioners(self) -> tuple[Conditioner, ...]:
+        """Those of the pictures, and that of the smaller ones."""
+        return (*self.base.conditioners, self._small)
+
+    @property
+    def _small(self) -> Image:
+        return Image(shape=(self.base.shape[0], self.size, self.size))
+
+    cond = None  # they are made as they are read
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def read(self, rows: slice | Tensor) -> Batch:
+        """Return the samples of these rows, a slice or indices `[n]`, with their conditions."""
+        x, cond = self.base.read(rows)
+        values = {} if cond is None else dict(cond.values)
+        values["image"] = self._small.read(shrunk(x, self.size))
+        return Batch(x, Cond(values, {} if cond is None else cond.given))
+
+    def apart(self, share: float, seed: int) -> tuple[Any, Any]:
+        """Hold out what the pictures would hold out; see `held_apart`."""
+        return tuple(FromSmall(part, self.size) for part in held_apart(self.base, share, seed))  # pyright: ignore[reportReturnType]
+
+
+def shrunk(x: Tensor, size: int) -> Tensor:
+    """Return pictures `[n, C, H, W]` uint8 of another height and width, each pixel the mean of those it covers."""
+    return F.interpolate(x.float(), size=(size, size), mode="area").round().to(torch.uint8)
+
+
+def seen(source: Any, flip: bool = False, from_size: int = 0) -> Any:
+    """Return pictures as they are trained on: with their mirror images, with smaller ones as conditions."""
+    source = Flipped(source) if flip else source
+    return FromSmall(source, from_size) if from_size else source
+
+
+def inmost(source: Any) -> Any:
+    """Return the source that views were made of; itself where it is no view."""
+    while isinstance(source, _View):
+        source = source.base
+    return source

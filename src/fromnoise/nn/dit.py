@@ -28,7 +28,7 @@ from fromnoise.nn.attention import attend, join_heads, split_heads
 from fromnoise.nn.embed import SinusoidalEmbedding, embed_given, timestep
 from fromnoise.nn.mlp import Count
 from fromnoise.nn.network import Network, networks
-from fromnoise.nn.pictures import Range, Shape, Width, check_divisible, fitting_patch, start_at_zero, through
+from fromnoise.nn.pictures import Range, Shape, Width, beside, check_divisible, fitting_patch, start_at_zero, through
 
 _FREQUENCIES = 256
 """The width of the timestep's sines and cosines."""
@@ -156,7 +156,8 @@ class DiT(Network):
         width: of a token.
         depth: the number of blocks.
         heads: of the attention.
-        patch: the side of a patch; 0 for what suits the size, 1 below 14 pixels, 2 below 28, 4 below 56, and so on.
+        patch: the side of a patch; 0 for what suits the size, 2 below 28 pixels, 4 below 56, and so on; of odd
+            sides 1.
         mlp_ratio: the MLPs' inner width, in widths of a token.
         qk_norm: norm queries and keys, which the published sizes do not.
         activation: of the MLPs, GELU by its tanh approximation.
@@ -164,6 +165,7 @@ class DiT(Network):
             for a table.
         classes: the number of labels; 0 for none.
         cond_dim: the length of a condition vector; 0 for none.
+        image: the shape of a picture that is the condition, such as a smaller one; left out for none.
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
     """
 
@@ -187,17 +189,19 @@ class DiT(Network):
         log_snr: Range | None = None,
         classes: Count = 0,
         cond_dim: Count = 0,
+        image: Shape | None = None,
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
+        self.image = image
         self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
-        self.patch = patch = fitting_patch(shape, patch, across=7)
+        self.patch = patch = fitting_patch(shape, patch, across=7, least=2)
         self.log_snr = log_snr
         if width % (4 * heads):
             raise ConfigError(f"network.width must be a multiple of 4 x {heads} heads, and {width} is not")
         check_divisible(f"a transformer of patches of {patch}", shape, patch, "set network.patch")
         channels, height, across = shape
-        self.x_embedder = PatchEmbed(channels, patch, width)
+        self.x_embedder = PatchEmbed(channels + (0 if image is None else image[0]), patch, width)
         self.t_embedder = TimestepEmbedder(width)
         self.y_embedder = ConditionEmbedder(width, classes, cond_dim) if classes or cond_dim else None
         self.register_buffer("pos_embed", _places(height // patch, across // patch, width))
@@ -242,7 +246,7 @@ class DiT(Network):
     def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:
         e = self.t_embedder(timestep(c_noise, self.log_snr), like=x)
         e = e if self.y_embedder is None else e + self.y_embedder(cond)
-        tokens = self.x_embedder(x) + self.pos_embed
+        tokens = self.x_embedder(beside(x, cond, self.image)) + self.pos_embed
         for block in self.blocks:
             tokens = through(block, tokens, e, checkpointing=self.checkpointing)
         return self._unpatched(self.final_layer(tokens, e))

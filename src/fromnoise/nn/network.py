@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, Labels, Vector
+from fromnoise.pictures_cond import Image
 from fromnoise.registry import Registry
 
 networks: Registry[Network] = Registry("network")
@@ -22,6 +23,7 @@ class Network(nn.Module):
         shape: the shape S of one sample.
         classes: the number of labels it knows; 0 for none.
         cond_dim: the length of its condition vectors; 0 for none.
+        image: the shape of the pictures that it takes as conditions; None for none.
         conditioners: of whatever else it is told.
         learned_variance: whether its output is twice as long as x, the second half predicting the variance of a step.
         checkpointing: whether its blocks compute their inner values again for the gradient.
@@ -33,6 +35,7 @@ class Network(nn.Module):
     shape: tuple[int, ...]
     classes: int = 0
     cond_dim: int = 0
+    image: tuple[int, int, int] | None = None
     conditioners: tuple[Conditioner, ...] = ()
     learned_variance: bool = False
     checkpointing: bool = False
@@ -66,4 +69,6 @@ def conditioners_of(network: nn.Module) -> tuple[Conditioner, ...]:
     """Return the conditioners of what a network takes: numbered labels, vectors as they are, and its own."""
     classes, dim = int(getattr(network, "classes", 0)), int(getattr(network, "cond_dim", 0))
     own: tuple[Conditioner, ...] = tuple(getattr(network, "conditioners", ()))
+    image = getattr(network, "image", None)
+    own = own if image is None else (*own, Image(shape=tuple(image)))
     return ((Labels.numbered(classes),) if classes else ()) + ((Vector(dim=dim),) if dim else ()) + own

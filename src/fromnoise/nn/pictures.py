@@ -8,8 +8,10 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from fromnoise.cond import Cond
 from fromnoise.errors import ConfigError
 
 Size = Annotated[int, Field(ge=1, le=2**16)]
@@ -21,14 +23,16 @@ Range = tuple[float, float]
 """The highest and the lowest log SNR of a continuous schedule; see `embed.timestep`."""
 
 
-def fitting_patch(shape: Sequence[int], patch: int, across: int) -> int:
+def fitting_patch(shape: Sequence[int], patch: int, across: int, least: int = 1) -> int:
     """Return the side of a patch; where it is 0, the largest power of two that leaves `across` patches a side.
+
+    It is `least` where that is larger.
 
     A power of two that does not divide both sides is halved until it does.
     """
     if patch:
         return patch
-    patch = 1
+    patch = least
     while 2 * patch * across <= min(shape[1:]):
         patch *= 2
     while any(side % patch for side in shape[1:]):
@@ -63,3 +67,28 @@ def check_divisible(what: str, shape: Sequence[int], by: int, way_out: str) -> N
             f"{what} divides the sides of a picture by {by}, and {height} x {width} cannot be: "
             f"bring the pictures to {near}, or {way_out}"
         )
+
+
+def beside(x: Tensor, cond: Cond | None, image: Sequence[int] | None) -> Tensor:
+    """Return pictures `[B, C, H, W]` with those that are conditions in channels of their own, `[B, C + c, H, W]`.
+
+    Args:
+        x: the network's input.
+        cond: its "image" `[1, c, h, w]` or `[B, c, h, w]` is brought to the size of x; 0 where it is not given.
+        image: the shape of such a picture; None for a network that takes none.
+
+    Source: Saharia et al. 2021, "Image super-resolution via iterative refinement", section 2.3.
+    """
+    if image is None:
+        return x
+    if cond is None or "image" not in cond.values:
+        return torch.cat([x, x.new_zeros(len(x), image[0], *x.shape[2:])], dim=1)
+    mask = cond.mask("image")
+    small = cond.values["image"].to(x)
+    small = small if mask is None else small * mask.to(x)[:, None, None, None]
+    return torch.cat([x, enlarged(small, x.shape[2:]).expand(len(x), -1, -1, -1)], dim=1)
+
+
+def enlarged(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Return pictures `[n, C, h, w]` at another size, bilinear."""
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -29,7 +29,7 @@ from fromnoise.nn.attention import attend, join_heads, split_heads
 from fromnoise.nn.embed import Condition, SinusoidalEmbedding, timestep
 from fromnoise.nn.mlp import Count
 from fromnoise.nn.network import Network, networks
-from fromnoise.nn.pictures import Range, Shape, Width, check_divisible, fitting_patch, start_at_zero, through
+from fromnoise.nn.pictures import Range, Shape, Width, beside, check_divisible, fitting_patch, start_at_zero, through
 
 
 def group_norm(channels: int, size: int = 16) -> nn.GroupNorm:
@@ -142,6 +142,7 @@ class UNet(Network):
         log_snr: of a continuous schedule, its highest and lowest log SNR; left out for a table.
         classes: the number of labels; 0 for none.
         cond_dim: the length of a condition vector; 0 for none.
+        image: the shape of a picture that is the condition, such as a smaller one; left out for none.
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
     """
 
@@ -163,9 +164,11 @@ class UNet(Network):
         log_snr: Range | None = None,
         classes: Count = 0,
         cond_dim: Count = 0,
+        image: Shape | None = None,
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
+        self.image = image
         self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
         self.patch = patch = fitting_patch(shape, patch, across=12)
         self.log_snr = log_snr
@@ -179,7 +182,8 @@ class UNet(Network):
             SinusoidalEmbedding(time_dim), nn.Linear(time_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
         self.condition = Condition(embedding, classes, cond_dim, std=1.0) if classes or cond_dim else None
-        self.first = nn.Conv2d(shape[0] * patch**2, widths[0], 3, padding=1)
+        channels = shape[0] + (0 if image is None else image[0])
+        self.first = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
         before = (widths[0], *widths)
         self.down = nn.ModuleList(
             Down((before[k], *[width] * (blocks - 1)), width, embedding, heads[k]) for k, width in enumerate(widths)
@@ -193,7 +197,7 @@ class UNet(Network):
 
     def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:
         e = self.embed(x, c_noise, cond)
-        h = F.pixel_unshuffle(x, self.patch)
+        h = F.pixel_unshuffle(beside(x, cond, self.image), self.patch)
         h = h.contiguous(memory_format=_layout(x))
         said = [self.first(h)]
         for number, level in enumerate(self.down):

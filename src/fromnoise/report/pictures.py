@@ -46,16 +46,48 @@ def guided_for_show(run: Run) -> DenoiserLike:
     return Guided(denoiser, GUIDANCE) if denoiser.label_names and denoiser.unconditional else denoiser
 
 
+def told_each(run: Run, labels: Tensor | None, n: int, *, seed: int = 0) -> Cond | None:
+    """Return conditions of samples for show or for measuring: the labels, or what held-out pictures are told of.
+
+    Args:
+        run: of pictures.
+        labels: of the samples, `[n]`; None for a run without labels.
+        n: the number of samples.
+        seed: of the choice of pictures, where the run is told more than labels: each sample has what one of its label
+            has, held-out ones where there are any.
+    """
+    more = any(not one.droppable for one in run.denoiser.conditioners)
+    if not more:
+        return None if labels is None else Cond({"label": labels})
+    rows, held = run.parts()
+    source, generator = held or rows, stream(seed, "told")
+    order = torch.randperm(len(source), generator=generator)
+    if labels is None:
+        chosen = order[torch.arange(n) % len(order)]
+    else:
+        cond = source.read(order).cond
+        assert cond is not None
+        own, used, picked = cond.values["label"], dict[int, int](), list[int]()
+        for label in labels.tolist():
+            fitting = (own == label).nonzero().flatten()
+            fitting = fitting if len(fitting) else torch.arange(len(order))
+            picked.append(int(order[fitting[used.get(label, 0) % len(fitting)]]))
+            used[label] = used.get(label, 0) + 1
+        chosen = torch.tensor(picked)
+    cond = source.read(chosen).cond
+    return None if cond is None else cond.only([one.value for one in run.denoiser.conditioners])
+
+
 def sheets(run: Run, *, seed: int = 0) -> Sheets:
     """Draw what a run of pictures shows."""
     names = run.denoiser.label_names[:_MOST_LABELS]
     denoiser = guided_for_show(run)
     rows = list(names) or [f"{k + 1}" for k in range(5)]
     labels = torch.arange(len(rows)).repeat_interleave(_ACROSS)
-    cond = Cond({"label": labels}) if names else None
+    cond = told_each(run, labels if names else None, len(labels), seed=seed)
     x = sample(denoiser, len(labels), steps=STEPS, cond=cond, seed=seed)
     few = min(len(rows), 5)
-    first = None if cond is None else Cond({"label": torch.arange(few)})
+    first = None if cond is None else cond.rows(torch.arange(few) * _ACROSS)
     way = trajectory(denoiser, few, steps=STEPS, cond=first, seed=seed + 1)
     at = [round(k * (len(way.times) - 1) / 7) for k in range(8)]
     return Sheets(

@@ -16,7 +16,9 @@ from pydantic import BaseModel, Field, model_validator
 from fromnoise.conditioners import conditioners
 from fromnoise.data.codec import Codec, codecs
 from fromnoise.data.dataset import Dataset
+from fromnoise.data.images import Files
 from fromnoise.data.source import Source
+from fromnoise.data.views import inmost
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError, FormatTooNew, RunError, shown
 from fromnoise.nn.network import networks, plain
@@ -95,7 +97,7 @@ def describe(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> RunC
         ConfigError: if the network or the schedule is of a class that was never registered.
     """
     return RunConfig(
-        data=data.identity if isinstance(data, Dataset) or "path" in data.identity else _of_source(data),
+        data=data.identity if isinstance(inmost(data), Dataset | Files) else _of_source(data),
         conditioners=[_plain(conditioners.settings(one)) for one in denoiser.conditioners],
         codec=codecs.settings(denoiser.codec),
         measured=Measured(

@@ -11,7 +11,8 @@ from fromnoise.data.builtin import make
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source
-from fromnoise.errors import CheckpointDamaged, RunError, shown
+from fromnoise.data.views import seen
+from fromnoise.errors import CheckpointDamaged, RunError, shown, whole_number
 from fromnoise.run.config import RunConfig
 from fromnoise.run.files import load_data
 from fromnoise.run.guard import distrusting
@@ -34,7 +35,7 @@ def read_data(folder: Path, config: RunConfig) -> Dataset | Source:
     stored, about = folder / STORED, config.data
     with distrusting(stored):
         if is_held(folder, config):
-            return _fitting(folder, config, _stored(stored, config) if stored.exists() else make(about))
+            return _fitting(folder, config, _stored(stored, config) if stored.exists() else _made(about))
         place = about.get("path")
         if isinstance(place, str) and Path(place).exists():
             return _fitting(folder, config, _found_again(folder, about))
@@ -42,12 +43,25 @@ def read_data(folder: Path, config: RunConfig) -> Dataset | Source:
         raise RunError(f"{folder} holds none of its training data: {where} again")
 
 
-def _stored(path: Path, config: RunConfig) -> Dataset:
-    known = [conditioners.build(one) for one in config.conditioners]
-    data = load_data(path, known, config.data.get("n"))
+def _made(about: Mapping[str, Any]) -> Any:
+    """Make built-in data again."""
+    own = {key: value for key, value in about.items() if key not in ("flip", "from_size")}
+    return _seen(make(own), about)
+
+
+def _seen(data: Dataset, about: Mapping[str, Any]) -> Any:
+    """Return data as they were trained on."""
+    return seen(data, about.get("flip") is True, whole_number("data.from_size", about.get("from_size", 0), least=0))
+
+
+def _stored(path: Path, config: RunConfig) -> Any:
+    about = config.data
+    made = {"image"} if about.get("from_size") else set[str]()  # of the pictures themselves
+    known = [one for one in map(conditioners.build, config.conditioners) if one.value not in made]
+    data = load_data(path, known, about.get("n"))
     if not data.identity.items() <= {"name": data.name, "conditions": None, **config.data}.items():
         raise CheckpointDamaged(f"{path} was edited: its samples are not those of the configuration")
-    return data
+    return _seen(data, about)
 
 
 def _found_again(folder: Path, about: Mapping[str, Any]) -> Source:

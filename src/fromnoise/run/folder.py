@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from fromnoise.data.codec import Codec, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import Source
+from fromnoise.data.views import inmost
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import (
     CheckpointDamaged,
@@ -180,8 +181,9 @@ class RunFolder:
             (self.path / "data.safetensors").unlink(missing_ok=True)  # of a run that was broken off at its beginning
             write_json(self.path / "environment.json", environment())  # first: it is what says whose folder this is
             save_tensors(self.path / "codec.safetensors", codec.tensors())
-            if isinstance(data, Dataset) and "sha256" in data.identity:
-                save_data(self.path / "data.safetensors", data)
+            base = inmost(data)
+            if isinstance(base, Dataset) and "sha256" in base.identity:
+                save_data(self.path / "data.safetensors", base)
             write(self.path / "config.toml", text)  # last: it is what makes this a run
         return False
 

@@ -81,7 +81,7 @@ def _law_of(data: Source, codec: Codec) -> GaussianMixture:
     return mixture_of_data(data, codec if codec.shape else codec.fitted(data))
 
 
-def floor_of(denoiser: Denoiser, data: Dataset, train: Mapping[str, Any]) -> Floor | None:
+def floor_of(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> Floor | None:
     """Return the floor of a training: of its data, on its schedule, with its loss, weighting and times.
 
     Args:

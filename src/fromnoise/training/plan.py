@@ -131,6 +131,11 @@ class Plan(BaseModel):
         schedule = schedules.build(self.schedule)
         if schedule.table_length is None:
             sizes["log_snr"] = [float(schedule.c_noise(t)) for t in (0.0, 1.0)]
+        deaf = next(
+            (k for one in source.conditioners if not one.droppable for k in one.sizes() if k not in wanted), None
+        )
+        if deaf is not None:
+            raise InputError(f"network {name!r} takes no {deaf} as condition, and the data have one: try --net unet")
         known = {key: value for key, value in sizes.items() if key in wanted}
         on_meta = torch.device("meta") if device.type == "meta" else contextlib.nullcontext()
         with seeded(self.train.seed, "network"), on_meta:

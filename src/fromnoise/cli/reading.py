@@ -1,0 +1,135 @@
+"""Samples that are given on the command line: pictures to complete, to enlarge, to encode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fromnoise.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fromnoise.conditioners import Words
+    from fromnoise.denoiser_like import DenoiserLike
+
+
+def samples_from(path: Path, denoiser: DenoiserLike, option: str) -> Tensor:
+    """Return the samples in a file, `[n, *X]` in the units of a denoiser's data.
+
+    Args:
+        path: a picture, a folder or an archive of pictures, or a file of numbers.
+        denoiser: whose samples they must be like.
+        option: what to call the file in messages.
+
+    Raises:
+        InputError: if they cannot be read, or are of another shape.
+    """
+    if denoiser.codec.spacing is not None:  # pictures of whole numbers
+        return pictures_from(path, denoiser.shape, option)
+    return _numbers(path, denoiser.shape, option)
+
+
+def pictures_from(path: Path, shape: Sequence[int], option: str) -> Tensor:
+    """Return the pictures in a file, a folder or an archive, `[n, C, H, W]` uint8 of the shape wanted.
+
+    Pictures of another size are scaled, and cut to a square; grey and colour are turned into what is wanted.
+    """
+    import torch
+
+    from fromnoise.data.files import KINDS
+    from fromnoise.data.images import is_pictures
+    from fromnoise.data.opening import open as open_data
+
+    if path.suffix.lower() in KINDS:
+        x = _numbers(path, shape, option)
+        if x.dtype != torch.uint8:
+            raise InputError(f"{option} {path}: pictures are whole numbers 0..255 in uint8, not {x.dtype}")
+        return x
+    channels, height, width = shape
+    size = {"size": height} if height == width else {}
+    if path.exists() and is_pictures(path):
+        x = open_data(path, settings=size).read(slice(None)).x
+    else:
+        x = _picture(path, size.get("size", 0), option)[None]
+    if x.shape[1] != channels:
+        x = x.expand(-1, channels, -1, -1) if x.shape[1] == 1 else _grey(x)
+    return _fitting(x, shape, path, option)
+
+
+def _picture(path: Path, size: int, option: str) -> Tensor:
+    import torch
+
+    from fromnoise.data.decode import Decoder, Unreadable
+
+    try:
+        return torch.from_numpy(Decoder(size)(path.read_bytes()).pixels.copy())
+    except OSError as error:
+        raise InputError(f"{option} {path}: {error.strerror or 'cannot be read'}") from None
+    except Unreadable as error:
+        raise InputError(f"{option} {path} {error}") from None
+
+
+def _grey(x: Tensor) -> Tensor:
+    """Return the luma of colour pictures. Source: ITU-R BT.601."""
+    import torch
+
+    weights = torch.tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
+    return (x.float() * weights).sum(1, keepdim=True).round().to(torch.uint8)
+
+
+def _numbers(path: Path, shape: Sequence[int], option: str) -> Tensor:
+    from fromnoise.data.files import read_file
+    from fromnoise.data.numbers import as_data
+
+    x = as_data(read_file(path)[0])
+    return _fitting(x[None] if tuple(x.shape) == tuple(shape) else x, shape, path, option)
+
+
+def _fitting(x: Tensor, shape: Sequence[int], path: Path, option: str) -> Tensor:
+    if tuple(x.shape[1:]) != tuple(shape):
+        raise InputError(f"{option} {path}: samples of shape {list(x.shape[1:])}, and {list(shape)} are wanted")
+    return x
+
+
+def completing(denoiser: DenoiserLike, known: Path | None, mask: Path | None) -> DenoiserLike:
+    """Return a denoiser that completes the pictures in a file, where a mask says; or the denoiser where none is given.
+
+    Args:
+        denoiser: of whole pictures.
+        known: the pictures, one for all samples or one for each.
+        mask: a picture, white where something is to be made, black where the known one is kept.
+
+    Raises:
+        InputError: if only one of the two is given, or they cannot be read.
+    """
+    from fromnoise.guidance import Inpainted
+
+    if known is None and mask is None:
+        return denoiser
+    if known is None or mask is None:
+        raise InputError("--known and --mask go together: the picture, and white where something is to be made")
+    if denoiser.codec.form != "images":
+        raise InputError("--known and --mask are for runs on pictures")
+    given = samples_from(known, denoiser, "--known")
+    white = pictures_from(mask, (1, *denoiser.shape[1:]), "--mask") >= 128
+    kept = (~white).expand(-1, given.shape[1], -1, -1)
+    return Inpainted(denoiser, given if len(given) > 1 else given[0], kept if len(kept) > 1 else kept[0])
+
+
+def told(denoiser: DenoiserLike, label: str | None, image: Path | None) -> Words:
+    """Return the condition that --label and --image mean.
+
+    Raises:
+        InputError: if an image is given to a run that takes none, or cannot be read.
+    """
+    if image is None:
+        return label
+    from fromnoise.pictures_cond import Image
+
+    shape = next((one.shape for one in denoiser.conditioners if isinstance(one, Image)), None)
+    if shape is None:
+        raise InputError("--image is for runs that enlarge pictures: train one with --from-size")
+    pictures = pictures_from(image, shape, "--image")
+    return {"image": pictures if len(pictures) > 1 else pictures[0], **({} if label is None else {"label": label})}
