@@ -31,7 +31,7 @@ from fromnoise.arrays import Batch, Time, expand_to, finest
 from fromnoise.conditioners import Words
 from fromnoise.denoiser_like import DenoiserLike, start_std
 from fromnoise.deprecated import renamed
-from fromnoise.errors import InputError, NotConverged
+from fromnoise.errors import InputError, NotConverged, whole_number
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
 
@@ -265,3 +265,42 @@ def _divergence(velocity: Tensor, y: Tensor, probe: Tensor | None) -> Tensor:
         (back,) = torch.autograd.grad(flat[:, j].sum(), y, retain_graph=True)
         total = total + back.flatten(1)[:, j]
     return total
+
+
+def interpolate(
+    denoiser: DenoiserLike,
+    first: Tensor,
+    second: Tensor,
+    count: int = 9,
+    cond: Words = None,
+    *,
+    tolerance: float = 1e-4,
+) -> Tensor:
+    """Return samples on the way from one to another through the noise that the flow maps them to, `[count, *X]`.
+
+    The noises are joined by a part of a great circle, on which every point is about as long as noise is:
+    sin((1 - u) w)/sin(w) a + sin(u w)/sin(w) b, with w the angle between a and b.
+
+    Args:
+        denoiser: the model whose flow is used.
+        first: a sample `[*X]`, in the data's units.
+        second: another.
+        count: how many, both ends among them.
+        cond: the model's condition, one for all.
+        tolerance: of the ODE's solver.
+
+    Raises:
+        NotConverged: if the tolerance cannot be kept.
+
+    Source: Song et al. 2021 (DDIM), section 5.3 and appendix D.5.
+    """
+    count = whole_number("count", count, least=2)
+    codec, flow = denoiser.codec, ProbabilityFlow(denoiser, tolerance)
+    both = torch.stack([torch.as_tensor(first), torch.as_tensor(second)])
+    z = codec.into(codec.store(both)).to(denoiser.device)
+    a, b = flow.encode(z, cond)
+    cosine = float((a * b).sum() / (a.norm() * b.norm()))
+    angle = max(math.acos(min(max(cosine, -1.0), 1.0)), 1e-9)
+    u = torch.linspace(0, 1, count, dtype=a.dtype, device=a.device).reshape(-1, *([1] * a.dim()))
+    between = (torch.sin((1 - u) * angle) * a + torch.sin(u * angle) * b) / math.sin(angle)
+    return codec.out(flow.decode(between, cond))

@@ -197,3 +197,34 @@ def test_a_picture_is_completed_where_a_mask_is_white(run, run_cli, tmp_path):
     for bad in (("--known", tmp_path / "text.png", *files[2:]), (*files[:2], "--mask", tmp_path / "nothing.png")):
         code, _, err = run_cli("sample", run, *bad)
         assert (code, err.count("\n")) == (2, 1)
+
+
+def test_pictures_to_noise_and_back_and_what_lies_between_two(run, run_cli, tmp_path):
+    x = np.stack([np.eye(8) * 255, np.ones((8, 8)) * 60])[:, None]
+    np.savez(tmp_path / "x.npz", x=x.astype(np.uint8))
+    for k in range(2):
+        Image.fromarray(x[k, 0].astype(np.uint8)).save(tmp_path / f"{k}.png")
+    code, out, err = run_cli("encode", run, tmp_path / "x.npz", "--label", "3", "--out", tmp_path / "z.npz", "--json")
+    assert code == 0, err
+    assert 0.3 < json.loads(out)["rms"] < 3
+    assert run_cli("decode", run, tmp_path / "z.npz", "--label", "3", "--out", tmp_path / "y.npz")[0] == 0
+    with np.load(tmp_path / "y.npz") as arrays:
+        assert np.abs(arrays["x"].astype(int) - x).max() <= 2
+    ends = (tmp_path / "0.png", tmp_path / "1.png")
+    assert run_cli("interpolate", run, *ends, "-n", "5", "--out", tmp_path / "b.npz")[0] == 0
+    with np.load(tmp_path / "b.npz") as arrays:
+        between = arrays["x"].astype(int)
+    assert between.shape == (5, 1, 8, 8)
+    assert np.abs(between[[0, 4]] - x).max() <= 2
+    assert run_cli("interpolate", run, *ends)[0] == 0
+    for arguments, says in (
+        (("encode", run, tmp_path / "none.npz"), "no such file"),
+        (("encode", run, tmp_path / "x.npz", "--out", tmp_path / "z.png"), "ends in .npy or .npz"),
+        (("decode", run, tmp_path / "0.png"), "files of numbers end in"),
+        (("interpolate", run, *ends, "-n", "1"), "at least 2"),
+        (("interpolate", run, *ends, "--tolerance", "0"), "--tolerance must lie"),
+        (("interpolate", run, *ends, "--label", "x"), "'x'"),
+    ):
+        code, _, err = run_cli(*arguments)
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err

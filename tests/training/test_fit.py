@@ -461,3 +461,30 @@ def test_an_odd_held_out_loss_in_the_log_is_passed_over(tmp_path, held):
         log.write(json.dumps({"step": 4, "loss": 1.0, "held_out": held}) + "\n")
     again = fn.train(fn.data.spiral(50), steps=6, held_out=0.5, check_every=2, out=tmp_path / "run", resume=True)
     assert again.step == 6
+
+
+def test_the_time_that_steps_wait_for_data_is_told():
+    class Slow:
+        """A source that takes its time."""
+
+        base = fn.data.moons(50)
+
+        def __getattr__(self, name):
+            return getattr(self.base, name)
+
+        def __len__(self):
+            return 50
+
+        def read(self, rows):
+            time.sleep(0.01)
+            return self.base.read(rows)
+
+        def resident(self, device, budget):
+            return self
+
+    d = fn.training.Plan.from_recipe("points", {"network": {"name": "mlp", "hidden": 8}}).assemble(fn.data.moons(50))
+    for source, low, high in ((fn.data.moons(50), 0.0, 0.5), (Slow(), 0.5, 1.0)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fromnoise.training.loop._budget", lambda device: 0.0)
+            last = drain(fn.fit(d.denoiser, source, config(steps=5, batch_size=1000)))[-1]
+        assert low < last.waiting < high

@@ -22,6 +22,7 @@ from fromnoise.cli.certify import certify
 from fromnoise.cli.demo import demo
 from fromnoise.cli.evaluate import evaluate
 from fromnoise.cli.export import export
+from fromnoise.cli.flow import decode, encode, interpolate
 from fromnoise.cli.info import info
 from fromnoise.cli.plot import plot
 from fromnoise.cli.sample import sample
@@ -42,7 +43,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, sample, evaluate, plot, export, schedule, certify, studio, info, demo):
+for command in (
+    train, sample, evaluate, plot, encode, decode, interpolate, export, schedule, certify, studio, info, demo
+):  # fmt: skip
     app.command()(command)
 
 

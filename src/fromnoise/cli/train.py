@@ -242,9 +242,10 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
     data: dict[str, Any] = {
         "run": str(run.folder.path), "steps": run.step, "seconds": round(seconds, 2), "loss": run.loss,
         "floor": None if last.floor is None else last.floor.value, "progress": progress,
-        "held_out": None if last.held_out is None else last.held_out.loss,
+        "held_out": None if last.held_out is None else last.held_out.loss, "waiting": round(last.waiting, 5),
     }  # fmt: skip
-    lines = [f"{run.folder.path}: {run.step:,} steps in {seconds:.1f} s"]
+    waited = f", of which {last.waiting:.1%} waiting for data" if run.denoiser.codec.form == "images" else ""
+    lines = [f"{run.folder.path}: {run.step:,} steps in {seconds:.1f} s{waited}"]
     if known is not None:
         loss, floor = known
         lines.append(f"loss {loss:.4f}, floor {_short(floor)}: {floor.describe(loss)}")

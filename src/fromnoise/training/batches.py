@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -53,6 +54,9 @@ class Batches:
         task: of the training.
         source: the rows to train on.
         config: the settings of the training.
+
+    Attributes:
+        waited: the seconds in which steps waited for samples to be read and taken through the codec.
     """
 
     def __init__(self, task: Task, source: Stored, config: TrainConfig) -> None:
@@ -61,7 +65,7 @@ class Batches:
         self.round = min(max(_TOGETHER // numbers, 1), 64)
         self.draws = Draws(config.seed, config.batch_size, self.round, device=task.denoiser.device)
         self.passes = passes(config.batch_size, config.parts_together)
-        self._number, self._drawn = -1, list[Drawn]()
+        self._number, self._drawn, self.waited = -1, list[Drawn](), 0.0
 
     def at(self, step: int) -> list[Drawn]:
         """Return the batch of a step, in as many pieces as it takes passes."""
@@ -73,6 +77,7 @@ class Batches:
         return self._drawn[place * self.passes : (place + 1) * self.passes]
 
     def _make(self, number: int) -> list[Drawn]:
-        draws = self.draws.at(number)
+        draws, began = self.draws.at(number), time.perf_counter()
         clean = clean_batch(self.source, draws.rows(len(self.source)), draws)
+        self.waited += time.perf_counter() - began
         return self.task.draw(clean, draws).split(self.round * self.passes)

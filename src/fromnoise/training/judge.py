@@ -65,9 +65,16 @@ class Judge:
         """Return the fraction of pictures that it takes for what they were asked to be, labels `[n]`."""
         return float((self.labels(x) == labels.cpu()).double().mean())
 
-    def save(self, path: str | Path) -> None:
-        """Write the judge to one file, `.safetensors`, from which `load` makes the same again."""
+    def save(self, path: str | Path, *, half: bool = False) -> None:
+        """Write the judge to one file, `.safetensors`, from which `load` makes the same again.
+
+        Args:
+            path: of the file.
+            half: keep the weights in 16 bits, which rounds them.
+        """
         tensors = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        if half:
+            tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
         tensors |= {f"codec.{name}": value.contiguous() for name, value in self.codec.tensors().items()}
         about = {
             "version": _VERSION, "shape": list(self.network.shape), "labels": list(self.label_names),

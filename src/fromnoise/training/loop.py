@@ -57,6 +57,7 @@ class Event:
         seconds_left: at that rate.
         run: the finished run, with the last event only.
         held_out: the last held-out loss; None before the first, and where no rows are held out.
+        waiting: the part of the steps' time in which they waited for samples to be read.
     """
 
     step: int
@@ -69,6 +70,7 @@ class Event:
     seconds_left: float
     run: Run | None = None
     held_out: HeldOutLoss | None = None
+    waiting: float = 0.0
 
     share = Renamed("progress")
 
@@ -230,6 +232,7 @@ class _Loop:
     check: HeldOut | None
     held_out: HeldOutLoss | None = None
     done: int = 0
+    seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def restore(self) -> None:
@@ -299,7 +302,11 @@ class _Loop:
         progress = self.floor.progress(loss) if self.floor else None
         rate = (self.done - first) / max(seconds, 1e-9)
         left = (self.end - self.done) / rate
-        return Event(self.done, self.end, loss, self.floor, progress, lr, rate, left, held_out=self.held_out)
+        self.seconds += seconds
+        waiting = self.batches.waited / max(self.seconds, 1e-9)
+        return Event(
+            self.done, self.end, loss, self.floor, progress, lr, rate, left, held_out=self.held_out, waiting=waiting
+        )
 
     def _log(self, event: Event, checked: bool, write: Callable[[dict[str, Any]], None]) -> None:
         row = {"step": event.step, "loss": event.loss, "lr": event.lr, "rate": round(event.rate, 1)}

@@ -1,0 +1,117 @@
+"""Quality of pictures for the compute spent: MNIST by the recipe `image`, judged by one fixed judge.
+
+    python benchmarks/quality.py mnist-train-png.tar.gz --out runs/quality          # trains what is not there yet
+    python benchmarks/quality.py mnist-train-png.tar.gz --only unet-10,dit-10
+
+Runs are tied to the pictures seen, not to the clock, and the seconds of one thread are told beside. A tenth of the
+archive is held out by every run and by the judge. Each row has 5,000 samples, labels in equal numbers, of 12 steps of
+`Multistep`; its Frechet distance is to the held-out pictures, and its floor is that of 5,000 of the other pictures to
+the same. The judge is `results/mnist-judge.safetensors`; it is trained where that file is missing.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+import fromnoise as fn
+from fromnoise.cond import Cond
+from fromnoise.training.judge import Judge, judge_of
+from fromnoise.training.plan import prepare
+
+HERE = Path(__file__).parent
+JUDGE = HERE / "results" / "mnist-judge.safetensors"
+SAMPLES, STEPS = 5000, 12
+
+RUNS = {
+    "unet-small": ({"network": {"name": "unet", "widths": [32, 64]}, "train": {"steps": 790}}, (1.0, 2.0)),
+    "unet-10": ({}, (1.0, 1.25, 1.5)),
+    "unet-20": ({"train": {"steps": 18_800}}, (1.0, 1.25, 1.5)),
+    "dit-10": ({"network": "dit"}, (1.0, 1.5)),
+    "dit-20": ({"network": "dit", "train": {"steps": 18_800}}, (1.0, 1.5)),
+}
+"""Each run's changes to the recipe, and the guidance scales at which it is judged."""
+
+
+def _machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, torch {torch.__version__}, {torch.get_num_threads()} thread(s)"
+
+
+def the_judge(source: fn.data.Source) -> Judge:
+    """Return the judge, from its file or trained."""
+    if not JUDGE.exists():
+        made = judge_of(source)
+        for p in (*made.network.parameters(), *made.network.buffers()):
+            p.data = p.data.half().to(p.dtype)  # as the file keeps them
+        held = fn.data.source.held_apart(source, 0.1, 0)[1]
+        assert held is not None
+        x, cond = held.read(slice(None))
+        assert cond is not None
+        made.accuracy = made.agreement(x, cond.values["label"])
+        made.save(JUDGE, half=True)
+    return Judge.load(JUDGE)
+
+
+def trained(name: str, data: str, folder: Path) -> fn.Run:
+    """Return a run, trained if it is not there or not at its end."""
+    place = folder / name
+    plan, source = prepare(data, None, {**RUNS[name][0]})
+    if not (place / "cpu_seconds").exists():
+        began = time.process_time()
+        plan.assemble(source).run(place, resume=True)
+        (place / "cpu_seconds").write_text(f"{time.process_time() - began:.0f}")
+    return fn.load(place)
+
+
+def judged(run: fn.Run, judge: Judge, guidance: float) -> dict:
+    """Return agreement and distance of a run's samples under a guidance scale."""
+    rows, held = run.parts()
+    labels = torch.arange(SAMPLES) % len(judge.label_names)
+    denoiser = run.denoiser if guidance == 1 else fn.Guided(run.denoiser, guidance)
+    x = fn.sample(denoiser, SAMPLES, sampler=fn.Multistep(), steps=STEPS, cond=Cond({"label": labels}), seed=1)
+    found = fn.metrics.evaluate(x, rows, features=judge, held_out=held).measures[0]
+    return {
+        "guidance": guidance, "agreement": judge.agreement(x, labels), "distance": found.value, "floor": found.floor,
+        "ratio": found.ratio, "ratio_error": found.ratio_error,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Train what is missing, judge, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--out", type=Path, default=Path("runs/quality"))
+    parser.add_argument("--only", default=",".join(RUNS))
+    parser.add_argument("--json", type=Path, default=HERE / "results" / "quality.json")
+    given = parser.parse_args()
+    source = fn.data.open(given.data)
+    judge = the_judge(source)
+    print(f"{_machine()}\njudge: {judge.accuracy:.2%} right on held-out pictures\n")
+    print("| run | pictures seen | seconds of a thread | guidance | agreement | Frechet distance, in floors |")
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    table = json.loads(given.json.read_text()) if given.json.exists() else {}
+    for name in given.only.split(","):
+        run = trained(name, given.data, given.out)
+        seconds = int((given.out / name / "cpu_seconds").read_text())
+        seen = run.step * run.config.train["batch_size"]
+        rows = [judged(run, judge, guidance) for guidance in RUNS[name][1]]
+        table[name] = {"pictures": seen, "seconds": seconds, "rows": rows}
+        for row in rows:
+            print(
+                f"| {name} | {seen:,} | {seconds:,} | {row['guidance']:g} | {row['agreement']:.2%} | "
+                f"{row['ratio']:.2f} +- {row['ratio_error']:.2f} |",
+                flush=True,
+            )
+        given.json.write_text(json.dumps(table, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""`fromnoise encode`, `decode` and `interpolate`: a run's samples as noise and back, by its probability-flow ODE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fromnoise.cli.common import Device, Json, Plugin, RunPath, bar, check_device, load_plugins, result
+from fromnoise.cli.reading import samples_from
+from fromnoise.cli.writers import usual, write, writer_for
+from fromnoise.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fromnoise.run import Run
+
+Label = Annotated[str | None, typer.Option(help="The label that the model is told.")]
+Tolerance = Annotated[float, typer.Option(help="Of the ODE's solver, for each step.")]
+Out = Annotated[Path | None, typer.Option(help="The file; by default in the run's folder.")]
+
+
+def encode(
+    run: RunPath,
+    samples: Annotated[Path, typer.Argument(help="A picture, a folder of pictures, or a file of numbers.")],
+    out: Out = None,
+    label: Label = None,
+    tolerance: Tolerance = 1e-4,
+    device: Device = "cpu",
+    plugin: Plugin = None,
+    as_json: Json = False,
+) -> None:
+    """Write the noise that the run's flow turns into given samples, as an NPZ file that `decode` reads."""
+    import torch
+
+    from fromnoise.dynamics import ProbabilityFlow
+
+    trained = _loaded(run, plugin, device)
+    out = out or run / "samples" / f"noise-{samples.stem}.npz"
+    _check(out, tolerance, {".npz", ".npy"})
+    denoiser, codec = trained.denoiser, trained.denoiser.codec
+    x = samples_from(samples, denoiser, "encode")
+    flow = ProbabilityFlow(denoiser, tolerance)
+    parts: list[Tensor] = []
+    with torch.no_grad(), bar("encoding") as progress:
+        for part in x.split(_TOGETHER):
+            parts.append(flow.encode(codec.into(codec.store(part)).to(denoiser.device), label).float().cpu())
+            progress(sum(map(len, parts)), len(x))
+    write(parts, len(x), denoiser.codec.form, out)
+    length = float(torch.cat(parts).square().mean().sqrt())
+    line = f"{out}: the noise of {len(x):,} samples, root mean square {length:.3f} (1 for noise of the model's own)"
+    result({"out": str(out), "n": len(x), "rms": length}, as_json, line)
+
+
+def decode(
+    run: RunPath,
+    noise: Annotated[Path, typer.Argument(help="A file of noise, .npz or .npy, such as encode writes.")],
+    out: Out = None,
+    label: Label = None,
+    tolerance: Tolerance = 1e-4,
+    device: Device = "cpu",
+    plugin: Plugin = None,
+    as_json: Json = False,
+) -> None:
+    """Write what the run's flow turns given noise into."""
+    import torch
+
+    from fromnoise.data.files import read_file
+    from fromnoise.dynamics import ProbabilityFlow
+
+    trained = _loaded(run, plugin, device)
+    denoiser = trained.denoiser
+    form = denoiser.codec.form
+    out = out or run / "samples" / f"decoded-{noise.stem}{usual(form)[0]}"
+    _check(out, tolerance, None)
+    writer_for(form, out)
+    z = torch.as_tensor(read_file(noise)[0]).float()
+    if tuple(z.shape[1:]) != denoiser.shape or not torch.isfinite(z).all():
+        raise InputError(f"{noise}: noise of this run is finite and [n, {str(list(denoiser.shape))[1:-1]}]")
+    flow = ProbabilityFlow(denoiser, tolerance)
+
+    def made() -> Iterable[Tensor]:
+        with torch.no_grad(), bar("decoding") as progress:
+            for first in range(0, len(z), _TOGETHER):
+                part = z[first : first + _TOGETHER].to(denoiser.device)
+                yield denoiser.codec.out(flow.decode(part, label)).cpu()
+                progress(min(first + _TOGETHER, len(z)), len(z))
+
+    write(made(), len(z), form, out)
+    result({"out": str(out), "n": len(z)}, as_json, f"{out}: {len(z):,} samples")
+
+
+def interpolate(
+    run: RunPath,
+    first: Annotated[Path, typer.Argument(help="A sample: a picture, or a file of numbers whose first is taken.")],
+    second: Annotated[Path, typer.Argument(help="Another.")],
+    n: Annotated[int, typer.Option("-n", help="How many, both ends among them.")] = 10,
+    out: Out = None,
+    label: Label = None,
+    tolerance: Tolerance = 1e-4,
+    device: Device = "cpu",
+    plugin: Plugin = None,
+    as_json: Json = False,
+) -> None:
+    """Write samples on the way from one to another, through the noise that the run's flow maps them to."""
+    import torch
+
+    from fromnoise import dynamics
+
+    trained = _loaded(run, plugin, device)
+    form = trained.denoiser.codec.form
+    out = out or run / "samples" / f"between-{first.stem}-{second.stem}{usual(form)[0]}"
+    _check(out, tolerance, None)
+    writer_for(form, out)
+    a, b = (samples_from(path, trained.denoiser, "interpolate")[0] for path in (first, second))
+    with torch.no_grad():
+        x = dynamics.interpolate(trained.denoiser, a, b, n, label, tolerance=tolerance).cpu()
+    write([x], n, form, out)
+    result({"out": str(out), "n": n}, as_json, f"{out}: {n} samples from {first} to {second}")
+
+
+_TOGETHER = 64
+"""How many samples the solver takes at once; its steps suit the hardest of them."""
+
+
+def _loaded(path: Path, plugin: list[Path] | None, device: str) -> Run:
+    from fromnoise.run import load
+
+    load_plugins(plugin)
+    run = load(path)
+    run.denoiser.to(check_device(device))
+    return run
+
+
+def _check(out: Path, tolerance: float, endings: set[str] | None) -> None:
+    if not 1e-12 <= tolerance <= 0.1:
+        raise InputError(f"--tolerance must lie between 1e-12 and 0.1, not {tolerance}")
+    if endings is not None and out.suffix.lower() not in endings:
+        raise InputError(f"--out {out}: noise is written to a file that ends in {' or '.join(sorted(endings))}")
