@@ -40,6 +40,10 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
         lines += ["", line]
     elif len(names) > 1:
         lines += ["", "--features classifier measures class agreement too"]
+    if held is not None:
+        near = metrics.memorisation(x[:1000], rows, held, seed=asked.seed)
+        data["memorisation"] = near._asdict()
+        lines += [str(near)]
     if asked.elbo:
         with bar("ELBO") as progress:
             bits = bits_of(run, seed=asked.seed, progress=progress)

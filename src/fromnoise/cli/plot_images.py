@@ -95,7 +95,7 @@ def guidance(wish: Wish, path: Path) -> dict[str, Any]:
 def neighbours(wish: Wish, path: Path) -> dict[str, Any]:
     """Draw samples above the training pictures that are nearest to each."""
     from fromnoise import plot as pictures
-    from fromnoise.report import nearest
+    from fromnoise.metrics import nearest
     from fromnoise.samplers import sample
 
     rows = _rows_of(wish, _ACROSS)
@@ -104,7 +104,7 @@ def neighbours(wish: Wish, path: Path) -> dict[str, Any]:
         wish.denoiser, len(rows) * across, sampler=wish.sampler, steps=wish.steps, cond=_cond_of(wish, rows, across),
         seed=wish.seed,
     )[:_ACROSS]  # fmt: skip
-    found = nearest(wish.run.source, x, count=3)
+    found = nearest(wish.run.parts()[0], x, count=3)
     each = {"sample": x} | {f"nearest {k + 1}": found.x[:, k] for k in range(3)}
     captions = [f"{distance:.0f}" for distance in found.distances[:, 0].tolist()]
     save_figure(pictures.pictures(each, columns=captions, title="distance to the nearest training picture"), path)

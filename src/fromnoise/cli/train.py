@@ -248,7 +248,8 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
     lines = [f"{run.folder.path}: {run.step:,} steps in {seconds:.1f} s{waited}"]
     if known is not None:
         loss, floor = known
-        lines.append(f"loss {loss:.4f}, floor {_short(floor)}: {floor.describe(loss)}")
+        copying = ", the loss of copying the training pictures" if run.denoiser.codec.form == "images" else ""
+        lines.append(f"loss {loss:.4f}, floor {_short(floor)}{copying}: {floor.describe(loss)}")
     if last.held_out is not None:
         lines += _held_out(run, progress)
     few = run.source.distribution is None and len(run.source) < 12

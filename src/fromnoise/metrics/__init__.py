@@ -9,12 +9,15 @@ from fromnoise.metrics.features import (
     kernel_distance,
     manifold_precision_recall,
 )
+from fromnoise.metrics.neighbours import Memorisation, Nearest, memorisation, nearest
 
 __all__ = [
     "Evaluation",
     "Features",
     "LowNoise",
     "Measure",
+    "Memorisation",
+    "Nearest",
     "PixelComponents",
     "diversity",
     "energy_distance",
@@ -23,6 +26,8 @@ __all__ = [
     "kernel_distance",
     "low_noise",
     "manifold_precision_recall",
+    "memorisation",
+    "nearest",
     "precision_recall",
     "sliced_wasserstein2",
     "wasserstein2",

@@ -1,6 +1,6 @@
 """Stills and animations: arrays in, figures out. Every figure has `.savefig(path)`."""
 
-from fromnoise.plot.curves import bounds, convergence, elbo, loss, schedules
+from fromnoise.plot.curves import bounds, convergence, elbo, levels, loss, schedules
 from fromnoise.plot.fields import fields
 from fromnoise.plot.images import contact_sheet, pictures
 from fromnoise.plot.points import animate_trajectory, dissolve, scatter, side_by_side
@@ -13,6 +13,7 @@ __all__ = [
     "dissolve",
     "elbo",
     "fields",
+    "levels",
     "loss",
     "pictures",
     "scatter",

@@ -49,6 +49,21 @@ def loss(
     return figure
 
 
+def levels(checks: Mapping[int, tuple[Sequence[float], Sequence[float]]]) -> Figure:
+    """Draw the held-out loss over the noise levels.
+
+    Args:
+        checks: noise levels sigma/alpha and the loss at each, by the step after which they were taken.
+    """
+    with styled():
+        figure, (axes,) = new_figure(1, width=6.4, height=3.4)
+        for k, (step, (noise, losses)) in enumerate(checks.items()):
+            axes.semilogx(noise, losses, marker=".", color=PALETTE[k % len(PALETTE)], label=f"step {step:,}")
+        axes.set(xlabel="noise level, sigma/alpha", ylabel="held-out loss", ylim=(0, None))
+        axes.legend()
+    return figure
+
+
 def elbo(log_snrs: Sequence[float], terms: Sequence[float], simple: Sequence[float]) -> Figure:
     """Draw how the ELBO and the simple loss are distributed over the noise levels.
 

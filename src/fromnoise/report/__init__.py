@@ -5,7 +5,6 @@ from fromnoise.report.density import Bits, Likelihood, bits_of, likelihood_of
 from fromnoise.report.field import ScoreField, score_fields
 from fromnoise.report.guide import AtScale, at_scales
 from fromnoise.report.page import table_rows, write_report
-from fromnoise.report.pictures import Nearest, nearest
 from fromnoise.report.respaced import Respaced, respaced
 
 __all__ = [
@@ -13,7 +12,6 @@ __all__ = [
     "AtScale",
     "Bits",
     "Likelihood",
-    "Nearest",
     "Respaced",
     "Result",
     "ScoreField",
@@ -21,7 +19,6 @@ __all__ = [
     "bits_of",
     "exact_beside",
     "likelihood_of",
-    "nearest",
     "respaced",
     "score_fields",
     "table_for",

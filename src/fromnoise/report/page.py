@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from fromnoise import plot
 from fromnoise.report.assess import Result
-from fromnoise.report.pictures import GUIDANCE, STEPS, sheets
+from fromnoise.report.pictures import GUIDANCE, STEPS, measured, sheets
 from fromnoise.run import Run, held_out_losses
 from fromnoise.run.config import to_toml
 from fromnoise.run.files import Writing, write
@@ -92,7 +92,7 @@ def write_report(run: Run, results: Sequence[Result], *, floor: Floor | None = N
     parts = [
         f"<h1>{html.escape(run.name)}</h1>",
         f'<p class="quiet">{html.escape(_one_line(run))}</p>',
-        _numbers(run.loss, floor, results),
+        _numbers(run, floor, results),
     ]
     parts += _SHOWN.get(run.denoiser.codec.form, _nothing)(run, results)
     if gif is not None:
@@ -108,7 +108,11 @@ def write_report(run: Run, results: Sequence[Result], *, floor: Floor | None = N
         parts += (
             ["<h2>Loss</h2>", image(figure, "training loss")]
             if floor is None
-            else ["<h2>Loss against its floor</h2>", image(figure, "training loss and its floor"), _FLOOR]
+            else [
+                "<h2>Loss against its floor</h2>",
+                image(figure, "training loss and its floor"),
+                _FLOOR[run.denoiser.codec.form == "images"],
+            ]
         )
     parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(to_toml(run.config))}</pre>"]
     title = f"{run.name}: a fromnoise run"
@@ -144,7 +148,30 @@ def _pictures(run: Run, _results: Sequence[Result]) -> list[str]:
     if found.data:
         parts += ["<h2>Training pictures</h2>", image(plot.pictures(found.data), "training pictures")]
     way = plot.pictures(found.way, columns=found.times)
-    return [*parts, "<h2>From noise to data</h2>", image(way, "pictures at eight times between noise and data")]
+    parts += ["<h2>From noise to data</h2>", image(way, "pictures at eight times between noise and data")]
+    if not found.data:
+        return parts
+    quality = measured(run)
+    if quality.distances is not None:
+        parts += ["<h2>Distances</h2>", f"<pre>{html.escape(str(quality.distances))}</pre>", _SPACE]
+    near = plot.pictures(quality.neighbours, columns=quality.far)
+    parts += ["<h2>Nearest training pictures</h2>", image(near, "samples above the training pictures nearest to them")]
+    if quality.near is not None:
+        parts.append(f'<p class="quiet">{html.escape(str(quality.near))}</p>')
+    return parts + _levels(run)
+
+
+def _levels(run: Run) -> list[str]:
+    """Return the held-out loss over the noise levels at the first, the middle and the last check."""
+    checks = {
+        row["step"]: (row["held_out"]["levels"], row["held_out"]["losses"])
+        for row in run.history if isinstance(row.get("held_out"), Mapping) and "levels" in row["held_out"]
+    }  # fmt: skip
+    steps = sorted(checks)
+    if not steps:
+        return []
+    chosen = {step: checks[step] for step in sorted({steps[0], steps[len(steps) // 2], steps[-1]})}
+    return ["<h2>Held-out loss by noise level</h2>", image(plot.levels(chosen), "held-out loss over noise levels")]
 
 
 def _nothing(_run: Run, _results: Sequence[Result]) -> list[str]:
@@ -154,6 +181,11 @@ def _nothing(_run: Run, _results: Sequence[Result]) -> list[str]:
 _SHOWN = {"points": _points, "images": _pictures}
 """What a page shows of samples of each form."""
 
+_SPACE = (
+    '<p class="quiet">The floor is the same number for real pictures, as many as samples. With '
+    "<code>fromnoise evaluate</code> the space is that of a classifier, which sees shapes, and tells how many are "
+    "what they were asked to be.</p>"
+)
 _DISTANCES = (
     '<p class="quiet">Two finite sets of one distribution are never at distance 0: the floor is the distance of two '
     "fresh draws of the data. The ratio is distance over floor: 1 is as good as fresh data. The exact denoiser, driven "
@@ -161,8 +193,11 @@ _DISTANCES = (
 )
 _FLOOR = (
     '<p class="quiet">The best denoiser there can be is known exactly, so its loss is too: no network gets below '
-    "the dashed line on average.</p>"
+    "the dashed line on average.</p>",
+    '<p class="quiet">The dashed line is the loss of a network that copies the training pictures. To near it while the '
+    "held-out loss rises is to learn them by heart.</p>",
 )
+"""What the floor is: of a known law, and of a finite set of pictures."""
 
 
 def _one_line(run: Run) -> str:
@@ -174,11 +209,15 @@ def _one_line(run: Run) -> str:
     )
 
 
-def _numbers(loss: float | None, floor: Floor | None, results: Sequence[Result]) -> str:
+def _numbers(run: Run, floor: Floor | None, results: Sequence[Result]) -> str:
+    loss, finite = run.loss, run.denoiser.codec.form == "images"
     cards = [] if loss is None else [("loss", f"{loss:.4f}")]
+    held = held_out_losses(run.history)
+    if held:
+        cards.append(("held-out loss", f"{held[max(held)]:.4f}"))
     if floor is not None:
-        cards.append(("floor", f"{floor.value:.4f}"))
-        cards += [] if loss is None else [("progress", floor.describe(loss))]
+        cards.append(("loss of copying the data" if finite else "floor", f"{floor.value:.4f}"))
+        cards += [] if loss is None else [("progress towards it" if finite else "progress", floor.describe(loss))]
     if results:
         cards.append((f"ratio to the floor, {results[0].sampler}", f"{results[0].ratio:.3f}"))
     return '<div class="numbers">' + "".join(f"<div>{k}<b>{v}</b></div>" for k, v in cards) + "</div>"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fromnoise.cond import Cond
-from fromnoise.data.source import Source
 from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.guidance import Guided
+from fromnoise.metrics import Evaluation, Memorisation, evaluate, memorisation, nearest
 from fromnoise.rng import stream
 from fromnoise.run import Run
 from fromnoise.samplers import sample, trajectory
@@ -112,37 +113,33 @@ def _of_data(run: Run, count: int, seed: int) -> dict[str, Tensor]:
     return found
 
 
-class Nearest(NamedTuple):
-    """The training pictures nearest to some samples.
+class Measured(NamedTuple):
+    """What a page says of how good samples are.
 
     Attributes:
-        rows: their numbers, `[n, k]`, the nearest first.
-        distances: to them, `[n, k]`, Euclidean in the data's units.
-        x: the pictures, `[n, k, C, H, W]`.
+        distances: in the space of pixel components, beside their floors; None where there are too few pictures.
+        near: whether they were learned by heart; None where none were held out.
+        neighbours: a few samples and the three training pictures nearest to each, as rows by name.
+        far: how far the nearest is from each of these.
     """
 
-    rows: Tensor
-    distances: Tensor
-    x: Tensor
+    distances: Evaluation | None
+    near: Memorisation | None
+    neighbours: dict[str, Tensor]
+    far: list[str]
 
 
-def nearest(source: Source, x: Tensor, *, count: int = 1) -> Nearest:
-    """Return the `count` samples of a source that are nearest to each of x `[n, *S]`, by Euclidean distance.
-
-    The source is read in parts, so that memory does not grow with it.
-    """
-    flat, n = x.flatten(1).float(), len(source)
-    part = max(1, _NUMBERS // flat.shape[1])
-    best = torch.full((len(x), 0), torch.inf), torch.zeros((len(x), 0), dtype=torch.long)
-    for first in range(0, n, part):
-        others = source.read(slice(first, min(first + part, n))).x.flatten(1).float()
-        distances = torch.cat([best[0], torch.cdist(flat, others)], dim=1)
-        numbers = torch.cat([best[1], torch.arange(first, first + len(others)).expand(len(x), -1)], dim=1)
-        order = distances.topk(min(count, distances.shape[1]), largest=False)
-        best = order.values, numbers.gather(1, order.indices)
-    found = source.read(best[1].flatten()).x.unflatten(0, best[1].shape)
-    return Nearest(best[1], best[0], found)
-
-
-_NUMBERS = 2**24
-"""How many numbers of a source are compared at once."""
+def measured(run: Run, *, seed: int = 2) -> Measured:
+    """Measure samples of a run of pictures for its page; the larger pictures are, the fewer are drawn."""
+    rows, held = run.parts()
+    names, n = run.denoiser.label_names, max(64, min(1000, 2**19 // math.prod(rows.shape)))
+    labels = torch.arange(n) % len(names) if names else None
+    x = sample(guided_for_show(run), n, steps=STEPS, cond=told_each(run, labels, n, seed=seed), seed=seed)
+    found = nearest(rows, x[:_ACROSS], count=min(3, len(rows)))
+    shown = {"sample": x[:_ACROSS]} | {f"nearest {k + 1}": found.x[:, k] for k in range(found.x.shape[1])}
+    return Measured(
+        evaluate(x, rows, seed=seed, pairs=4, held_out=held) if len(rows) >= 40 else None,
+        None if held is None else memorisation(x, rows, held, seed=seed),
+        shown,
+        [f"{distance:.0f}" for distance in found.distances[:, 0].tolist()],
+    )

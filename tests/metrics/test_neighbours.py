@@ -1,0 +1,35 @@
+"""Nearest neighbours: that they are the nearest, and that copies are told from new samples."""
+
+import pytest
+import torch
+
+import fromnoise as fn
+from fromnoise.errors import InputError
+from fromnoise.metrics import memorisation, nearest
+from fromnoise.metrics import neighbours as module
+
+DATA = torch.randn(3000, 6, generator=torch.Generator().manual_seed(0))
+TRAINED, HELD, FRESH = fn.Dataset(DATA[:2400]), fn.Dataset(DATA[2400:2700]), DATA[2700:]
+
+
+@pytest.mark.parametrize("part", [2**24, 60])
+def test_the_nearest_are_those_of_all_distances(part, monkeypatch):
+    monkeypatch.setattr(module, "_NUMBERS", part)
+    found = nearest(TRAINED, FRESH[:20], count=3)
+    every = torch.cdist(FRESH[:20].double(), TRAINED.x.double()).sort(dim=1)
+    assert torch.equal(found.rows, every.indices[:, :3])
+    torch.testing.assert_close(found.distances.double(), every.values[:, :3], rtol=1e-4, atol=1e-4)
+    assert torch.equal(found.x, TRAINED.x[found.rows])
+
+
+def test_new_samples_are_as_far_from_both_and_copies_are_not():
+    new = memorisation(FRESH, TRAINED, HELD)
+    assert new.ratio == pytest.approx(1, abs=4 * new.error)
+    assert new.nearer == pytest.approx(new.expected, abs=0.07)  # 300 samples: error 0.018
+    copies = memorisation(TRAINED.x[:300] + 1e-3, TRAINED, HELD)
+    assert copies.ratio < 1 - 4 * copies.error
+    assert copies.nearer > 0.99 > copies.expected
+    few = fn.Dataset(TRAINED.x[:300])
+    assert memorisation(few.x + 1e-3, few, HELD).ratio < 0.02  # as many as held out, all of them copied
+    with pytest.raises(InputError, match="two samples"):
+        memorisation(FRESH[:1], TRAINED, HELD)
