@@ -76,7 +76,9 @@ def judged(run: fn.Run, judge: Judge, guidance: float) -> dict:
     rows, held = run.parts()
     labels = torch.arange(SAMPLES) % len(judge.label_names)
     denoiser = run.denoiser if guidance == 1 else fn.Guided(run.denoiser, guidance)
-    x = fn.sample(denoiser, SAMPLES, sampler=fn.Multistep(), steps=STEPS, cond=Cond({"label": labels}), seed=1)
+    x = fn.sample(
+        denoiser, SAMPLES, sampler=fn.Multistep(), steps=STEPS, cond=Cond({"label": labels}), seed=1, precision="bf16"
+    )
     found = fn.metrics.evaluate(x, rows, features=judge, held_out=held).measures[0]
     return {
         "guidance": guidance, "agreement": judge.agreement(x, labels), "distance": found.value, "floor": found.floor,

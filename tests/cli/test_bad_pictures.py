@@ -129,6 +129,9 @@ NAN_TIFF = saved(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "TIFF")
 INF_TIFF = saved(Image.fromarray(np.full((8, 8), np.inf, np.float32)), "TIFF")
 BIG_TIFF = saved(Image.fromarray(np.full((8, 8), 3.5, np.float32)), "TIFF")
 
+TIFF, BMP = (saved(Image.new("RGB", (64, 64)), kind) for kind in ("TIFF", "BMP"))
+WEBP = saved(Image.effect_noise((64, 64), 50), "WEBP")
+
 CASES = {
     # files
     "zero bytes": (files(a_png=b""), "1 is empty"),
@@ -146,6 +149,11 @@ CASES = {
     "random bytes called .gif": (files(a_gif=b"GIF89a" + bytes(range(200))), "is no picture|is damaged|is cut off"),
     "random bytes called .webp": (files(a_webp=b"RIFF\0\0\0\0WEBPVP8 " + bytes(50)), "is no picture|is damaged"),
     "random bytes called .bmp": (files(a_bmp=b"BM" + bytes(60)), "is no picture|is damaged|is cut off"),
+    "a tiff cut off": (files(a_tif=TIFF[:200]), "is no picture|is damaged|is cut off"),
+    "a bmp cut off": (files(a_bmp=BMP[:200]), "is no picture|is damaged|is cut off"),
+    "a gif cut off": (files(a_gif=saved(Image.new("P", (64, 64)), "GIF")[:30]), "is no picture|is damaged|is cut off"),
+    "a drawing called .png": (files(a_png=b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "is no picture"),
+    "a webp cut off": (files(a_webp=WEBP[:90]), "is no picture|is damaged|is cut"),
     "all of several broken": (files(a_png=b"", b_png=b"x", c_jpg=b"y"), "3 left out"),
     # folders
     "an empty folder": (files(), "no files whose names end as those of pictures do"),
@@ -183,6 +191,8 @@ CASES = {
     "text called .tar.gz": (lambda path: _file(path, "a.tar.gz", b"hello" * 300), "damaged, or no archive"),
     "text called .zip": (lambda path: _file(path, "a.zip", b"hello" * 300), "damaged, or no archive"),
     "an archive of text": (zipped(("a.txt", "hello")), "no files whose names end"),
+    "an archive of broken pictures": (zipped(("a.png", GREY[:40]), ("b.png", b"")), "2 left out"),
+    "a pipe in an archive": (tar(("a.png", b"", {"type": tarfile.FIFOTYPE})), "no files whose names end|no pictures"),
     "an empty archive": (zipped(), "no files whose names end"),
     "a folder called .zip": (lambda path: (path / "a.zip").mkdir() or path / "a.zip", "no files whose names end"),
     # arrays
@@ -235,7 +245,7 @@ def _odd_label(path, label):
 
 
 def test_there_are_many():
-    assert len(CASES) >= 65
+    assert len(CASES) >= 70
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -45,7 +45,8 @@ def evaluate(
     features: Annotated[
         str | None,
         typer.Option(
-            help="Of pictures: pixels, classifier, which is trained on the data's labels, once, or a judge's file."
+            help="Of pictures: pixels; classifier, trained on the data's labels, once; or a file: a judge, "
+            "Inception's weights (.safetensors), TorchScript (.pt)."
         ),
     ] = None,
     ema: Annotated[

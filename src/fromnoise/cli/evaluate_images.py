@@ -12,8 +12,8 @@ from fromnoise.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fromnoise.metrics import Features
     from fromnoise.run import Run
-    from fromnoise.training.judge import Judge
 
 
 def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
@@ -24,18 +24,19 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     """
     from fromnoise import metrics
     from fromnoise.report import bits_of
+    from fromnoise.training.judge import Judge
 
     (rows, held), names = run.parts(), run.denoiser.label_names
-    judge = _judge(run, asked.features)
+    space = _space(run, asked.features)
     x, labels, how = _drawn(run, asked) if asked.file is None else (_read(asked.file), None, str(asked.file))
-    found = metrics.evaluate(x, rows, pairs=asked.pairs, seed=asked.seed, features=judge, held_out=held)
+    found = metrics.evaluate(x, rows, pairs=asked.pairs, seed=asked.seed, features=space, held_out=held)
     data: dict[str, Any] = {"n": found.n, "against": found.against, "measures": measures_of(found)}
     lines = [how, str(found)]
-    if judge is not None:
-        data["judge_accuracy"] = judge.accuracy
-        line = f"judge: {judge.accuracy:.2%} right on pictures that it was not trained on"
-        if labels is not None:
-            data["agreement"] = judge.agreement(x, labels)
+    if isinstance(space, Judge):
+        data["judge_accuracy"] = space.accuracy
+        line = f"judge: {space.accuracy:.2%} right on pictures that it was not trained on"
+        if labels is not None and space.label_names == names:
+            data["agreement"] = space.agreement(x, labels)
             line = f"class agreement {data['agreement']:.2%}; {line}"
         lines += ["", line]
     elif len(names) > 1:
@@ -52,22 +53,23 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     return data, lines
 
 
-def _judge(run: Run, features: str | None) -> Judge | None:
-    """Return the judge, where it is asked for or where the run has labels; None for pixels."""
+def _space(run: Run, features: str | None) -> Features | None:
+    """Return the space to measure in: the judge where it is asked for or the run has labels; None for pixels."""
+    from fromnoise.training.feature_files import features_from
     from fromnoise.training.judge import Judge, judge_of
 
-    if features is not None and features.endswith(".safetensors"):
-        judge = Judge.load(features)
-        if judge.network.shape != run.source.shape or judge.label_names != run.denoiser.label_names:
-            raise InputError(f"--features {features} judges other pictures, or other labels, than this run's")
-        return judge
-    if features not in (None, "pixels", "classifier"):
-        raise InputError(f"--features is pixels, classifier, or the file of a judge (.safetensors), not {features!r}")
+    if features is not None and features not in ("pixels", "classifier"):
+        if not Path(features).suffix:
+            raise InputError(f"--features is pixels, classifier, or a file (.safetensors, .pt), not {features!r}")
+        space = features_from(features)
+        if isinstance(space, Judge) and space.network.shape != run.source.shape:
+            raise InputError(f"--features {features} judges pictures {list(space.network.shape)}, not this run's")
+        return space
     labelled = len(getattr(run.source, "label_names", ())) > 1
     if features == "pixels" or (features is None and not labelled):
         return None
+    train = run.config.train
     with bar("training the judge, once for these data") as progress:
-        train = run.config.train
         return judge_of(run.source, held_out=train["held_out"], seed=train["seed"], progress=progress)
 
 
