@@ -165,3 +165,26 @@ def test_the_served_page_is_accessible(served):
     found = Axe().run(opened.page).response["violations"]
     serious = [v for v in found if v["impact"] in ("serious", "critical")]
     assert serious == [], json.dumps([(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in serious], indent=1)
+
+
+def test_a_run_of_pictures_is_shown_by_its_sheets(tmp_path, open_page, spiral_run):
+    shutil.copytree(spiral_run.folder.path, tmp_path / "mine/spiral")
+    small = {"name": "unet", "widths": (8, 16)}
+    fn.train("digits", steps=2, batch_size=8, network=small, out=tmp_path / "mine/digits")
+    studio = Studio(tmp_path, "mine/spiral", "mine/digits")
+    try:
+        opened = open_page(studio.link)
+        page = opened.page
+        choose(page, "digits")
+        for name in ("samples", "way"):
+            picture = page.locator(f"#{name} img")
+            picture.wait_for()
+            assert picture.evaluate("one => one.decode().then(() => one.naturalWidth)") > 100
+        assert page.locator("nav").is_hidden()
+        assert "drawn where the page was made" in page.inner_text("footer")
+        choose(page, "spiral")
+        assert page.locator("nav").is_visible()
+        assert page.locator("#reverse canvas").count() > 0
+        opened.assert_clean(studio.origin)
+    finally:
+        studio.stop()

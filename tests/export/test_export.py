@@ -1,12 +1,14 @@
 """A run as one HTML file: what the payload holds, and what the command line says."""
 
 import base64
+import io
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import fromnoise as fn
 from fromnoise.export import page, payload, run_payload, to_html
@@ -156,3 +158,18 @@ def test_a_tables_distances_are_in_the_units_of_evaluate():
     assert floats(truth["draws"]).std(1) == pytest.approx(torch.ones(3, 2), abs=0.2)
     assert truth["floor"] == pytest.approx(fn.metrics.wasserstein_floor(run.source, 200), rel=0.3)
     assert run_payload("points", fn.train(fn.data.moons(100), steps=2))["truth"][""]["unit"] == [1.0, 1.0]
+
+
+def test_a_run_of_pictures_is_shown_by_sheets_that_are_drawn_here(run_cli, tmp_path):
+    small = ("--steps", "2", "--batch-size", "8", "--set", "network.widths=[8,16]", "--no-report")
+    assert run_cli("train", "digits", *small, "--out", tmp_path / "r")[0] == 0
+    part = payload([("r", fn.load(tmp_path / "r"))])["runs"][0]
+    for name in ("sheet", "strip"):
+        kind, content = part["pictures"][name].split(",")
+        assert kind == "data:image/png;base64"
+        with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+            assert min(image.size) > 100
+    assert part["samples_held"] == 0
+    code, out, err = run_cli("export", tmp_path / "r", "--to", "html", tmp_path / "a.html")
+    assert code == 0, err
+    assert "shows samples of r, drawn now" in out

@@ -54,10 +54,24 @@ export async function mount(element: HTMLElement, payload: Payload): Promise<Mou
   let current: { run: RunPayload; key: string } | null = null;
   const head = h("header");
   const main = h("main");
+  const footer = h("footer", {}, foot(payload, false));
+  const nav = h(
+    "nav",
+    { "aria-label": "Panels" },
+    ...PANELS.map((panel) => h("a", { href: `#${panel.id}` }, panel.title.split(":")[0])),
+  );
 
   const show = async (run: RunPayload) => {
     showing?.abort();
     const control = (showing = new AbortController());
+    document.title = `${run.name}: a diffusion model, live`;
+    nav.hidden = Boolean(run.pictures);
+    footer.textContent = foot(payload, nav.hidden);
+    if (run.pictures) {
+      current = null;
+      main.replaceChildren(summary(run), ...sheets(run.pictures));
+      return;
+    }
     if (!loaded.has(run)) {
       const key = `run-${loaded.size}`;
       loaded.set(run, key);
@@ -75,7 +89,6 @@ export async function mount(element: HTMLElement, payload: Payload): Promise<Mou
     const view = flat ? (run.points ? viewOf(unpack(run.points.x)) : viewAround(unitsOf(run))) : null;
     const stage: Stage = { payload, run, key, engine, view, walker, exchange, signal: control.signal };
     main.replaceChildren(summary(run), ...PANELS.map((panel) => section(panel, stage)));
-    document.title = `${run.name}: a diffusion model, live`;
   };
 
   const choose = () => {
@@ -90,15 +103,11 @@ export async function mount(element: HTMLElement, payload: Payload): Promise<Mou
     h("a", { className: "skip", href: "#main" }, "Skip to the panels"),
     h("strong", { className: "brand" }, "fromnoise"),
     live ? live.chooser : (choose() ?? h("span")),
-    h(
-      "nav",
-      { "aria-label": "Panels" },
-      ...PANELS.map((panel) => h("a", { href: `#${panel.id}` }, panel.title.split(":")[0])),
-    ),
+    nav,
     h("button", { type: "button", className: "quiet", onclick: turnTheme, "aria-label": "Light or dark" }, "◐"),
   );
   main.id = "main";
-  element.append(head, ...(live ? [live.element] : []), main, foot(payload));
+  element.append(head, ...(live ? [live.element] : []), main, footer);
   if (payload.runs.length) await show(payload.runs[0]);
   else
     main.append(
@@ -109,6 +118,22 @@ export async function mount(element: HTMLElement, payload: Payload): Promise<Mou
       ),
     );
   return { engine, payload, show, current: () => current };
+}
+
+/** What is shown of a run of pictures, drawn where the page was made: such networks do not run in it. */
+function sheets({ sheet, strip }: { sheet: string; strip: string }): HTMLElement[] {
+  const shown: [string, string, string][] = [
+    ["samples", "Samples, by label", sheet],
+    ["way", "From noise to pictures", strip],
+  ];
+  return shown.map(([id, title, src]) =>
+    h(
+      "section",
+      { id, className: "panel sheet", "aria-labelledby": `${id}-title` },
+      h("h2", { id: `${id}-title` }, title),
+      h("img", { src, alt: title }),
+    ),
+  );
 }
 
 function section(panel: Panel, stage: Stage): HTMLElement {
@@ -160,12 +185,11 @@ function summary(run: RunPayload): HTMLElement {
   );
 }
 
-function foot(payload: Payload): HTMLElement {
-  return h(
-    "footer",
-    {},
-    `fromnoise ${payload.fromnoise}. The model runs in this page, and nothing is sent anywhere. A seed gives the same samples here and in fromnoise sample.`,
-  );
+function foot(payload: Payload, pictures: boolean): string {
+  const what = pictures
+    ? "These pictures were drawn where the page was made, and nothing is sent anywhere."
+    : "The model runs in this page, and nothing is sent anywhere. A seed gives the same samples here and in fromnoise sample.";
+  return `fromnoise ${payload.fromnoise}. ${what}`;
 }
 
 function turnTheme(): void {

@@ -53,6 +53,8 @@ export interface RunPayload extends ModelPayload {
   why_not: string;
   samples: number;
   points: { x: Packed; labels: number[] | null } | null;
+  /** Of a run of pictures: samples, and the way from noise to a few, drawn where the page was made, as data URLs. */
+  pictures?: { sheet: string; strip: string } | null;
   /** Fresh draws of each label's data, divided by the unit in which distances are measured. */
   truth: Record<string, { draws: Packed; floor: number; unit: [number, number] }>;
   training: {

@@ -47,7 +47,7 @@ def export(
     with whole_file(path) as staging:
         staging.write_text(text, encoding="utf-8")
     for part in data["runs"]:
-        if part["why_not"]:
+        if part["why_not"] and not part["pictures"]:
             say(f"note: {part['name']} is shown without its model: {part['why_not']}; fromnoise studio runs it")
     size = path.stat().st_size
     lines = [f"{path}: {size / 1e6:.2f} MB, opens in any browser, needs no network", *map(_held, data["runs"])]
@@ -57,6 +57,8 @@ def export(
 
 def _held(part: Mapping[str, Any]) -> str:
     count = part["samples_held"]
+    if part["pictures"]:
+        return f"the page shows samples of {part['name']}, drawn now: such networks do not run in it"
     if count == 0:
         return f"the page holds no training samples of {part['name']}: it shows no data, exact answers or distances"
     return f"the page holds {count:,} training samples of {part['name']}; --no-data leaves them out"

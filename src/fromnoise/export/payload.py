@@ -20,8 +20,10 @@ from torch import Tensor
 from fromnoise import __version__, dynamics, guidance, process
 from fromnoise.data.codec import Affine
 from fromnoise.data.dataset import Dataset
+from fromnoise.data.pixels import Pixels
 from fromnoise.errors import InputError
 from fromnoise.exact import ExactDenoiser, GaussianMixture, mixture_of_data
+from fromnoise.export.pictures import pictures_payload
 from fromnoise.metrics import wasserstein2
 from fromnoise.metrics.evaluation import column_std, draws
 from fromnoise.nn import MLP
@@ -73,8 +75,8 @@ def run_payload(name: str, run: Run, *, with_data: bool = True) -> Tree:
     denoiser, about = run.denoiser, run.config.data
     data = run.source if with_data and run.holds_data and isinstance(run.source, Dataset) else None
     codec = denoiser.codec
-    if not isinstance(codec, Affine):
-        raise InputError("the page shows samples whose codec is affine, and this run's is not")
+    if not isinstance(codec, Affine | Pixels):
+        raise InputError("the page shows points and pictures, and this run has neither")
     network, why_not = network_payload(run)
     shown = data if denoiser.shape == (2,) else None  # no panel shows others
     law = None if shown is None else mixture_of_data(shown, codec, at_most=_COMPONENTS)
@@ -95,6 +97,7 @@ def run_payload(name: str, run: Run, *, with_data: bool = True) -> Tree:
         "why_not": why_not,
         "samples": about.get("n", 0) if data is None else len(data),
         "points": None if shown is None else points_payload(shown),
+        "pictures": pictures_payload(run),
         "samples_held": 0 if shown is None or law is None else _held(shown, law),
         "law": None if law is None else law_payload(law),
         "truth": {} if shown is None else truths(shown, denoiser.label_names),

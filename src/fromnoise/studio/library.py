@@ -22,6 +22,7 @@ import anyio.to_thread
 
 from fromnoise.errors import FromnoiseError, NoRun, RunError
 from fromnoise.export.payload import losses, network_payload, payload, run_payload
+from fromnoise.export.pictures import pictures_payload
 from fromnoise.run import Run, RunFolder, load
 
 _log = logging.getLogger(__name__)
@@ -257,7 +258,8 @@ def _loaded(shown: Shown, version: Version, before: Loaded | None) -> Loaded:
     else:  # the data, their distribution and the floor stay those of the first reading
         network, why_not = network_payload(run)
         training = {**before.data["training"], **losses(run)}
-        data = {**before.data, "step": run.step, "network": network, "why_not": why_not, "training": training}
+        drawn = {"pictures": pictures_payload(run), "training": training}
+        data = {**before.data, "step": run.step, "network": network, "why_not": why_not, **drawn}
     return Loaded(version, run, data, json.dumps(data, allow_nan=False).encode())
 
 
