@@ -103,3 +103,24 @@ def test_the_six_lines_on_the_device(what, tmp_path):
     assert fn.evaluate(x, against=source)
     again = fn.load(tmp_path / "x").denoiser.to("cuda")
     assert fn.equal(fn.sample(again, n=64, cond=cond, steps=10, seed=1), x)
+
+
+@pytest.mark.parametrize("network", [{"name": "unet", "widths": (16, 32)}, {"name": "dit", "width": 64, "heads": 2}])
+def test_networks_of_pictures_train_resume_and_sample_on_the_device(network, tmp_path):
+    digits = fn.data.digits(n=400)
+
+    def run(name, steps, **more):
+        settings = {"batch_size": 32, "decay": "constant", "save_every": 20, "log_every": 10, **more}
+        return fn.train(digits, network=network, steps=steps, device="cuda", out=tmp_path / name, **settings)
+
+    whole = run("whole", 60)
+    run("halves", 40)
+    halves = run("halves", 60, resume=True)
+    kept, again = (each.denoiser.network.state_dict() for each in (whole, halves))
+    assert all(torch.allclose(kept[k].float(), again[k].float(), atol=1e-3) for k in kept)
+    guided = fn.Guided(whole.denoiser, 1.5)
+    x = fn.sample(guided, 150, cond="3", steps=6, precision="bf16")
+    assert x.dtype == torch.uint8
+    assert torch.equal(fn.sample(guided, 20, cond="3", steps=6, precision="bf16"), x[:20])
+    on_cpu, z = fn.load(tmp_path / "whole").denoiser, torch.randn(8, 1, 8, 8)
+    torch.testing.assert_close(on_cpu(z, 0.4, 3), whole.denoiser(z.cuda(), 0.4, 3).cpu(), rtol=1e-2, atol=1e-2)
