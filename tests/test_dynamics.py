@@ -113,3 +113,13 @@ def test_the_flow_of_a_network_in_float32_works():
 def test_an_ode_that_cannot_be_solved_says_so():
     with pytest.raises(NotConverged, match="tolerance of 1e-09 within"):
         fn.ProbabilityFlow(MIXTURE.denoiser(fn.EDM()), tolerance=1e-9, most=50).encode(torch.randn(4, 2))
+
+
+def test_the_way_between_two_samples_has_both_for_its_ends_in_one_dimension_too():
+    from fromnoise.dynamics import interpolate
+
+    for x in (torch.tensor([[-2.0], [-1.5], [1.0], [2.0]]), fn.data.moons(50).x):
+        denoiser = fn.GaussianMixture(x.double(), 0.3).denoiser(fn.EDM())
+        way = interpolate(denoiser, x[0], x[-1], 5, tolerance=1e-8)
+        torch.testing.assert_close(way[[0, -1]].float(), x[[0, -1]], atol=1e-3, rtol=0)
+        assert float(way.abs().max()) < 5

@@ -279,7 +279,8 @@ def interpolate(
     """Return samples on the way from one to another through the noise that the flow maps them to, `[count, *X]`.
 
     The noises are joined by a part of a great circle, on which every point is about as long as noise is:
-    sin((1 - u) w)/sin(w) a + sin(u w)/sin(w) b, with w the angle between a and b.
+    sin((1 - u) w)/sin(w) a + sin(u w)/sin(w) b, with w the angle between a and b; opposite noises, as two of one
+    dimension may be, by a straight line.
 
     Args:
         denoiser: the model whose flow is used.
@@ -302,5 +303,8 @@ def interpolate(
     cosine = float((a * b).sum() / (a.norm() * b.norm()))
     angle = max(math.acos(min(max(cosine, -1.0), 1.0)), 1e-9)
     u = torch.linspace(0, 1, count, dtype=a.dtype, device=a.device).reshape(-1, *([1] * a.dim()))
-    between = (torch.sin((1 - u) * angle) * a + torch.sin(u * angle) * b) / math.sin(angle)
+    if math.sin(angle) < 1e-6:  # alike, or opposite, with no one great circle through both
+        between = (1 - u) * a + u * b
+    else:
+        between = (torch.sin((1 - u) * angle) * a + torch.sin(u * angle) * b) / math.sin(angle)
     return codec.out(flow.decode(between, cond))

@@ -149,3 +149,12 @@ def test_a_table_is_measured_in_its_columns_standard_deviations():
     assert of_units["wrong"] > 1.5
     points = torch.randn(100, 2)
     assert "the data's units" in str(fn.evaluate(points, 3 * points))
+
+
+def test_samples_are_compared_with_what_was_held_out_where_there_is_enough():
+    generator = torch.Generator().manual_seed(0)
+    x, data, held = (torch.randn(n, 2, generator=generator) for n in (100, 2000, 300))
+    found = fn.evaluate(x, data, held_out=held)
+    assert found.against.startswith("100 held-out samples")
+    assert found["2-Wasserstein"].ratio == pytest.approx(1, abs=0.3)
+    assert fn.evaluate(x, data, held_out=held[:50]).against.startswith("the 2,000 samples")

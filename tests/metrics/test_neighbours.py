@@ -33,3 +33,19 @@ def test_new_samples_are_as_far_from_both_and_copies_are_not():
     assert memorisation(few.x + 1e-3, few, HELD).ratio < 0.02  # as many as held out, all of them copied
     with pytest.raises(InputError, match="two samples"):
         memorisation(FRESH[:1], TRAINED, HELD)
+
+
+def test_mirror_images_are_compared_with_mirror_images():
+    generator = torch.Generator().manual_seed(1)
+
+    def pictures(n):  # bright on the left
+        return (torch.rand(n, 1, 4, 4, generator=generator) * torch.tensor([255.0, 90.0, 20.0, 5.0])).to(torch.uint8)
+
+    source = fn.data.open(pictures(600), settings={"flip": True})
+    small = {"name": "unet", "widths": (8,)}
+    run = fn.train(source, steps=1, batch_size=8, held_out=0.25, network=small)
+    rows, held = run.parts()
+    assert len(rows) + len(held) == 1200
+    fresh = pictures(200)
+    found = memorisation(torch.cat([fresh[:100], fresh[100:].flip(3)]), rows, held)
+    assert found.ratio == pytest.approx(1, abs=5 * found.error)

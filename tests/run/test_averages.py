@@ -124,3 +124,34 @@ def test_evaluate_shows_the_curve(tmp_path, capsys):
     assert main(["sample", str(tmp_path / "r"), "--ema", "0.1", "-n", "5", "--out", str(tmp_path / "x.csv")]) == 0
     for bad in ("0.05,x", "0.5", ""):
         assert main(["evaluate", str(tmp_path / "r"), "--ema", bad]) == 2
+
+
+def test_damaged_or_later_averages_are_written_again_when_the_training_goes_on(tmp_path):
+    whole = trained(tmp_path / "whole").folder.path / "averages"
+    trained(tmp_path / "r")
+    here = tmp_path / "r/averages"
+    last = here / "000000200-0.050.safetensors"
+    last.write_bytes(last.read_bytes()[:-8])
+    with pytest.warns(UserWarning, match="fell back"):
+        trained(tmp_path / "r", resume=True)
+    assert sorted(p.name for p in here.iterdir()) == sorted(p.name for p in whole.iterdir())
+    for place in whole.iterdir():
+        assert (here / place.name).read_bytes() == place.read_bytes()
+    fn.load(tmp_path / "r", ema=0.15)
+
+
+@pytest.mark.parametrize("lengths", [(0.05, 0.05), (0.0501, 0.1), (0.3,), (0.001,)])
+def test_lengths_that_files_cannot_be_called_by_are_refused(lengths):
+    with pytest.raises(InputError):
+        fn.TrainConfig(post_hoc_ema=lengths)
+
+
+def test_many_manifests_without_files_are_no_snapshots(tmp_path):
+    trained(tmp_path / "r")
+    folder = RunFolder(tmp_path / "r")
+    before = folder.averages.found(200)
+    names = {f"000000010-0.{k:03d}.safetensors": {"sha256": "0"} for k in range(1, 250)}
+    (tmp_path / "r/averages/000000010.json").write_text(json.dumps({"step": 10, "files": names}))
+    assert folder.averages.found(200) == before
+    with pytest.raises(InputError, match="one of the two"):
+        fn.load(tmp_path / "r", weights="model", ema=0.1)

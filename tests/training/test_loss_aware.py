@@ -110,3 +110,16 @@ def test_a_loss_that_tells_its_mean_alone_is_refused():
     with pytest.raises(ConfigError, match="hear the loss of each row"):
         fn.train(fn.data.moons(50), steps=1, predict="score", loss="sliced", times="loss-aware")
     assert Task.losses is fn.training.Sliced.losses
+
+
+def test_what_is_held_out_keeps_the_weight_that_its_times_were_drawn_with():
+    law, schedule = LossAware(bins=8), fn.LinearBeta(T=200)
+    d = fn.training.Plan.from_recipe("improved", {"schedule": {"name": "linear", "T": 200}}).assemble(fn.data.moons(64))
+    task = fn.TrainConfig(batch_size=64, loss="hybrid").task(d.denoiser)
+    goal = fn.training.Objective(task.goal.schedule, task.goal.prediction, law, task.goal.weighting)
+    task = task.bound(d.denoiser, goal)
+    drawn = task.draw(fn.data.source.Batch(torch.randn(64, 2), None), fn.training.Draws(0, 64).at(0))
+    before = task.losses(drawn)
+    heard(law, schedule, lambda t: 0.01 + t**6)
+    assert float(law.importance(schedule, drawn.t).std()) > 0.1
+    torch.testing.assert_close(task.losses(drawn), before)

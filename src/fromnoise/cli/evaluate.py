@@ -28,6 +28,7 @@ from fromnoise.cli.common import (
 from fromnoise.cli.evaluate_ema import curve, lengths_of
 from fromnoise.cli.evaluate_images import of_pictures
 from fromnoise.cli.evaluate_points import of_points
+from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
     from fromnoise.run import Run
@@ -76,6 +77,8 @@ def evaluate(
     trained.denoiser.to(place)
     measure = _MEASURED.get(trained.denoiser.codec.form, of_points)
     if lengths is not None:
+        if samples is not None:
+            raise InputError("--ema draws samples under each length: leave --samples out")
         each = replace(asked, exact=False, elbo=False)
         out, lines = curve(run, lengths, lambda one: measure(one, each)[0], place)
     else:

@@ -69,6 +69,7 @@ def decode(
     import torch
 
     from fromnoise.data.files import read_file
+    from fromnoise.data.numbers import as_data
     from fromnoise.dynamics import ProbabilityFlow
 
     trained = _loaded(run, plugin, device)
@@ -77,8 +78,8 @@ def decode(
     out = out or run / "samples" / f"decoded-{noise.stem}{usual(form)[0]}"
     _check(out, tolerance, None)
     writer_for(form, out)
-    z = torch.as_tensor(read_file(noise)[0]).float()
-    if tuple(z.shape[1:]) != denoiser.shape or not torch.isfinite(z).all():
+    z = as_data(read_file(noise)[0]).float()
+    if tuple(z.shape[1:]) != denoiser.shape or not len(z) or not torch.isfinite(z).all():
         raise InputError(f"{noise}: noise of this run is finite and [n, {str(list(denoiser.shape))[1:-1]}]")
     flow = ProbabilityFlow(denoiser, tolerance)
 

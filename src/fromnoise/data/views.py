@@ -200,8 +200,15 @@ def seen(source: Any, flip: bool = False, from_size: int = 0) -> Any:
     return FromSmall(source, from_size) if from_size else source
 
 
+def as_alike(held: Any, kept: Any) -> Any:
+    """Return held-out pictures with their mirror images where those kept have theirs."""
+    if isinstance(kept, FromSmall) and isinstance(held, FromSmall):
+        return FromSmall(as_alike(held.base, kept.base), held.size)
+    return Flipped(held) if isinstance(kept, Flipped) and not isinstance(held, Flipped) else held
+
+
 def inmost(source: Any) -> Any:
-    """Return the source that views were made of; itself where it is no view."""
-    while isinstance(source, _View):
+    """Return the whole source that is seen with mirror images or smaller ones; itself where it is no such view."""
+    while isinstance(source, Flipped | FromSmall):
         source = source.base
     return source

@@ -9,15 +9,22 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from fromnoise import plot
+from fromnoise.errors import RunError
 from fromnoise.report.pictures import sheets
 from fromnoise.run import Run
 
 
 def pictures_payload(run: Run) -> dict[str, Any] | None:
-    """Return samples of every label and the way from noise to a few, as PNG data URLs; None for other runs."""
+    """Return samples of every label and the way from noise to a few, as PNG data URLs.
+
+    None for runs on other data, and for a run that is told pictures of its data which cannot be had.
+    """
     if run.denoiser.codec.form != "images":
         return None
-    found = sheets(run)
+    try:
+        found = sheets(run, with_data=False)
+    except RunError:
+        return None
     return {
         "sheet": _data_url(plot.pictures(found.samples)),
         "strip": _data_url(plot.pictures(found.way, columns=found.times)),

@@ -169,10 +169,13 @@ def evaluate(
         n = min(n, max(len(data) // 2, 1))
     space = _space(data, n, features)
     samples = space.seen(samples[torch.randperm(len(samples), generator=stream(seed, "shuffle"))[:n]])
+    what = _what(data)
     if apart is None:
         pairs_drawn = [(space.seen(first), space.seen(second)) for first, second in draws(data, n, pairs, seed)]
     else:
-        rest = space.seen(apart.read(slice(0, at_most)).x)
+        most = at_most if len(data.shape) == 3 or features is not None else n  # distances of points take as many
+        chosen = torch.randperm(len(apart), generator=stream(seed, "apart"))[:most]
+        what, rest = f"{len(chosen):,} held-out samples of {data.name}", space.seen(apart.read(chosen).x)
         pairs_drawn = [(space.seen(part), rest) for part in _parts(data, n, pairs, seed)]
     found: list[Measure] = []
     for names, measure in space.measures.items():
@@ -184,7 +187,6 @@ def evaluate(
             least, least_error = _mean_error(floor[:, k])
             own = least_error * math.sqrt(pairs)  # the comparisons share one set of samples, whose part is at most this
             found.append(Measure(name, value, math.hypot(error, own), least, least_error))
-    what = _what(data) if apart is None else f"{min(len(apart), at_most):,} held-out samples of {data.name}"
     return Evaluation(tuple(found), what, n, space.unit)
 
 

@@ -32,11 +32,11 @@ def nearest(source: Source, x: Tensor, *, count: int = 1) -> Nearest:
 
     The source is read in parts, so that memory does not grow with it.
     """
-    flat, n = x.flatten(1).float(), len(source)
+    flat, n = x.flatten(1).float().cpu(), len(source)
     part = max(1, _NUMBERS // flat.shape[1])
     best = torch.full((len(x), 0), torch.inf), torch.zeros((len(x), 0), dtype=torch.long)
     for first in range(0, n, part):
-        others = source.read(slice(first, min(first + part, n))).x.flatten(1).float()
+        others = source.read(slice(first, min(first + part, n))).x.flatten(1).float().cpu()
         distances = torch.cat([best[0], torch.cdist(flat, others)], dim=1)
         numbers = torch.cat([best[1], torch.arange(first, first + len(others)).expand(len(x), -1)], dim=1)
         order = distances.topk(min(count, distances.shape[1]), largest=False)

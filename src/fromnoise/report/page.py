@@ -17,6 +17,7 @@ from fromnoise.report.pictures import GUIDANCE, STEPS, measured, sheets
 from fromnoise.run import Run, held_out_losses
 from fromnoise.run.config import to_toml
 from fromnoise.run.files import Writing, write
+from fromnoise.run.guard import is_finite
 from fromnoise.training.floor import Floor
 
 _STYLE = """
@@ -163,10 +164,14 @@ def _pictures(run: Run, _results: Sequence[Result]) -> list[str]:
 
 def _levels(run: Run) -> list[str]:
     """Return the held-out loss over the noise levels at the first, the middle and the last check."""
-    checks = {
-        row["step"]: (row["held_out"]["levels"], row["held_out"]["losses"])
-        for row in run.history if isinstance(row.get("held_out"), Mapping) and "levels" in row["held_out"]
-    }  # fmt: skip
+    checks = dict[int, tuple[Sequence[float], Sequence[float]]]()
+    for row in run.history:
+        match row.get("held_out"):
+            case {"levels": list() as levels, "losses": list() as losses} if len(levels) == len(losses):
+                if all(map(is_finite, (*levels, *losses))):
+                    checks[row["step"]] = levels, losses
+            case _:
+                pass
     steps = sorted(checks)
     if not steps:
         return []

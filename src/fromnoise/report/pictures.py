@@ -22,7 +22,7 @@ GUIDANCE = 1.5
 STEPS = 12
 """The steps of the default sampler that a picture is shown after."""
 
-_ACROSS, _MOST_LABELS = 10, 20
+_ACROSS, _MOST_LABELS, _READ = 10, 20, 4096
 
 
 class Sheets(NamedTuple):
@@ -62,7 +62,7 @@ def told_each(run: Run, labels: Tensor | None, n: int, *, seed: int = 0) -> Cond
         return None if labels is None else Cond({"label": labels})
     rows, held = run.parts()
     source, generator = held or rows, stream(seed, "told")
-    order = torch.randperm(len(source), generator=generator)
+    order = torch.randperm(len(source), generator=generator)[:_READ]
     if labels is None:
         chosen = order[torch.arange(n) % len(order)]
     else:
@@ -79,8 +79,14 @@ def told_each(run: Run, labels: Tensor | None, n: int, *, seed: int = 0) -> Cond
     return None if cond is None else cond.only([one.value for one in run.denoiser.conditioners])
 
 
-def sheets(run: Run, *, seed: int = 0) -> Sheets:
-    """Draw what a run of pictures shows."""
+def sheets(run: Run, *, seed: int = 0, with_data: bool = True) -> Sheets:
+    """Draw what a run of pictures shows.
+
+    Args:
+        run: of pictures.
+        seed: of samples and of the choice of training pictures.
+        with_data: whether training pictures are shown.
+    """
     names = run.denoiser.label_names[:_MOST_LABELS]
     denoiser = guided_for_show(run)
     rows = list(names) or [f"{k + 1}" for k in range(5)]
@@ -93,7 +99,7 @@ def sheets(run: Run, *, seed: int = 0) -> Sheets:
     at = [round(k * (len(way.times) - 1) / 7) for k in range(8)]
     return Sheets(
         dict(zip(rows, x.split(_ACROSS), strict=True)),
-        _of_data(run, len(rows), seed) if run.holds_data else {},
+        _of_data(run, len(rows), seed) if with_data and run.holds_data else {},
         {rows[k]: way.x[at, k] for k in range(few)},
         [f"t = {way.times[k]:.2f}" for k in at],
     )
@@ -134,7 +140,7 @@ def measured(run: Run, *, seed: int = 2) -> Measured:
     rows, held = run.parts()
     names, n = run.denoiser.label_names, max(64, min(1000, 2**19 // math.prod(rows.shape)))
     labels = torch.arange(n) % len(names) if names else None
-    x = sample(guided_for_show(run), n, steps=STEPS, cond=told_each(run, labels, n, seed=seed), seed=seed)
+    x = sample(guided_for_show(run), n, steps=STEPS, cond=told_each(run, labels, n, seed=seed), seed=seed).cpu()
     found = nearest(rows, x[:_ACROSS], count=min(3, len(rows)))
     shown = {"sample": x[:_ACROSS]} | {f"nearest {k + 1}": found.x[:, k] for k in range(found.x.shape[1])}
     return Measured(

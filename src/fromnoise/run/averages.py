@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ import numpy as np
 from torch import Tensor
 
 from fromnoise.errors import CheckpointDamaged, InputError
-from fromnoise.run.files import Writing, apart, file_sum, make_folder, read_tensors, save_tensors, write_json
+from fromnoise.run.files import Writing, apart, check_sum, file_sum, make_folder, read_tensors, save_tensors, write_json
 from fromnoise.run.guard import distrusting, is_whole, read_object
 
 LONGEST = 0.28
@@ -49,6 +49,10 @@ def exponent(length: float) -> float:
     over = length**-2
     roots = np.roots([1, 7, 16 - over, 12 - over])
     return float(roots[np.abs(roots.imag) < 1e-6].real.max())
+
+
+_MOST = 2000
+"""How many snapshots are added at most: the last ones."""
 
 
 class Snapshot(NamedTuple):
@@ -103,12 +107,12 @@ class Averages:
         self.path = path / "averages"
 
     def save(self, step: int, averages: Mapping[float, Mapping[str, Tensor]]) -> None:
-        """Keep the averages of each length after a step; those that stand already are left.
+        """Keep the averages of each length after a step, unless they stand there already.
 
         Raises:
             RunError: if they cannot be written.
         """
-        if not averages or self._manifest(step).exists():
+        if not averages or self._are_sound(step, averages):
             return
         with Writing(self.path):
             make_folder(self.path, exist_ok=True)
@@ -117,6 +121,25 @@ class Averages:
             places = [self.place(Snapshot(step, length)) for length in averages]
             sums = {place.name: {"sha256": file_sum(place)} for place in places}
             write_json(self._manifest(step), {"step": step, "files": sums})  # last: it is what makes them whole
+
+    def _are_sound(self, step: int, lengths: Iterable[float]) -> bool:
+        """Return whether the files of a step are those of its manifest."""
+        try:
+            sums = self._files(step)
+            for length in lengths:
+                place = self.place(Snapshot(step, length))
+                check_sum(place, sums.get(place.name))
+        except CheckpointDamaged:
+            return False
+        return True
+
+    def drop_after(self, step: int) -> None:
+        """Remove the averages after a step: they belong to work that a resumed run does again, perhaps otherwise."""
+        with Writing(self.path):
+            for path in self.path.iterdir() if self.path.is_dir() else ():
+                match = re.fullmatch(r"([0-9]{9,18})(-0\.[0-9]{3}\.safetensors|\.json)", path.name)
+                if match and int(match[1]) > step:
+                    path.unlink(missing_ok=True)
 
     def place(self, snapshot: Snapshot) -> Path:
         """Return the file of a snapshot."""
@@ -139,12 +162,14 @@ class Averages:
         names = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
         steps = sorted(int(name[:-5]) for name in names if re.fullmatch(r"[0-9]{9,18}\.json", name))
         pattern = re.compile(r"([0-9]{9,18})-(0\.[0-9]{3})\.safetensors")
-        return [
+        there = set(names)
+        whole = [
             Snapshot(step, float(match[2]))
             for step in steps if 0 < step <= up_to
-            for match in map(pattern.fullmatch, sorted(self._files(step)))
+            for match in map(pattern.fullmatch, sorted(there.intersection(self._files(step))))
             if match and int(match[1]) == step and 0.001 <= float(match[2]) <= LONGEST
         ]  # fmt: skip
+        return whole[-_MOST:]
 
     def read(self, snapshot: Snapshot, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a snapshot's parameters, which must be those wanted by name, shape and dtype.

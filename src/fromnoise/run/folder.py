@@ -325,9 +325,9 @@ class RunFolder:
             RunError: if it cannot be written; what stood before still stands.
         """
         root, target = self.path / "checkpoints", self.place(checkpoint.step)
+        self.averages.save(checkpoint.step, checkpoint.averages)  # first: a checkpoint goes on with its averages
         if target.exists() and self._is_sound(target):
             return target
-        self.averages.save(checkpoint.step, checkpoint.averages)  # first: a checkpoint goes on with its averages
         with Writing(target):
             make_folder(root, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=root))

@@ -12,6 +12,7 @@ from fromnoise.card import card, frames
 from fromnoise.cond import Cond
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import Source, held_apart
+from fromnoise.data.views import as_alike
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
@@ -60,8 +61,12 @@ class Run:
         return self.opened
 
     def parts(self) -> tuple[Source, Source | None]:
-        """Return the samples that it was trained on, and those held out; None where none were."""
-        return held_apart(self.source, self.config.train["held_out"], self.config.train["seed"])
+        """Return the samples that it was trained on, and those held out; None where none were.
+
+        Where it was trained on mirror images, those held out have theirs too, so that the two are of one law.
+        """
+        kept, held = held_apart(self.source, self.config.train["held_out"], self.config.train["seed"])
+        return kept, None if held is None else as_alike(held, kept)
 
     @property
     def name(self) -> str:
@@ -121,6 +126,8 @@ def load(path: str | Path, *, weights: str = "ema", ema: float | None = None) ->
     """
     if weights not in ("ema", "model"):
         raise InputError(f'weights must be "ema" or "model", not {weights!r}')
+    if ema is not None and weights != "ema":
+        raise InputError('weights="model" is the last weights, and ema an average: give one of the two')
     folder = RunFolder(path)
     with distrusting(folder.path):
         config = folder.config

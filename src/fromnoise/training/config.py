@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from fromnoise.denoiser import Denoiser
 from fromnoise.registry import STRICT, Settings, explain
@@ -15,6 +15,13 @@ from fromnoise.training.times import time_laws
 from fromnoise.training.weighting import weightings
 
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _apart(lengths: tuple[float, ...]) -> tuple[float, ...]:
+    """Refuse lengths that files cannot be called by."""
+    if len({round(length, 3) for length in lengths}) < len(lengths) or any(round(v, 3) != v for v in lengths):
+        raise ValueError("must be different lengths of three decimals")
+    return lengths
 
 
 class TrainConfig(BaseModel):
@@ -70,7 +77,9 @@ class TrainConfig(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    post_hoc_ema: Annotated[tuple[Annotated[float, Field(ge=0.005, le=0.25)], ...], Field(max_length=8)] = ()
+    post_hoc_ema: Annotated[
+        tuple[Annotated[float, Field(ge=0.005, le=0.25)], ...], Field(max_length=8), AfterValidator(_apart)
+    ] = ()
     loss: Annotated[Settings, BeforeValidator(losses.complete)] = Field(
         default_factory=lambda: losses.complete("denoising")
     )

@@ -40,9 +40,12 @@ class FromNetwork:
         x = x.round().to(torch.uint8)
         try:
             with torch.no_grad():
-                found = torch.cat([self.network(self._prepare(part.cpu())).float() for part in x.split(64)])
-        except (RuntimeError, TypeError) as error:
+                parts = [self.network(self._prepare(part.cpu())) for part in x.split(64)]
+        except Exception as error:  # a network of the user's may raise anything
             raise InputError(f"{self.name}: the network cannot take these: {one_line(str(error), 120)}") from None
+        if not all(isinstance(part, Tensor) for part in parts):
+            raise InputError(f"{self.name} must be [n, d], and the network answers {type(parts[0]).__name__}")
+        found = torch.cat(parts).float()
         if found.dim() != 2 or len(found) != len(x):
             raise InputError(f"{self.name} must be [n, d], and the network answers {list(found.shape)} for {len(x)}")
         return found

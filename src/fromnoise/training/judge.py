@@ -93,13 +93,19 @@ class Judge:
             with safe_open(path, "pt") as file:
                 about = json.loads((file.metadata() or {})["judge"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no mapping
-            shape, names = tuple(map(int, about["shape"])), tuple(map(str, about["labels"]))
+            channels, height, width = map(int, about["shape"])
+            shape, names = (channels, height, width), tuple(map(str, about["labels"]))
+            with torch.device("meta"):  # nothing is made before its size is known to be that of the file's tensors
+                wanted = Classifier(shape, len(names)).state_dict()
+            own = {name: t for name, t in tensors.items() if not name.startswith("codec.")}
+            if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in wanted.items()}:
+                raise ValueError("its tensors are not those of such a classifier")
             network = _fresh(shape, len(names), 0)
             measured = {name.removeprefix("codec."): t for name, t in tensors.items() if name.startswith("codec.")}
             codec = codecs.build(about["codec"]).with_tensors(measured, shape)
-            network.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("codec.")})
+            network.load_state_dict(own)
             return cls(network, codec, names, float(about["accuracy"]))
-        except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        except (OSError, SafetensorError, RuntimeError, ArithmeticError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is no judge of fromnoise: {one_line(str(error), 120)}") from None
 
     def _of(self, x: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:

@@ -151,7 +151,8 @@ class Learner:
             case other:
                 raise CheckpointDamaged(f"the losses not yet logged at step {checkpoint.step} are {shown(other)}")
         if self.task.goal.times.listens and checkpoint.step:
-            self.task.goal.times.restore(checkpoint.state.get("times", {}))
+            kept = checkpoint.state.get("times")
+            self.task.goal.times.restore(kept if isinstance(kept, Mapping) else {})
         self.module.load_state_dict(checkpoint.model)
         if self.average is not None:
             self.average.load_state_dict(checkpoint.ema)

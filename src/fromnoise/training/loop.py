@@ -244,8 +244,10 @@ class _Loop:
             self.learner.restore(checkpoint)
             self.done = checkpoint.step
             if self.config.patience:
-                self.patience.restore(checkpoint.state.get("early_stopping", {}), self.done)
+                kept = checkpoint.state.get("early_stopping")
+                self.patience.restore(kept if isinstance(kept, Mapping) else {}, self.done)
         self.folder.keep_metrics_up_to(self.done)
+        self.folder.averages.drop_after(self.done)
         if self.check is not None:
             self.held_out = HeldOutLoss.last_of(self.folder.metrics())
         if self.done == 0:

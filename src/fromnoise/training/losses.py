@@ -125,8 +125,8 @@ class Hybrid(Task):
         x0_hat = denoiser.prediction.x0_hat(out.detach(), x_t, alpha, sigma)
         divergence = process.step_divergence(gap * (drawn.x0 - x0_hat).square(), variance_fraction * log_ratio)
         bound = schedule.T * (counts * divergence).flatten(1).mean(1)
-        importance = self.goal.times.importance(schedule, drawn.t)
-        return simple + self.vlb_weight * (bound if importance is None else bound * importance.to(bound))
+        importance = drawn.also.get("importance")
+        return simple + self.vlb_weight * (bound if importance is None else bound * importance)
 
     def has_floor(self, goal: Objective) -> bool:
         return isinstance(goal.schedule, TableSchedule)

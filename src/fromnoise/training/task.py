@@ -152,7 +152,9 @@ class Task:
         if cond is not None and self.drop_cond:
             cond = cond.where(draws.uniform("drop") >= self.drop_cond)
         weight = None if noised.weight is None else noised.weight.to(x)
-        return Drawn(x, torch.as_tensor(denoiser.c_noise(t)).to(x), cond, noised.target, weight, t, x0)
+        importance = goal.times.importance(goal.schedule, t)  # as they are drawn: a law may change afterwards
+        also = {} if importance is None else {"importance": importance.to(x)}
+        return Drawn(x, torch.as_tensor(denoiser.c_noise(t)).to(x), cond, noised.target, weight, t, x0, also)
 
     def loss(self, drawn: Drawn) -> Tensor:
         """Return the mean loss of some rows, `[]`."""
