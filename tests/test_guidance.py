@@ -162,6 +162,7 @@ def test_autoguidance_goes_past_the_good_model_from_the_weak_one():
     assert torch.equal(limited(x, 0.5), good(x, 0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.unchecked
 def test_inpainting_keeps_what_is_known_and_completes_it_on_the_data():
     spiral = fn.data.spiral(2000)

@@ -35,6 +35,7 @@ def verdicts(run, evaluations=lambda steps: steps):
     return {c.name: c.passed for c in certify(Contender("broken", run, evaluations))}
 
 
+@pytest.mark.slow
 def test_each_law_detects_the_sampler_that_breaks_it():
     good = own(fn.DDIM()).run
     assert all(verdicts(good).values())
@@ -145,6 +146,7 @@ def test_a_foreign_sampler_is_certified_by_its_path():
             foreign(path)
 
 
+@pytest.mark.slow
 def test_the_command(run_cli, tmp_path):
     code, out, _ = run_cli("certify", "ddim", "heun", "--plot", tmp_path / "c.png")
     assert code == 0

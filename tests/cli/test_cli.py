@@ -118,6 +118,7 @@ def test_guidance_changes_samples_and_its_picture_shows_each_scale(run_cli, trai
     assert "class accuracy" in out
 
 
+@pytest.mark.slow
 @pytest.mark.unchecked
 def test_the_likelihood_is_shown_beside_the_truth(run_cli, trained, tmp_path):
     run = tmp_path / "endless"  # 20,000 points are too many for a finite set: their distribution is used

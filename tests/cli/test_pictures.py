@@ -13,7 +13,7 @@ def run(tmp_path_factory):
     from fromnoise.cli.main import main
 
     path = tmp_path_factory.mktemp("pictures") / "run"
-    small = ["--set", "network.widths=[8,16]", "--steps", "6", "--batch-size", "16"]
+    small = ["--set", "network.widths=[8,16]", "--steps", "6", "--batch-size", "16", "--no-report"]
     assert main(["train", "digits", "--out", str(path), *small]) == 0
     return path
 

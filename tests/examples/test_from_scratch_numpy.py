@@ -427,6 +427,7 @@ def test_the_floor_that_the_example_prints_is_that_of_the_library(shapes: tuple[
 # -- the script ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_script_runs_and_leaves_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "from_scratch.png"
     numpy_model.main(["--quick", "--out", str(picture)])

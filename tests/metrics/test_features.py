@@ -148,6 +148,7 @@ def test_a_judge_is_trained_once_and_is_right(tmp_path, monkeypatch):
         judge_of(fn.data.Dataset(digits.x))
 
 
+@pytest.mark.slow
 def test_pictures_and_their_mirror_images_have_a_judge_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setenv("FROMNOISE_CACHE", str(tmp_path))
     digits = fn.data.digits(n=60)

@@ -466,6 +466,7 @@ for path in damaged:
 """
 
 
+@pytest.mark.slow
 def test_nothing_huge_takes_memory(good, tmp_path):
     """Megabytes above what the sound run took, after each of the damaged ones in turn."""
     paths = []

@@ -239,6 +239,7 @@ def test_a_network_is_not_believed_where_its_error_counts_a_thousandfold(predict
         assert x.abs().max() < 4, name
 
 
+@pytest.mark.slow
 def test_a_short_table_has_default_steps_for_every_sampler():
     data = fn.data.spiral(100).x
     for T in (1, 3, 10):

@@ -138,7 +138,7 @@ class Measured(NamedTuple):
 def measured(run: Run, *, seed: int = 2) -> Measured:
     """Measure samples of a run of pictures for its page; the larger pictures are, the fewer are drawn."""
     rows, held = run.parts()
-    names, n = run.denoiser.label_names, max(64, min(1000, 2**19 // math.prod(rows.shape)))
+    names, n = run.denoiser.label_names, max(64, min(500, 2**19 // math.prod(rows.shape)))
     labels = torch.arange(n) % len(names) if names else None
     x = sample(guided_for_show(run), n, steps=STEPS, cond=told_each(run, labels, n, seed=seed), seed=seed).cpu()
     found = nearest(rows, x[:_ACROSS], count=min(3, len(rows)))
