@@ -228,3 +228,23 @@ def test_pictures_to_noise_and_back_and_what_lies_between_two(run, run_cli, tmp_
         code, _, err = run_cli(*arguments)
         assert (code, err.count("\n")) == (2, 1)
         assert says in err
+
+
+def test_small_pictures_are_computed_in_one_thread_unless_the_user_chose(monkeypatch):
+    import torch
+
+    from fromnoise.cli.common import settle_threads
+
+    set_to = []
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for threads, shape, expected in (
+        (8, (1, 8, 8), [1]), (8, (1, 28, 28), []), (2, (1, 28, 28), [1]), (2, (3, 64, 64), []), (8, (2,), []),
+    ):  # fmt: skip
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        set_to.clear()
+        settle_threads(shape)
+        assert set_to == expected
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    settle_threads((1, 8, 8))
+    assert set_to == []

@@ -24,6 +24,7 @@ from fromnoise.cli.common import (
     load_plugins,
     make_sampler,
     result,
+    settle_threads,
 )  # fmt: skip
 from fromnoise.cli.evaluate_ema import curve, lengths_of
 from fromnoise.cli.evaluate_images import of_pictures
@@ -75,6 +76,7 @@ def evaluate(
     place, lengths = check_device(device), None if ema is None else lengths_of(ema)
     trained = load(run)
     trained.denoiser.to(place)
+    settle_threads(trained.denoiser.shape)
     measure = _MEASURED.get(trained.denoiser.codec.form, of_points)
     if lengths is not None:
         if samples is not None:

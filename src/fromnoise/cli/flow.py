@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fromnoise.cli.common import Device, Json, Plugin, RunPath, bar, check_device, load_plugins, result
+from fromnoise.cli.common import Device, Json, Plugin, RunPath, bar, check_device, load_plugins, result, settle_threads
 from fromnoise.cli.reading import samples_from
 from fromnoise.cli.writers import usual, write, writer_for
 from fromnoise.errors import InputError
@@ -133,6 +133,7 @@ def _loaded(path: Path, plugin: list[Path] | None, device: str) -> Run:
     load_plugins(plugin)
     run = load(path)
     run.denoiser.to(check_device(device))
+    settle_threads(run.denoiser.shape)
     return run
 
 

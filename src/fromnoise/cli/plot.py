@@ -27,6 +27,7 @@ from fromnoise.cli.common import (
     put_on_path,
     result,
     save_figure,
+    settle_threads,
     text_table,
     whole_file,
 )  # fmt: skip
@@ -67,6 +68,7 @@ def plot(
         raise UnknownName("kind of plot", kind, {*_KINDS, *_OF_IMAGES})
     rule = make_sampler(sampler, eta, set_)
     trained = load(run)
+    settle_threads(trained.denoiser.shape)
     kinds = _OF_IMAGES if trained.denoiser.codec.form == "images" else _KINDS
     if kind not in kinds:
         raise InputError(f"there is no plot {kind!r} of {trained.denoiser.codec.form}: there are {', '.join(kinds)}")

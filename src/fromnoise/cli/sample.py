@@ -31,6 +31,7 @@ from fromnoise.cli.common import (
     make_sampler,
     put_on_path,
     result,
+    settle_threads,
 )  # fmt: skip
 from fromnoise.cli.reading import completing, told
 from fromnoise.cli.writers import usual, write, writer_for
@@ -76,6 +77,7 @@ def sample(
     rule = make_sampler(sampler, eta, set_)
     trained = load(run, weights=weights, ema=ema)
     trained.denoiser.to(check_device(device))
+    settle_threads(trained.denoiser.shape)
     denoiser = completing(guided(put_on_path(trained, rule, schedule), guidance, label), known, mask)
     cond = told(denoiser, label, image)
     steps = rule.steps_on(denoiser.schedule) if steps is None else steps

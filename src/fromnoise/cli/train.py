@@ -22,6 +22,7 @@ from fromnoise.cli.common import (
     parse_settings,
     result,
     say,
+    settle_threads,
     what_was_found,
 )
 from fromnoise.cli.writers import usual
@@ -78,7 +79,9 @@ def train(
         typer.Option("--set", help="Any setting, such as --set network.hidden=256.", metavar="K=V"),
     ] = None,
     device: Device = "cpu",
-    threads: Annotated[int | None, typer.Option(help="How many processor threads to use.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="How many processor threads to use; by default one for small pictures.")
+    ] = None,
     keep_data: Annotated[
         bool, typer.Option("--data/--no-data", help="Whether the run folder holds the samples of your own data.")
     ] = True,
@@ -102,6 +105,8 @@ def train(
         plan, source = prepare(data, recipe, changes, progress=progress)
     for line in what_was_found(source):
         say(line)
+    if threads is None:
+        settle_threads(source.shape)
     folder = out or Path("runs") / source.name
     training = plan.assemble(source, device=check_device(device))
     note = _resuming(RunFolder(folder), training.config.steps) if resume else None
