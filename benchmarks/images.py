@@ -16,7 +16,6 @@ import contextlib
 import importlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import environment
 import torch
+from machine import described
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -252,7 +252,7 @@ def main() -> None:
     torch.manual_seed(0)
     contenders = ours() + ([] if given.no_peers else peers())
     rounds, least = (3, 0.3) if given.quick else (9, 0.8)
-    every, parts = [], [f"# Networks for pictures\n\n{_machine()}; {' '.join(sys.argv[1:]) or 'no options'}"]
+    every, parts = [], [f"# Networks for pictures\n\n{described()}; {' '.join(sys.argv[1:]) or 'no options'}"]
     for bf16 in (False, True):
         rows = measured(contenders, bf16=bf16, rounds=rounds, least=least)
         every += rows
@@ -261,12 +261,6 @@ def main() -> None:
     for path, text in ((given.out, "\n".join(parts) + "\n"), (given.json, json.dumps(every, indent=1))):
         if path is not None:
             path.write_text(text)
-
-
-def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name}, torch {torch.__version__}, {torch.get_num_threads()} thread(s)"
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ the same. The judge is `results/mnist-judge.safetensors`; it is trained where th
 import argparse
 import json
 import os
-import platform
 import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from machine import described
 
 import fromnoise as fn
 from fromnoise.cond import Cond
@@ -37,12 +37,6 @@ RUNS = {
     "dit-20": ({"network": "dit", "train": {"steps": 18_800}}, (1.0, 1.5)),
 }
 """Each run's changes to the recipe, and the guidance scales at which it is judged."""
-
-
-def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name}, torch {torch.__version__}, {torch.get_num_threads()} thread(s)"
 
 
 def the_judge(source: fn.data.Source) -> Judge:
@@ -96,7 +90,7 @@ def main() -> None:
     given = parser.parse_args()
     source = fn.data.open(given.data)
     judge = the_judge(source)
-    print(f"{_machine()}\njudge: {judge.accuracy:.2%} right on held-out pictures\n")
+    print(f"{described()}\njudge: {judge.accuracy:.2%} right on held-out pictures\n")
     print("| run | pictures seen | seconds of a thread | guidance | agreement | Frechet distance, in floors |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     table = json.loads(given.json.read_text()) if given.json.exists() else {}

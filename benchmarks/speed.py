@@ -49,9 +49,10 @@ def machine() -> dict[str, Any]:
     """Say what the numbers were taken on."""
     import numpy as np
     import torch
+    from machine import cpu_name
 
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
@@ -60,19 +61,6 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        fields: dict[str, str] = {}
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            fields.setdefault(key.strip(), value.strip())
-        name = fields.get("model name", "")
-        if name:
-            return f"{name} (family {fields.get('cpu family', '?')}, model {fields.get('model', '?')})"
-    return platform.processor() or platform.machine()
 
 
 def _say(line: str) -> None:

@@ -9,6 +9,7 @@ from fromnoise.data.views import FromSmall, shrunk
 from fromnoise.errors import InputError, LabelError
 from fromnoise.nn import DiT, UNet
 from fromnoise.pictures_cond import Image
+from fromnoise.report.pictures import sheets, told_each
 
 ONE = Image(shape=(1, 4, 4))
 
@@ -113,5 +114,24 @@ def test_a_run_finds_its_data_again_as_it_saw_them(settings, built_in, tmp_path)
     assert again.source.identity == source.identity
     rows = torch.tensor([0, len(source) - 1])
     assert torch.equal(again.source.read(rows).x, source.read(rows).x)
-    fn.train(again.source, steps=2, batch_size=8, network=network, out=tmp_path / "r", resume=True)
+    more = fn.train(again.source, steps=2, batch_size=8, network=network, out=tmp_path / "r", resume=True)
     assert run.step == 1
+    assert more.step == 2
+
+
+def test_what_is_shown_of_the_data_and_told_of_them_has_the_label_it_stands_under():
+    digits = fn.data.digits()
+    for source in (digits, FromSmall(digits, 4)):
+        run = fn.train(source, steps=1, batch_size=8, network={"name": "unet", "widths": (8,)})
+        shown = sheets(run).data
+        assert list(shown) == [str(k) for k in range(10)]
+        kept = {(picture.numpy().tobytes(), int(label)) for picture, label in zip(digits.x, digits.labels, strict=True)}
+        trained_on = run.parts()[0]
+        own = {picture.numpy().tobytes() for picture in trained_on.read(slice(None)).x}
+        for name, pictures in shown.items():
+            assert len(pictures) == 10
+            assert all((one.numpy().tobytes(), int(name)) in kept and one.numpy().tobytes() in own for one in pictures)
+    labels = torch.tensor([3, 3, 7, 0])
+    told = told_each(run, labels, 4)
+    assert told.values["label"].tolist() == labels.tolist()
+    assert told.values["image"].shape == (4, 1, 4, 4)

@@ -16,7 +16,8 @@ from fromnoise.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fromnoise.run import Run
+    from fromnoise.data import Codec
+    from fromnoise.denoiser import Denoiser
 
 Label = Annotated[str | None, typer.Option(help="The label that the model is told.")]
 Tolerance = Annotated[float, typer.Option(help="Of the ODE's solver, for each step.")]
@@ -38,10 +39,10 @@ def encode(
 
     from fromnoise.dynamics import ProbabilityFlow
 
-    trained = _loaded(run, plugin, device)
+    denoiser, codec = _loaded(run, plugin, device, tolerance)
     out = out or run / "samples" / f"noise-{samples.stem}.npz"
-    _check(out, tolerance, {".npz", ".npy"})
-    denoiser, codec = trained.denoiser, trained.denoiser.codec
+    if out.suffix.lower() not in (".npy", ".npz"):
+        raise InputError(f"--out {out}: noise is written to a file that ends in .npy or .npz")
     x = samples_from(samples, denoiser, "encode")
     flow = ProbabilityFlow(denoiser, tolerance)
     parts: list[Tensor] = []
@@ -49,7 +50,7 @@ def encode(
         for part in x.split(_TOGETHER):
             parts.append(flow.encode(codec.into(codec.store(part)).to(denoiser.device), label).float().cpu())
             progress(sum(map(len, parts)), len(x))
-    write(parts, len(x), denoiser.codec.form, out)
+    write(parts, len(x), "noise", out)
     length = float(torch.cat(parts).square().mean().sqrt())
     line = f"{out}: the noise of {len(x):,} samples, root mean square {length:.3f} (1 for noise of the model's own)"
     result({"out": str(out), "n": len(x), "rms": length}, as_json, line)
@@ -72,12 +73,9 @@ def decode(
     from fromnoise.data.numbers import as_data
     from fromnoise.dynamics import ProbabilityFlow
 
-    trained = _loaded(run, plugin, device)
-    denoiser = trained.denoiser
-    form = denoiser.codec.form
-    out = out or run / "samples" / f"decoded-{noise.stem}{usual(form)[0]}"
-    _check(out, tolerance, None)
-    writer_for(form, out)
+    denoiser, codec = _loaded(run, plugin, device, tolerance)
+    out = out or run / "samples" / f"decoded-{noise.stem}{usual(codec.form)[0]}"
+    writer_for(codec.form, out)
     z = as_data(read_file(noise)[0]).float()
     if tuple(z.shape[1:]) != denoiser.shape or not len(z) or not torch.isfinite(z).all():
         raise InputError(f"{noise}: noise of this run is finite and [n, {str(list(denoiser.shape))[1:-1]}]")
@@ -87,10 +85,10 @@ def decode(
         with torch.no_grad(), bar("decoding") as progress:
             for first in range(0, len(z), _TOGETHER):
                 part = z[first : first + _TOGETHER].to(denoiser.device)
-                yield denoiser.codec.out(flow.decode(part, label)).cpu()
+                yield codec.out(flow.decode(part, label)).cpu()
                 progress(min(first + _TOGETHER, len(z)), len(z))
 
-    write(made(), len(z), form, out)
+    write(made(), len(z), codec.form, out)
     result({"out": str(out), "n": len(z)}, as_json, f"{out}: {len(z):,} samples")
 
 
@@ -111,15 +109,13 @@ def interpolate(
 
     from fromnoise import dynamics
 
-    trained = _loaded(run, plugin, device)
-    form = trained.denoiser.codec.form
-    out = out or run / "samples" / f"between-{first.stem}-{second.stem}{usual(form)[0]}"
-    _check(out, tolerance, None)
-    writer_for(form, out)
-    a, b = (samples_from(path, trained.denoiser, "interpolate")[0] for path in (first, second))
+    denoiser, codec = _loaded(run, plugin, device, tolerance)
+    out = out or run / "samples" / f"between-{first.stem}-{second.stem}{usual(codec.form)[0]}"
+    writer_for(codec.form, out)
+    a, b = (samples_from(path, denoiser, "interpolate")[0] for path in (first, second))
     with torch.no_grad():
-        x = dynamics.interpolate(trained.denoiser, a, b, n, label, tolerance=tolerance).cpu()
-    write([x], n, form, out)
+        x = dynamics.interpolate(denoiser, a, b, n, label, tolerance=tolerance).cpu()
+    write([x], n, codec.form, out)
     result({"out": str(out), "n": n}, as_json, f"{out}: {n} samples from {first} to {second}")
 
 
@@ -127,18 +123,13 @@ _TOGETHER = 64
 """How many samples the solver takes at once; its steps suit the hardest of them."""
 
 
-def _loaded(path: Path, plugin: list[Path] | None, device: str) -> Run:
+def _loaded(path: Path, plugin: list[Path] | None, device: str, tolerance: float) -> tuple[Denoiser, Codec]:
+    """Return a run's denoiser on a device, and its codec."""
     from fromnoise.run import load
 
-    load_plugins(plugin)
-    run = load(path)
-    run.denoiser.to(check_device(device))
-    settle_threads(run.denoiser.shape)
-    return run
-
-
-def _check(out: Path, tolerance: float, endings: set[str] | None) -> None:
     if not 1e-12 <= tolerance <= 0.1:
         raise InputError(f"--tolerance must lie between 1e-12 and 0.1, not {tolerance}")
-    if endings is not None and out.suffix.lower() not in endings:
-        raise InputError(f"--out {out}: noise is written to a file that ends in {' or '.join(sorted(endings))}")
+    load_plugins(plugin)
+    denoiser = load(path).denoiser.to(check_device(device))
+    settle_threads(denoiser.shape)
+    return denoiser, denoiser.codec

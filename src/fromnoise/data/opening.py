@@ -61,9 +61,9 @@ def open(
     if isinstance(what, Dataset | Source):  # in this order: the second looks at every property
         return what
     if isinstance(what, str) and what in names():
+        views = _ArraySettings.read({key: settings[key] for key in ("flip", "from_size") if key in settings})
         own = {key: value for key, value in settings.items() if key not in ("flip", "from_size")}
-        flip, size = bool(settings.get("flip")), whole_number("data.from_size", settings.get("from_size", 0), least=0)
-        return seen(make({"name": what, **own}), flip, size)
+        return seen(make({"name": what, **own}), views.flip, views.from_size)
     if is_pictures(what):
         given = PictureSettings(**settings)
         return seen(Files(what, given, progress=progress), given.flip, given.from_size)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.cond import Cond
+from fromnoise.data.source import Source
 from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.guidance import Guided
 from fromnoise.metrics import Evaluation, Memorisation, evaluate, memorisation, nearest
@@ -61,22 +62,30 @@ def told_each(run: Run, labels: Tensor | None, n: int, *, seed: int = 0) -> Cond
     if not more:
         return None if labels is None else Cond({"label": labels})
     rows, held = run.parts()
-    source, generator = held or rows, stream(seed, "told")
-    order = torch.randperm(len(source), generator=generator)[:_READ]
-    if labels is None:
-        chosen = order[torch.arange(n) % len(order)]
-    else:
-        cond = source.read(order).cond
-        assert cond is not None
-        own, used, picked = cond.values["label"], dict[int, int](), list[int]()
-        for label in labels.tolist():
-            fitting = (own == label).nonzero().flatten()
-            fitting = fitting if len(fitting) else torch.arange(len(order))
-            picked.append(int(order[fitting[used.get(label, 0) % len(fitting)]]))
-            used[label] = used.get(label, 0) + 1
-        chosen = torch.tensor(picked)
+    source = held or rows
+    every, own = _shuffled(source, seed, "told")
+    wanted = torch.zeros(n, dtype=torch.long) if labels is None or own is None else labels
+    chosen = torch.empty(n, dtype=torch.long)
+    for label in wanted.unique().tolist():
+        places = (wanted == label).nonzero().flatten()
+        fitting = every if labels is None or own is None else every[own == label]
+        fitting = fitting if len(fitting) else every
+        chosen[places] = fitting[torch.arange(len(places)) % len(fitting)]
     cond = source.read(chosen).cond
     return None if cond is None else cond.only([one.value for one in run.denoiser.conditioners])
+
+
+def _shuffled(source: Source, seed: int, purpose: str) -> tuple[Tensor, Tensor | None]:
+    """Return rows of a source in random order, and the label of each where there are labels.
+
+    All rows, or some thousands of a source that must read its samples to know their labels.
+    """
+    order, cond = torch.randperm(len(source), generator=stream(seed, purpose)), getattr(source, "cond", None)
+    if cond is None:
+        order = order[:_READ]
+        cond = source.read(order).cond
+        return order, None if cond is None else cond.values.get("label")
+    return order, cond.values["label"][order] if "label" in cond.values else None
 
 
 def sheets(run: Run, *, seed: int = 0, with_data: bool = True) -> Sheets:
@@ -107,16 +116,13 @@ def sheets(run: Run, *, seed: int = 0, with_data: bool = True) -> Sheets:
 
 def _of_data(run: Run, count: int, seed: int) -> dict[str, Tensor]:
     """Return rows of training pictures, of every label where there are labels."""
-    source, generator = run.source, stream(seed, "sheets")
-    names = run.denoiser.label_names[:count]
-    of_each = source.cond.values["label"] if names and source.cond is not None else None
-    found = dict[str, Tensor]()
-    for k in range(count):
-        rows = torch.arange(len(source)) if of_each is None else (of_each == k).nonzero().flatten()
-        chosen = rows[torch.randperm(len(rows), generator=generator)[:_ACROSS]]
-        if len(chosen):
-            found[names[k] if names else f"{k + 1}"] = source.read(chosen).x
-    return found
+    source, names = run.parts()[0], run.denoiser.label_names[:count]
+    every, own = _shuffled(source, seed, "sheets")
+    if names and own is not None:
+        chosen = {name: every[own == k][:_ACROSS] for k, name in enumerate(names)}
+    else:
+        chosen = {f"{k + 1}": part for k, part in enumerate(every[: count * _ACROSS].split(_ACROSS))}
+    return {name: source.read(rows).x for name, rows in chosen.items() if len(rows)}
 
 
 class Measured(NamedTuple):
