@@ -25,6 +25,20 @@ def test_a_move_turns_as_the_gradient_and_is_as_long_in_every_direction(shape):
     torch.testing.assert_close(orthogonal(100 * x), moves)  # the gradient's size does not matter
 
 
+def test_a_wide_matrix_moves_as_the_steps_on_it_say(monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    full = torch.randn(2, 12, 108, generator=generator)
+    u, _, vt = torch.linalg.svd(full, full_matrices=False)
+    steep = u * torch.logspace(0, -5, 12) @ vt  # directions that the gradient hardly has
+    lone = torch.randn(2, 12, 1, generator=generator) * full[:, :1]
+    for x in (full, steep, lone, 0 * full):
+        by_gram = orthogonal(x)
+        monkeypatch.setattr("fromnoise.training.muon._WIDE", 1000)
+        torch.testing.assert_close(by_gram, orthogonal(x.double()).float(), rtol=1e-3, atol=1e-3)
+        monkeypatch.undo()
+    assert not torch.equal(orthogonal(full, torch.bfloat16), orthogonal(full.bfloat16()).float())  # not rounded
+
+
 def test_matrices_of_one_shape_move_as_each_alone():
     weights = [torch.randn(6, 4, 3, 3), torch.randn(6, 36), torch.randn(5, 5)]
     gradients = [torch.randn_like(w) for w in weights]

@@ -112,6 +112,7 @@ class MLPBlock(nn.Module):
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Return (1 + scale) norm(x) + shift for tokens `[B, N, width]`; scale and shift are `[B or 1, width]`."""
+    x = x.to(shift)  # under autocast bfloat16, as the linear map that follows takes it
     return torch.addcmul(shift[:, None], F.layer_norm(x, x.shape[-1:], eps=_EPS), 1 + scale[:, None])
 
 

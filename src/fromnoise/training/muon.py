@@ -3,7 +3,10 @@
     M <- mu M + G,    W <- (1 - lr wd) W - lr sqrt(max(1, rows/columns)) O(G + mu M)
 
 O(X) is about U V^T for X = U S V^T: every direction of a matrix is moved by as much. It is found by Newton-Schulz
-steps, X <- a X + (b A + c A^2) X with A = X X^T, from X/|X|; they bring all singular values near 1, not to it.
+steps, X <- P X with P = a I + b A + c A^2 and A = X X^T, from X/|X|; they bring all singular values near 1, not to it.
+
+P and A commute, so X = P_5 ... P_1 X_0 can be had from A alone, A <- P A P, and X_0 be multiplied once. Of a matrix
+much wider than it is high, such as a convolution's, that is several times less work, in float32 as quick as in bf16.
 Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
 """
 
@@ -19,6 +22,9 @@ from fromnoise.nn.network import plain
 
 _COEFFICIENTS, _STEPS = (3.4445, -4.7750, 2.0315), 5
 """a, b, c and the number of steps. Source: Jordan et al. 2024."""
+
+_WIDE = 4
+"""How many times as wide as high a matrix must be for A alone to be quicker."""
 
 
 def hidden_matrices(module: nn.Module) -> list[str]:
@@ -42,7 +48,7 @@ class Muon(torch.optim.Optimizer):
         lr: the learning rate, in root mean square changes of an orthogonal matrix.
         momentum: mu.
         weight_decay: wd.
-        dtype: in which matrices are made orthogonal; bfloat16 is enough.
+        dtype: in which matrices are made orthogonal that are not very wide; bfloat16 is enough.
     """
 
     def __init__(
@@ -79,20 +85,40 @@ class Muon(torch.optim.Optimizer):
         for momentum, gradient in zip(momenta, gradients, strict=True):
             momentum.mul_(mu).add_(gradient)
         ahead = [g.add(m, alpha=mu).flatten(1) for g, m in zip(gradients, momenta, strict=True)]
-        moves = orthogonal(torch.stack(ahead).to(self.dtype)).to(momenta[0].dtype)
+        moves = orthogonal(torch.stack(ahead), self.dtype)
         rows, columns = moves.shape[1:]
         by = lr * max(1.0, rows / columns) ** 0.5
         for p, move in zip(alike, moves, strict=True):
             p.mul_(1 - lr * group["weight_decay"]).sub_(move.view_as(p), alpha=by)
 
 
-def orthogonal(x: Tensor) -> Tensor:
-    """Return about U V^T of each matrix X = U S V^T in `[K, rows, columns]`: its singular values come near 1."""
+def orthogonal(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return about U V^T of each matrix X = U S V^T in `[K, rows, columns]`: its singular values come near 1.
+
+    Args:
+        x: the matrices.
+        dtype: to compute in where they are not very wide; that of x when not given.
+    """
+    if x.shape[1] > x.shape[2]:
+        return orthogonal(x.transpose(1, 2), dtype).transpose(1, 2)
+    start = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    if x.shape[2] > _WIDE * x.shape[1]:
+        return _product(start @ start.transpose(1, 2)) @ start
     a, b, c = _COEFFICIENTS
-    wide = x.shape[1] <= x.shape[2]
-    x = x if wide else x.transpose(1, 2)
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    moved = start if dtype is None else start.to(dtype)
     for _ in range(_STEPS):
-        gram = x @ x.transpose(1, 2)
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x if wide else x.transpose(1, 2)
+        gram = moved @ moved.transpose(1, 2)
+        moved = torch.baddbmm(moved, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), moved, beta=a)
+    return moved.to(x.dtype)
+
+
+def _product(gram: Tensor) -> Tensor:
+    """Return P_5 ... P_1 for A = X_0 X_0^T, `[K, rows, rows]`."""
+    a, b, c = _COEFFICIENTS
+    product = None
+    for _ in range(_STEPS):
+        p = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        p.diagonal(dim1=1, dim2=2).add_(a)
+        product, gram = p if product is None else p @ product, p @ gram @ p
+    assert product is not None
+    return product
