@@ -120,9 +120,17 @@ def enlarging(tmp_path_factory):
     from fromnoise.cli.main import main
 
     path = tmp_path_factory.mktemp("pictures") / "enlarging"
-    small = ["--set", "network.widths=[8,16]", "--steps", "6", "--batch-size", "16", "--no-report"]
-    assert main(["train", "digits", "--from-size", "4", "--out", str(path), *small]) == 0
+    assert main([*ENLARGING, "--out", str(path)]) == 0
     return path
+
+
+ENLARGING = ["train", "digits", "--from-size", "4", "--set", "network.widths=[8,16]", "--steps", "6"]
+ENLARGING += ["--batch-size", "16", "--no-report"]
+
+
+def test_what_to_do_next_names_the_pictures_that_a_run_needs(enlarging, run_cli):
+    out = run_cli(*ENLARGING, "--out", enlarging, "--resume")[1]
+    assert out.splitlines()[-1] == f"next: fromnoise sample {enlarging} --image FILE"
 
 
 def test_pictures_that_are_conditions_come_from_files(enlarging, run, run_cli, tmp_path):
@@ -224,6 +232,34 @@ def test_pictures_to_noise_and_back_and_what_lies_between_two(run, run_cli, tmp_
         (("interpolate", run, *ends, "-n", "1"), "at least 2"),
         (("interpolate", run, *ends, "--tolerance", "0"), "--tolerance must lie"),
         (("interpolate", run, *ends, "--label", "x"), "'x'"),
+    ):
+        code, _, err = run_cli(*arguments)
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err
+
+
+def test_the_flow_of_a_run_that_enlarges_is_given_the_small_pictures(enlarging, run_cli, tmp_path):
+    rng = np.random.default_rng(3)
+    np.savez(tmp_path / "x.npz", x=rng.integers(0, 256, (66, 1, 8, 8), dtype=np.uint8))
+    np.savez(tmp_path / "small.npz", x=rng.integers(0, 256, (66, 1, 4, 4), dtype=np.uint8))
+    Image.fromarray(np.full((4, 4), 90, np.uint8)).save(tmp_path / "small.png")
+    loose = ("--tolerance", "1e-2")
+    noises = {}
+    for small in ("small.npz", "small.png"):
+        files = ("--image", tmp_path / small, *loose)
+        assert run_cli("encode", enlarging, tmp_path / "x.npz", *files, "--out", tmp_path / "z.npz")[0] == 0
+        with np.load(tmp_path / "z.npz") as arrays:
+            noises[small] = arrays["x"]
+        assert noises[small].shape == (66, 1, 8, 8)
+    assert np.abs(noises["small.npz"] - noises["small.png"]).max() > 1e-3  # each is told its own
+    assert run_cli("decode", enlarging, tmp_path / "z.npz", *files, "--out", tmp_path / "y.npz")[0] == 0
+    with np.load(tmp_path / "x.npz") as first, np.load(tmp_path / "y.npz") as second:
+        assert np.abs(first["x"].astype(int) - second["x"]).mean() < 8
+    ends = (tmp_path / "x.npz", tmp_path / "y.npz")
+    assert run_cli("interpolate", enlarging, *ends, *files, "-n", "3")[0] == 0
+    for arguments, says in (
+        (("encode", enlarging, tmp_path / "x.npz"), "never without a condition 'image'"),
+        (("interpolate", enlarging, *ends, "--image", tmp_path / "small.npz"), "66 conditions were given for 1"),
     ):
         code, _, err = run_cli(*arguments)
         assert (code, err.count("\n")) == (2, 1)

@@ -35,6 +35,9 @@ SamplerName = Annotated[
 StepsOption = Annotated[
     int | None, typer.Option(help="The number of steps; most samplers evaluate the network once a step.")
 ]
+ImageOption = Annotated[
+    Path | None, typer.Option("--image", help="The pictures that are the condition, of a run that enlarges: one, or n.")
+]
 Eta = Annotated[float | None, typer.Option(help="DDIM's noise: 0 for none, 1 for that of DDPM.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value.", metavar="K=V")]
 ScheduleOption = Annotated[

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fromnoise.cli.common import Device, Json, Plugin, RunPath, bar, check_device, load_plugins, result, settle_threads
-from fromnoise.cli.reading import samples_from
+from fromnoise.cli.common import (
+    Device,
+    ImageOption,
+    Json,
+    Plugin,
+    RunPath,
+    bar,
+    check_device,
+    load_plugins,
+    result,
+    settle_threads,
+)
+from fromnoise.cli.reading import samples_from, told
 from fromnoise.cli.writers import usual, write, writer_for
 from fromnoise.errors import InputError
 
@@ -29,6 +40,7 @@ def encode(
     samples: Annotated[Path, typer.Argument(help="A picture, a folder of pictures, or a file of numbers.")],
     out: Out = None,
     label: Label = None,
+    image: ImageOption = None,
     tolerance: Tolerance = 1e-4,
     device: Device = "cpu",
     plugin: Plugin = None,
@@ -44,11 +56,13 @@ def encode(
     if out.suffix.lower() not in (".npy", ".npz"):
         raise InputError(f"--out {out}: noise is written to a file that ends in .npy or .npz")
     x = samples_from(samples, denoiser, "encode")
+    cond = denoiser.read(told(denoiser, label, image), len(x))
     flow = ProbabilityFlow(denoiser, tolerance)
     parts: list[Tensor] = []
     with torch.no_grad(), bar("encoding") as progress:
-        for part in x.split(_TOGETHER):
-            parts.append(flow.encode(codec.into(codec.store(part)).to(denoiser.device), label).float().cpu())
+        for rows in _chunks(len(x)):
+            z = codec.into(codec.store(x[rows])).to(denoiser.device)
+            parts.append(flow.encode(z, cond and cond.rows(rows)).float().cpu())
             progress(sum(map(len, parts)), len(x))
     write(parts, len(x), "noise", out)
     length = float(torch.cat(parts).square().mean().sqrt())
@@ -61,6 +75,7 @@ def decode(
     noise: Annotated[Path, typer.Argument(help="A file of noise, .npz or .npy, such as encode writes.")],
     out: Out = None,
     label: Label = None,
+    image: ImageOption = None,
     tolerance: Tolerance = 1e-4,
     device: Device = "cpu",
     plugin: Plugin = None,
@@ -79,14 +94,14 @@ def decode(
     z = as_data(read_file(noise)[0]).float()
     if tuple(z.shape[1:]) != denoiser.shape or not len(z) or not torch.isfinite(z).all():
         raise InputError(f"{noise}: noise of this run is finite and [n, {str(list(denoiser.shape))[1:-1]}]")
+    cond = denoiser.read(told(denoiser, label, image), len(z))
     flow = ProbabilityFlow(denoiser, tolerance)
 
     def made() -> Iterable[Tensor]:
         with torch.no_grad(), bar("decoding") as progress:
-            for first in range(0, len(z), _TOGETHER):
-                part = z[first : first + _TOGETHER].to(denoiser.device)
-                yield codec.out(flow.decode(part, label)).cpu()
-                progress(min(first + _TOGETHER, len(z)), len(z))
+            for rows in _chunks(len(z)):
+                yield codec.out(flow.decode(z[rows].to(denoiser.device), cond and cond.rows(rows))).cpu()
+                progress(min(rows.stop, len(z)), len(z))
 
     write(made(), len(z), codec.form, out)
     result({"out": str(out), "n": len(z)}, as_json, f"{out}: {len(z):,} samples")
@@ -99,6 +114,7 @@ def interpolate(
     n: Annotated[int, typer.Option("-n", help="How many, both ends among them.")] = 10,
     out: Out = None,
     label: Label = None,
+    image: ImageOption = None,
     tolerance: Tolerance = 1e-4,
     device: Device = "cpu",
     plugin: Plugin = None,
@@ -113,14 +129,20 @@ def interpolate(
     out = out or run / "samples" / f"between-{first.stem}-{second.stem}{usual(codec.form)[0]}"
     writer_for(codec.form, out)
     a, b = (samples_from(path, denoiser, "interpolate")[0] for path in (first, second))
+    cond = denoiser.read(told(denoiser, label, image), 1)
     with torch.no_grad():
-        x = dynamics.interpolate(denoiser, a, b, n, label, tolerance=tolerance).cpu()
+        x = dynamics.interpolate(denoiser, a, b, n, cond, tolerance=tolerance).cpu()
     write([x], n, codec.form, out)
     result({"out": str(out), "n": n}, as_json, f"{out}: {n} samples from {first} to {second}")
 
 
 _TOGETHER = 64
 """How many samples the solver takes at once; its steps suit the hardest of them."""
+
+
+def _chunks(count: int) -> Iterable[slice]:
+    """Return the rows that the solver takes at once, of so many."""
+    return (slice(first, first + _TOGETHER) for first in range(0, count, _TOGETHER))
 
 
 def _loaded(path: Path, plugin: list[Path] | None, device: str, tolerance: float) -> tuple[Denoiser, Codec]:

@@ -14,6 +14,7 @@ from fromnoise.cli.common import (
     Device,
     Eta,
     GuidanceScale,
+    ImageOption,
     Json,
     Plugin,
     Precision,
@@ -44,9 +45,7 @@ def sample(
     steps: StepsOption = None,
     label: Annotated[str | None, typer.Option(help="Only samples of this label, by name or number.")] = None,
     guidance: GuidanceScale = None,
-    image: Annotated[
-        Path | None, typer.Option(help="The pictures that are the condition, of a run that enlarges: one, or n.")
-    ] = None,
+    image: ImageOption = None,
     known: Annotated[Path | None, typer.Option(help="A picture to complete, where --mask is white.")] = None,
     mask: Annotated[Path | None, typer.Option(help="A picture: white where something is to be made.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of every random number.")] = 0,

@@ -31,6 +31,7 @@ from fromnoise.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fromnoise.denoiser import Denoiser
     from fromnoise.run import Run, RunFolder
     from fromnoise.training import Event, Floor, Training
 
@@ -289,9 +290,18 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
             if run.folder.holds_data
             else "the folder holds none of the training samples: evaluate, floors and exact answers need them again"
         )
-    labels = run.denoiser.label_names if run.denoiser.codec.form == "images" else ()
-    more = f" --label {shlex.quote(labels[0])} --guidance 1.5" if labels else ""
-    lines.append(
-        f"next: fromnoise sample {shlex.quote(str(run.folder.path))} -n {usual(run.denoiser.codec.form)[1]}{more}"
-    )
+    lines.append(f"next: fromnoise sample {shlex.quote(str(run.folder.path))} {_wishes(run.denoiser)}")
     result(data, as_json, "\n".join(lines))
+
+
+def _wishes(denoiser: Denoiser) -> str:
+    """Return options of `sample` that suit a denoiser."""
+    from fromnoise.conditioners import kept_of
+
+    kept = kept_of(denoiser.conditioners)
+    if kept:  # it denoises nothing without them
+        return " ".join(f"--{name} FILE" for name in sorted(kept))
+    form = denoiser.codec.form
+    labels = denoiser.label_names if form == "images" else ()
+    more = f" --label {shlex.quote(labels[0])} --guidance 1.5" if labels else ""
+    return f"-n {usual(form)[1]}{more}"
