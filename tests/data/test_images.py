@@ -376,7 +376,7 @@ def test_arrays_of_bytes_are_pictures():
         fn.data.open(np.zeros((5, 2)), settings={"channels_last": True})
     floats = fn.data.open(x.astype(np.float32) / 255)
     assert floats.suggests == {"recipe": "image", "train": {"held_out": 0.0}, "codec": {"name": "affine"}}
-    assert fn.data.digits().suggests == {"recipe": "image", "train": {"steps": 1500, "save_every": 150}}
+    assert fn.data.digits().suggests == {"recipe": "image", "train": {"steps": 1000, "save_every": 100}}
     assert fn.data.open(np.zeros((4, 7), np.uint8)).x.dtype == torch.float32  # a table
 
 

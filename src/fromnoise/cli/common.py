@@ -104,9 +104,9 @@ def settle_threads(shape: Sequence[int]) -> None:
     """Compute small pictures in one thread where more gain little, unless the user chose otherwise.
 
     A network of small pictures is many short operations, at each of which the threads wait for one another. On a quiet
-    machine two are hardly quicker than one; where anything else runs they are ten times slower. So pictures of up to
-    256 numbers, such as digits, get one thread, and up to 4,096 on a machine of two. OMP_NUM_THREADS decides if it is
-    set, and so does --threads.
+    machine two were 1.3 times as quick as one; where anything else runs they are up to ten times slower. So pictures of
+    up to 256 numbers, such as digits, get one thread, and up to 4,096 on a machine of two. OMP_NUM_THREADS decides if
+    it is set, and so does --threads.
     """
     import torch
 

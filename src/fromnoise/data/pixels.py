@@ -125,5 +125,5 @@ def suggested_for(count: int, shape: tuple[int, ...]) -> dict[str, Any]:
 
     Of fewer than a hundred none are held out.
     """
-    train: dict[str, Any] = {"steps": 1500, "save_every": 150} if math.prod(shape) <= 64 else {}
+    train: dict[str, Any] = {"steps": 1000, "save_every": 100} if math.prod(shape) <= 64 else {}
     return {"recipe": "image", "train": {**train, **({"held_out": 0.0} if count < 100 else {})}}

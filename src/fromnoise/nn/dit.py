@@ -28,7 +28,17 @@ from fromnoise.nn.attention import attend, join_heads, split_heads
 from fromnoise.nn.embed import SinusoidalEmbedding, embed_given, timestep
 from fromnoise.nn.mlp import Count
 from fromnoise.nn.network import Network, networks
-from fromnoise.nn.pictures import Range, Shape, Width, beside, check_divisible, fitting_patch, start_at_zero, through
+from fromnoise.nn.pictures import (
+    Range,
+    Shape,
+    Width,
+    are_tiny,
+    beside,
+    check_divisible,
+    fitting_patch,
+    start_at_zero,
+    through,
+)
 
 _FREQUENCIES = 256
 """The width of the timestep's sines and cosines."""
@@ -154,8 +164,8 @@ class DiT(Network):
 
     Args:
         shape: channels, height and width of a picture.
-        width: of a token.
-        depth: the number of blocks.
+        width: of a token; left out for 96 below 12 pixels and 128 above.
+        depth: the number of blocks; left out for 4 below 12 pixels and 5 above.
         heads: of the attention.
         patch: the side of a patch; 0 for what suits the size, 2 below 28 pixels, 4 below 56, and so on; of odd
             sides 1.
@@ -179,8 +189,8 @@ class DiT(Network):
     def __init__(
         self,
         shape: Shape,
-        width: Width = 128,
-        depth: Annotated[int, Field(ge=1, le=256)] = 5,
+        width: Width | None = None,
+        depth: Annotated[int, Field(ge=1, le=256)] | None = None,
         heads: Annotated[int, Field(ge=1, le=256)] = 2,
         *,
         patch: Annotated[int, Field(ge=0, le=64)] = 0,
@@ -194,6 +204,7 @@ class DiT(Network):
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
+        width, depth = width or (96 if are_tiny(shape) else 128), depth or (4 if are_tiny(shape) else 5)
         self.image = image
         self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
         self.patch = patch = fitting_patch(shape, patch, across=7, least=2)

@@ -40,6 +40,11 @@ def fitting_patch(shape: Sequence[int], patch: int, across: int, least: int = 1)
     return patch
 
 
+def are_tiny(shape: Sequence[int]) -> bool:
+    """Return whether pictures have less than 12 pixels a side, for which a smaller network does as well."""
+    return min(shape[1:]) < 12
+
+
 def start_at_zero(*layers: nn.Module) -> None:
     """Set all parameters of some layers to 0, so that what they are added to starts as the identity."""
     for layer in layers:

@@ -29,7 +29,17 @@ from fromnoise.nn.attention import attend, join_heads, split_heads
 from fromnoise.nn.embed import Condition, SinusoidalEmbedding, timestep
 from fromnoise.nn.mlp import Count
 from fromnoise.nn.network import Network, networks
-from fromnoise.nn.pictures import Range, Shape, Width, beside, check_divisible, fitting_patch, start_at_zero, through
+from fromnoise.nn.pictures import (
+    Range,
+    Shape,
+    Width,
+    are_tiny,
+    beside,
+    check_divisible,
+    fitting_patch,
+    start_at_zero,
+    through,
+)
 
 
 def group_norm(channels: int, size: int = 16) -> nn.GroupNorm:
@@ -131,7 +141,8 @@ class UNet(Network):
 
     Args:
         shape: channels, height and width of a picture.
-        widths: the number of channels at each level, from the finest.
+        widths: the number of channels at each level, from the finest; left out for (32, 64) below 12 pixels and
+            (48, 96) above.
         blocks: the residual blocks of a level, on the way down and again on the way up.
         attention: the levels that have attention, 0 the finest, -1 the coarsest.
         head_dim: about how many channels an attention head has.
@@ -153,7 +164,7 @@ class UNet(Network):
     def __init__(
         self,
         shape: Shape,
-        widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (48, 96),
+        widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] | None = None,
         blocks: Annotated[int, Field(ge=1, le=16)] = 1,
         *,
         attention: tuple[Annotated[int, Field(ge=-8, le=7)], ...] = (-1,),
@@ -168,6 +179,7 @@ class UNet(Network):
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
+        widths = widths or ((32, 64) if are_tiny(shape) else (48, 96))
         self.image = image
         self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
         self.patch = patch = fitting_patch(shape, patch, across=12)
