@@ -10,6 +10,7 @@ from fromnoise.errors import InputError, LabelError
 from fromnoise.nn import DiT, UNet
 from fromnoise.pictures_cond import Image
 from fromnoise.report.pictures import sheets, told_each
+from fromnoise.training.draws import Draws
 
 ONE = Image(shape=(1, 4, 4))
 
@@ -100,7 +101,35 @@ def test_a_model_that_enlarges_makes_pictures_that_shrink_to_what_it_was_told():
     assert float(off) < 0.25 * float(others)
 
 
-@pytest.mark.parametrize("settings", [{"flip": True}, {"from_size": 4}, {"flip": True, "from_size": 4}])
+def test_noise_is_put_on_the_small_pictures_in_training_alone(tmp_path):
+    noisy = fn.data.open("digits", settings={"from_size": 4, "from_noise": 0.5})
+    network = {"name": "unet", "widths": (8,)}
+    settings = {"steps": 3, "batch_size": 16, "network": network, "drop_cond": 0.0, "log_every": 1}
+    run = fn.train(noisy, **settings, out=tmp_path / "r")
+    plain = fn.train(fn.data.open("digits", settings={"from_size": 4}), **settings)
+    assert [row["loss"] for row in run.history] != [row["loss"] for row in plain.history]
+    again = fn.load(tmp_path / "r")
+    assert again.source.identity["from_noise"] == 0.5
+    assert any(one == Image((1, 4, 4), 0.5) for one in again.denoiser.conditioners)
+
+    draws = Draws(0, 4096)
+    clean = torch.zeros(4096, 1, 4, 4)
+    seen = Image((1, 4, 4), 0.5).augmented(clean, draws)
+    assert torch.equal(seen, Image((1, 4, 4), 0.5).augmented(clean, draws.at(0)))  # a step's noise is its own
+    assert not torch.equal(seen, Image((1, 4, 4), 0.5).augmented(clean, draws.at(1)))
+    level = seen.square().mean(dim=(1, 2, 3)).sqrt()
+    assert float(seen.square().mean()) == pytest.approx(0.25 / 3, rel=0.05)  # of a level uniform in 0..0.5
+    assert float(level.min()) < 0.02
+    assert Image((1, 4, 4)).augmented(clean, draws) is clean
+    x, cond = noisy.read(torch.arange(3))
+    torch.testing.assert_close(cond.values["image"], ONE.read(shrunk(x, 4)))
+    with pytest.raises(InputError, match=r"set data\.from_size"):
+        fn.data.open("digits", settings={"from_noise": 0.5})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"flip": True}, {"from_size": 4, "from_noise": 0.1}, {"flip": True, "from_size": 4}]
+)
 @pytest.mark.parametrize("built_in", [True, False])
 def test_a_run_finds_its_data_again_as_it_saw_them(settings, built_in, tmp_path):
     what = (

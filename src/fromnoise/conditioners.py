@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,19 @@ Words: TypeAlias = Any
 """What a user gives as a condition: a label by name or number, one for each sample, vectors, or a mapping of these."""
 
 conditioners: Registry[Conditioner] = Registry("conditioner")
+
+
+@runtime_checkable
+class Random(Protocol):
+    """Random numbers of a training step's rows, N; each purpose has its own."""
+
+    def uniform(self, purpose: str) -> Tensor:
+        """Draw a number in [0, 1) for each row, `[N]`."""
+        ...
+
+    def normal(self, purpose: str, like: Tensor) -> Tensor:
+        """Draw standard normal numbers `[N, *S]` for `like` `[., *S]`."""
+        ...
 
 
 class Conditioner:
@@ -48,6 +61,10 @@ class Conditioner:
 
     def check(self, values: Tensor) -> None:
         """Raise LabelError if values `[n, ...]`, read from a file, are none that the conditioner can have given."""
+
+    def augmented(self, values: Tensor, draws: Random) -> Tensor:
+        """Return values `[N, ...]` as a training step sees them; as they are, where a conditioner says nothing else."""
+        return values
 
     def sizes(self) -> dict[str, Any]:
         """Return the settings of a network that follow from the conditioner."""
@@ -208,6 +225,12 @@ def read_cond(known: Sequence[Conditioner], words: Words, n: int, device: torch.
     if len(cond) not in (1, n):
         raise LabelError(_NUMBER.format(len(cond), n))
     return cond.to(device)
+
+
+def augmented(cond: Cond, known: Sequence[Conditioner], draws: Random) -> Cond:
+    """Return a condition `[N, ...]` as a training step sees it; see `Conditioner.augmented`."""
+    own = {one.value: one.augmented(cond.values[one.value], draws) for one in known if one.value in cond.values}
+    return replace(cond, values={**cond.values, **own})
 
 
 def check_cond(cond: Cond, known: Sequence[Conditioner]) -> None:

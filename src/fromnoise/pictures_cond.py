@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fromnoise.conditioners import Conditioner, conditioners
+from fromnoise.conditioners import Conditioner, Random, conditioners
 from fromnoise.errors import LabelError
 
 _Side = Annotated[int, Field(ge=1, le=2**16)]
@@ -25,11 +25,16 @@ class Image(Conditioner):
 
     Args:
         shape: channels, height and width.
+        noise: the most noise that training puts on them, a standard deviation in these units, of which each picture
+            gets a part drawn uniformly: so a model does not trust their pixels more than an earlier model's samples
+            deserve. Sampling adds none.
 
-    Source: Ho et al. 2021, "Cascaded diffusion models", section 2 (a picture of low resolution as condition).
+    Source: Ho et al. 2021, "Cascaded diffusion models", sections 2 (a picture of low resolution as condition) and 4.1
+    (noise on it; there the network is told how much).
     """
 
     shape: tuple[_Side, _Side, _Side]
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     value = "image"
     ndim = 3
@@ -60,6 +65,12 @@ class Image(Conditioner):
     def check(self, values: Tensor) -> None:
         if values.dtype != torch.float32 or tuple(values.shape[1:]) != self.shape or not torch.isfinite(values).all():
             raise LabelError(f"pictures that are conditions are not finite and {list(self.shape)} each")
+
+    def augmented(self, values: Tensor, draws: Random) -> Tensor:
+        if not self.noise:
+            return values
+        std = self.noise * draws.uniform("noise of conditions' level").to(values).reshape(-1, 1, 1, 1)
+        return values + std * draws.normal("noise of conditions", values)
 
     def sizes(self) -> dict[str, Any]:
         return {"image": list(self.shape)}

@@ -81,14 +81,14 @@ def within(seconds):
 
 
 def fuzz(strategy, check):
-    """Check as many examples as there is time for; return how many there were."""
+    """Check as many examples as there is time for, and at least 20; return how many there were."""
     over, count, failed = within(SECONDS / 2), 0, False
 
     @MANY
     @given(strategy)
     def each(example):
         nonlocal count, failed
-        if over() and not failed:  # a failure is made small first
+        if over() and count >= 20 and not failed:  # a failure is made small first
             raise KeyboardInterrupt
         try:
             check(example)

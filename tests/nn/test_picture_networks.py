@@ -41,6 +41,15 @@ def test_the_output_has_the_pictures_shape_or_twice_its_channels(name):
         assert twice(x_of(twice), 3.0).shape == (3, 2 * shape[0], *shape[1:])
 
 
+def test_tiny_pictures_have_a_smaller_network_where_nothing_is_said():
+    for kind, tiny, usual in ((UNet, ((32, 64),), ((48, 96),)), (DiT, (96, 4), (128, 5))):
+        for side, own in ((8, tiny), (10, tiny), (12, usual), (28, usual)):
+            mine, theirs = kind((1, side, side)), kind((1, side, side), *own)
+            assert {n: p.shape for n, p in mine.named_parameters()} == {
+                n: p.shape for n, p in theirs.named_parameters()
+            }
+
+
 @EACH
 def test_a_fresh_network_answers_zero_and_learns_from_there(name):
     net = networks.build({**SMALL[name], "shape": (1, 8, 8)})

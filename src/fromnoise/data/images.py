@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 from torch import Tensor
 
 from fromnoise.cond import Cond
@@ -28,9 +28,8 @@ from fromnoise.data.cache import entry
 from fromnoise.data.decode import Decoded, Decoder, Unreadable
 from fromnoise.data.pixels import suggested_for
 from fromnoise.data.source import Batch
-from fromnoise.data.views import Rows
+from fromnoise.data.views import Rows, Seen
 from fromnoise.errors import InputError, one_line, shown
-from fromnoise.registry import STRICT, explain
 
 _LAYOUT = 1
 """Of the cache's entries; another number is another entry."""
@@ -42,32 +41,20 @@ Progress = Callable[[int, int], None]
 """Called with the pictures done and those in all, 0 where that is not known."""
 
 
-class PictureSettings(BaseModel):
-    """What may be said of pictures in files: the group `data` of a configuration.
+class PictureSettings(Seen):
+    """What may be said of pictures in files: the group `data` of a configuration, with what `Seen` has.
 
     Attributes:
         size: their height and width, to which they are scaled; 0 for the size they all have.
         fit: "crop" cuts the longer side of what is no square, "pad" fills the shorter one with the background.
         background: what lies behind clear pixels and around padded pictures, a colour's name or #rrggbb.
         strict: refuse the data where any picture cannot be read, instead of leaving it out.
-        flip: train on every picture's mirror image too.
-        from_size: train to enlarge: the pictures at this height and width are the condition; 0 for no such.
     """
-
-    model_config = STRICT
 
     size: Annotated[int, Field(ge=0, le=8192)] = 0
     fit: Literal["crop", "pad"] = "crop"
     background: str = "white"
     strict: bool = False
-    flip: bool = False
-    from_size: Annotated[int, Field(ge=0, le=8192)] = 0
-
-    def __init__(self, **data: Any) -> None:
-        try:
-            super().__init__(**data)
-        except ValidationError as error:
-            raise explain(error, "data", type(self).model_fields) from None
 
     def decoder(self) -> Decoder:
         """Return what decodes pictures so."""
@@ -75,7 +62,7 @@ class PictureSettings(BaseModel):
 
     def told(self) -> dict[str, Any]:
         """Return the settings that change the pictures, as far as they are not the defaults."""
-        return self.model_dump(exclude_defaults=True, exclude={"strict", "flip", "from_size"})
+        return self.model_dump(exclude_defaults=True, exclude={"strict", *Seen.model_fields})
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
+from pydantic import StrictBool
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -20,9 +20,9 @@ from fromnoise.data.files import KINDS, is_file_name, read_file
 from fromnoise.data.images import Files, PictureSettings, Progress, is_pictures
 from fromnoise.data.numbers import as_data
 from fromnoise.data.source import Source
-from fromnoise.data.views import seen
+from fromnoise.data.views import Seen
 from fromnoise.deprecated import alias
-from fromnoise.errors import InputError, UnknownName, shown, whole_number
+from fromnoise.errors import InputError, UnknownName
 
 _Given = TypeVar("_Given", bound=Source)
 
@@ -51,7 +51,7 @@ def open(
             and labels, or its loader; or a data set or another source, which is returned as it is.
         name: what to call data that have no name.
         settings: n and seed of a built-in data set; size, fit, background and strict of pictures in files;
-            channels_last of arrays of pictures; flip and from_size of both.
+            channels_last of arrays of pictures; flip, from_size and from_noise of all pictures.
         progress: called with the pictures done, while they are decoded for the first time.
 
     Raises:
@@ -61,48 +61,32 @@ def open(
     if isinstance(what, Dataset | Source):  # in this order: the second looks at every property
         return what
     if isinstance(what, str) and what in names():
-        views = _ArraySettings.read({key: settings[key] for key in ("flip", "from_size") if key in settings})
-        own = {key: value for key, value in settings.items() if key not in ("flip", "from_size")}
-        return seen(make({"name": what, **own}), views.flip, views.from_size)
+        seen, own = Seen.among(settings)
+        return seen.of(make({"name": what, **own}))
     if is_pictures(what):
         given = PictureSettings(**settings)
-        return seen(Files(what, given, progress=progress), given.flip, given.from_size)
+        return given.of(Files(what, given, progress=progress))
     if isinstance(what, str) and not is_file_name(what):
         if Path(what).parent.name or what.endswith(("/", "\\")):
             raise InputError(f"{what}: there is no such file or folder")
         more = f"; or a folder of pictures, or a file of numbers: {', '.join(KINDS)}"
         raise UnknownName("data set", what, names(), more)
-    array = _ArraySettings.read(settings)
-    found = _of_numbers(what, name, array)
-    return seen(found, array.flip, array.from_size)
+    array, others = _ArraySettings.among(settings)
+    if others:
+        odd, known = min(others), ", ".join(_ArraySettings.model_fields)
+        what_for = "built-in data" if odd in ("n", "seed") else "pictures in files"
+        raise InputError(f"data.{odd} is for {what_for}: of an array can be set: {known}")
+    return array.of(_of_numbers(what, name, array.channels_last))
 
 
-@dataclass(frozen=True)
-class _ArraySettings:
+class _ArraySettings(Seen):
     """What may be said of arrays of pictures."""
 
-    channels_last: bool = False
-    flip: bool = False
-    from_size: int = 0
-
-    @classmethod
-    def read(cls, settings: Mapping[str, Any]) -> _ArraySettings:
-        known = {field.name for field in fields(cls)}
-        odd = sorted(set(settings) - known)
-        if odd:
-            what = {"n": "built-in data", "seed": "built-in data"}.get(odd[0], "pictures in files")
-            raise InputError(f"data.{odd[0]} is for {what}: of an array {' and '.join(sorted(known))} can be set")
-        for key, value in settings.items():
-            if key == "from_size":
-                whole_number("data.from_size", value, least=0)
-            elif not isinstance(value, bool):
-                raise InputError(f"data.{key} is true or false, not {shown(value)}")
-        return cls(**settings)
+    channels_last: StrictBool = False
 
 
-def _of_numbers(what: Any, name: str, settings: _ArraySettings) -> Dataset:
-    """Return data in memory, or in a file of numbers, as a data set."""
-    last = settings.channels_last
+def _of_numbers(what: Any, name: str, last: bool) -> Dataset:
+    """Return data in memory, or in a file of numbers, as a data set; pictures may have their channels last."""
     if is_file_name(what):
         x, cond = read_file(Path(what))
         try:
@@ -115,7 +99,7 @@ def _of_numbers(what: Any, name: str, settings: _ArraySettings) -> Dataset:
     if isinstance(what, TorchDataset):
         return _of_items(what, name)
     if isinstance(what, tuple) and len(what) == 2 and np.ndim(what[0]) >= 2:
-        return _of_numbers(what[0], name, settings).conditioned(what[1])
+        return _of_numbers(what[0], name, last).conditioned(what[1])
     return Dataset(as_data(what, channels_last=last), name=name)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypeVar
 
 import torch
+from pydantic import BaseModel, Field, StrictBool, ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +17,7 @@ from fromnoise.data.distribution import Distribution
 from fromnoise.data.source import Batch, held_apart
 from fromnoise.errors import InputError
 from fromnoise.pictures_cond import Image
+from fromnoise.registry import STRICT, explain
 
 
 class _View:
@@ -143,6 +145,7 @@ class FromSmall(_View):
     Attributes:
         base: the pictures.
         size: the height and width of the smaller ones.
+        noise: the most noise on these in training.
 
     Raises:
         InputError: if the samples are no pictures of whole numbers, or are not larger.
@@ -150,6 +153,7 @@ class FromSmall(_View):
 
     base: Any
     size: int
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         shape = self.base.shape
@@ -160,8 +164,8 @@ class FromSmall(_View):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """That of the pictures, and the size of the smaller ones."""
-        return {**self.base.identity, "from_size": self.size}
+        """That of the pictures, and what the smaller ones are."""
+        return {**self.base.identity, "from_size": self.size, **({"from_noise": self.noise} if self.noise else {})}
 
     @property
     def conditioners(self) -> tuple[Conditioner, ...]:
@@ -170,7 +174,7 @@ class FromSmall(_View):
 
     @property
     def _small(self) -> Image:
-        return Image(shape=(self.base.shape[0], self.size, self.size))
+        return Image((self.base.shape[0], self.size, self.size), self.noise)
 
     cond = None  # they are made as they are read
 
@@ -186,7 +190,8 @@ class FromSmall(_View):
 
     def apart(self, share: float, seed: int) -> tuple[Any, Any]:
         """Hold out what the pictures would hold out; see `held_apart`."""
-        return tuple(FromSmall(part, self.size) for part in held_apart(self.base, share, seed))  # pyright: ignore[reportReturnType]
+        kept, held = held_apart(self.base, share, seed)
+        return replace(self, base=kept), replace(self, base=held)
 
 
 def shrunk(x: Tensor, size: int) -> Tensor:
@@ -194,16 +199,48 @@ def shrunk(x: Tensor, size: int) -> Tensor:
     return F.interpolate(x.float(), size=(size, size), mode="area").round().to(torch.uint8)
 
 
-def seen(source: Any, flip: bool = False, from_size: int = 0) -> Any:
-    """Return pictures as they are trained on: with their mirror images, with smaller ones as conditions."""
-    source = Flipped(source) if flip else source
-    return FromSmall(source, from_size) if from_size else source
+_Own = TypeVar("_Own", bound="Seen")
+
+
+class Seen(BaseModel):
+    """How pictures are trained on, whatever they are read from.
+
+    Attributes:
+        flip: train on every picture's mirror image too.
+        from_size: train to enlarge: the pictures at this height and width are the condition; 0 for no such.
+        from_noise: the most noise on these in training; see `Image`.
+    """
+
+    model_config = STRICT
+
+    flip: StrictBool = False
+    from_size: Annotated[int, Field(ge=0, le=8192)] = 0
+    from_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise explain(error, "data", type(self).model_fields) from None
+
+    @classmethod
+    def among(cls: type[_Own], settings: Mapping[str, Any]) -> tuple[_Own, dict[str, Any]]:
+        """Return these of some settings, and the others."""
+        own = {key: value for key, value in settings.items() if key in cls.model_fields}
+        return cls(**own), {key: value for key, value in settings.items() if key not in own}
+
+    def of(self, source: Any) -> Any:
+        """Return pictures with their mirror images, or with smaller ones as conditions, or as they are."""
+        source = Flipped(source) if self.flip else source
+        if self.from_noise and not self.from_size:
+            raise InputError("data.from_noise is noise on smaller pictures: set data.from_size, their size, too")
+        return FromSmall(source, self.from_size, self.from_noise) if self.from_size else source
 
 
 def as_alike(held: Any, kept: Any) -> Any:
     """Return held-out pictures with their mirror images where those kept have theirs."""
     if isinstance(kept, FromSmall) and isinstance(held, FromSmall):
-        return FromSmall(as_alike(held.base, kept.base), held.size)
+        return replace(held, base=as_alike(held.base, kept.base))
     return Flipped(held) if isinstance(kept, Flipped) and not isinstance(held, Flipped) else held
 
 

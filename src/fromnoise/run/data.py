@@ -11,8 +11,8 @@ from fromnoise.data.builtin import make
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source
-from fromnoise.data.views import seen
-from fromnoise.errors import CheckpointDamaged, RunError, shown, whole_number
+from fromnoise.data.views import Seen
+from fromnoise.errors import CheckpointDamaged, RunError, shown
 from fromnoise.run.config import RunConfig
 from fromnoise.run.files import load_data
 from fromnoise.run.guard import distrusting
@@ -45,13 +45,8 @@ def read_data(folder: Path, config: RunConfig) -> Dataset | Source:
 
 def _made(about: Mapping[str, Any]) -> Any:
     """Make built-in data again."""
-    own = {key: value for key, value in about.items() if key not in ("flip", "from_size")}
-    return _seen(make(own), about)
-
-
-def _seen(data: Dataset, about: Mapping[str, Any]) -> Any:
-    """Return data as they were trained on."""
-    return seen(data, about.get("flip") is True, whole_number("data.from_size", about.get("from_size", 0), least=0))
+    seen, own = Seen.among(about)
+    return seen.of(make(own))
 
 
 def _stored(path: Path, config: RunConfig) -> Any:
@@ -61,7 +56,7 @@ def _stored(path: Path, config: RunConfig) -> Any:
     data = load_data(path, known, about.get("n"))
     if not data.identity.items() <= {"name": data.name, "conditions": None, **config.data}.items():
         raise CheckpointDamaged(f"{path} was edited: its samples are not those of the configuration")
-    return _seen(data, about)
+    return Seen.among(about)[0].of(data)
 
 
 def _found_again(folder: Path, about: Mapping[str, Any]) -> Source:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from fromnoise.cond import Cond
+from fromnoise.conditioners import augmented
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import Batch, Source
 from fromnoise.denoiser import Denoiser
@@ -149,6 +150,8 @@ class Task:
         noised = goal.noised(x0, t, draws.normal("noise", x0))
         x = denoiser.precondition(noised.x_t, noised.scales)
         cond = clean.cond
+        if cond is not None:
+            cond = augmented(cond, denoiser.conditioners, draws)
         if cond is not None and self.drop_cond:
             cond = cond.where(draws.uniform("drop") >= self.drop_cond)
         weight = None if noised.weight is None else noised.weight.to(x)
