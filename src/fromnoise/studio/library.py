@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ class Library:
         self._loaded: dict[str, Loaded] = {}
         self._steps: dict[str, tuple[int, int]] = {}
         self._held: set[str] = set()
-        self._lock = asyncio.Lock()
+        self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._making = asyncio.Lock()
         self._page: tuple[Any, list[bytes]] | None = None
         self._under = under
@@ -155,7 +156,7 @@ class Library:
         kept = self._loaded.get(run_id)
         if kept is not None and (run_id in self._held or kept.version == _version(shown)):
             return kept
-        async with self._lock:
+        async with self._reading[run_id]:  # other runs do not wait for it
             kept = self._loaded.get(run_id)
             if kept is not None and kept.version == _version(shown):
                 return kept
@@ -167,7 +168,7 @@ class Library:
         A page that is notified of the checkpoint afterwards finds it ready; a request before that does not wait.
         """
         shown = self.find(run_id)
-        async with self._lock:
+        async with self._reading[run_id]:
             kept = self._loaded.get(run_id)
             same = kept is not None and kept.version[0] == _version(shown)[0]
             await self._read(shown, kept if same else None)
