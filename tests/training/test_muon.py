@@ -77,10 +77,14 @@ def test_the_first_step_is_the_formula():
         (fn.nn.MLP(2, 8, depth=3), {"first", "out"}),
         (UNet((1, 8, 8), (16, 32), classes=3), {"first", "last"}),
         (UNetDDPM((1, 8, 8), (32, 32), classes=3), {"conv_in", "conv_out"}),
-        (DiT((1, 8, 8), 16, 2, classes=3), {"x_embedder.proj", "final_layer.linear"}),
+        (
+            DiT((1, 8, 8), 16, 1, classes=3, cond_dim=2),
+            {"x_embedder.proj", "final_layer.linear", "t_embedder.mlp.0", "t_embedder.mlp.2", "y_embedder.vector"}
+            | {"blocks.0.adaLN_modulation.1", "final_layer.adaLN_modulation.1"},
+        ),
     ],
 )
-def test_it_is_for_all_matrices_but_the_first_the_last_and_embeddings(net, ends):
+def test_it_is_for_all_matrices_but_the_first_the_last_and_those_of_the_condition(net, ends):
     matrices = {
         f"{name}.weight" for name, layer in net.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
     }  # fmt: skip

@@ -185,6 +185,7 @@ class DiT(Network):
     can_checkpoint = True
     chunk_rows = 64
     ends = ("x_embedder.proj", "final_layer.linear")
+    modulators = ("t_embedder", "y_embedder", "adaLN_modulation")
 
     def __init__(
         self,

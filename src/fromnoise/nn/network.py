@@ -30,6 +30,8 @@ class Network(nn.Module):
         can_checkpoint: whether they can.
         chunk_rows: how many rows suit it at once in sampling; None where it does not matter.
         ends: the names of the layers that take x and give the output; optimizers for hidden matrices leave them out.
+        modulators: the names, at any depth, of modules that embed time and condition or turn the embedding into scales;
+            optimizers for hidden matrices leave their layers out too.
     """
 
     shape: tuple[int, ...]
@@ -42,6 +44,7 @@ class Network(nn.Module):
     can_checkpoint: ClassVar[bool] = False
     chunk_rows: ClassVar[int | None] = None
     ends: ClassVar[tuple[str, ...]] = ()
+    modulators: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:
         """Return the output for x, of x's shape `[B, *S]`; `[B, 2 S_1, ...]` with a learned variance.

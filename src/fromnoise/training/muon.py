@@ -30,14 +30,17 @@ _WIDE = 4
 def hidden_matrices(module: nn.Module) -> list[str]:
     """Return the names of the weights that Muon is for: of linear layers and convolutions, but the first and the last.
 
-    A network names those by its attribute `ends`; without it they are the first and the last in its own order.
+    A network names those by its attribute `ends`; without it they are the first and the last in its own order. It is
+    not for a network's `modulators` either: a transformer of pictures learns faster that leaves them to AdamW.
     """
     inside = plain(module)
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     layers = [name for name, layer in inside.named_modules() if isinstance(layer, kinds)]
     ends = getattr(inside, "ends", None) or (layers[:1] + layers[-1:])
     prefix = next((name for name, one in module.named_modules() if one is inside), "")
-    return [".".join(filter(None, [prefix, name, "weight"])) for name in layers if name not in ends]
+    aside = set(getattr(inside, "modulators", ()))
+    hidden = [name for name in layers if name not in ends and not aside.intersection(name.split("."))]
+    return [".".join(filter(None, [prefix, name, "weight"])) for name in hidden]
 
 
 class Muon(torch.optim.Optimizer):
