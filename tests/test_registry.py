@@ -5,6 +5,7 @@ import pytest
 from pydantic import Field
 
 from fromnoise.errors import ConfigError, UnknownName
+from fromnoise.pictures_cond import Image
 from fromnoise.registry import Registry
 
 
@@ -50,3 +51,18 @@ def test_the_schema_is_the_signature(shapes):
     properties = shapes.schema("box").model_json_schema()["properties"]
     assert properties["width"]["exclusiveMinimum"] == 0
     assert properties["height"]["default"] == 2.0
+
+
+def test_a_data_class_may_have_a_parent_whose_names_are_unknown_here():
+    registry = Registry("condition")
+
+    @registry.register("mine")
+    @dataclass(frozen=True)
+    class Mine(Image):
+        extra: float = 1.0
+
+    made = registry.build({"name": "mine", "shape": [1, 4, 4], "extra": 2})
+    assert made == Mine((1, 4, 4), extra=2.0)
+    assert registry.settings(made) == {"name": "mine", "shape": (1, 4, 4), "noise": 0.0, "extra": 2.0}
+    with pytest.raises(ConfigError, match="shape"):
+        registry.build({"name": "mine", "shape": [0, 4, 4]})

@@ -69,7 +69,10 @@ def explain(error: ValidationError, where: str, known: Iterable[str] = ()) -> Co
 
 def _schema(cls: type, name: str) -> type[BaseModel]:
     """Make the pydantic model whose fields are the constructor's arguments."""
-    hints = get_type_hints(cls.__init__, include_extras=True)
+    try:
+        hints = get_type_hints(cls.__init__, include_extras=True)
+    except NameError:  # a data class of another module's data class, whose names are not known where __init__ is made
+        hints = get_type_hints(cls, include_extras=True)
     fields: dict[str, Any] = {}
     for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
