@@ -7,6 +7,9 @@ from pydantic import Field
 from fromnoise.errors import ConfigError, UnknownName
 from fromnoise.pictures_cond import Image
 from fromnoise.registry import Registry
+from fromnoise.schedule import schedules
+from fromnoise.training.task import losses
+from fromnoise.training.times import time_laws
 
 
 @pytest.fixture
@@ -51,6 +54,21 @@ def test_the_schema_is_the_signature(shapes):
     properties = shapes.schema("box").model_json_schema()["properties"]
     assert properties["width"]["exclusiveMinimum"] == 0
     assert properties["height"]["default"] == 2.0
+
+
+def test_installed_packages_offer_components_of_their_own(tmp_path, monkeypatch):
+    about = tmp_path / "other_package-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: other-package\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[fromnoise.losses]\nabsolute = other_package_of_a_test:Absolute\n")
+    (tmp_path / "other_package_of_a_test.py").write_text(
+        "class Absolute:\n    def __init__(self, scale: float = 1.0) -> None:\n        self.scale = scale\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry("loss", "losses")
+    assert registry.names() == ["absolute"]
+    assert registry.build({"name": "absolute", "scale": 2}).scale == 2.0
+    assert [losses.many, time_laws.many, schedules.many] == ["losses", "times", "schedules"]
 
 
 def test_a_data_class_may_have_a_parent_whose_names_are_unknown_here():

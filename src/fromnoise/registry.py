@@ -88,10 +88,12 @@ class Registry(Generic[T]):
 
     Args:
         kind: the word for one of them in messages ("schedule").
+        many: the word for several of them, `<kind>s` when not given; installed packages offer theirs as entry points of
+            the group `fromnoise.<many>`.
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, many: str | None = None) -> None:
+        self.kind, self.many = kind, many or f"{kind}s"
         self._classes: dict[str, type] = {}
         self._schemas: dict[str, type[BaseModel]] = {}
         self._formerly: dict[str, str] = {}
@@ -245,10 +247,10 @@ class Registry(Generic[T]):
         return {field: getattr(model, field) for field in type(model).model_fields}
 
     def _ask_others(self) -> None:
-        """Load the components that installed packages offer under `fromnoise.<kind>s`, once."""
+        """Load the components that installed packages offer, once."""
         if self._asked_others:
             return
         self._asked_others = True
-        for entry in entry_points(group=f"fromnoise.{self.kind}s"):
+        for entry in entry_points(group=f"fromnoise.{self.many}"):
             if entry.name not in self._classes:
                 self.register(entry.name)(entry.load())

@@ -33,7 +33,7 @@ from fromnoise.training.draws import Draws
 from fromnoise.training.noising import Objective, objective
 from fromnoise.training.optimum import Floor, Losses, Optimum, floor_at
 
-losses: Registry[Task] = Registry("loss")
+losses: Registry[Task] = Registry("loss", "losses")
 
 Own = TypeVar("Own", bound="Task")
 

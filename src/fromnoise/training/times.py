@@ -15,7 +15,7 @@ from fromnoise.errors import InputError
 from fromnoise.registry import Registry
 from fromnoise.schedule import Schedule
 
-time_laws: Registry[TimeLaw] = Registry("times")
+time_laws: Registry[TimeLaw] = Registry("times", "times")
 
 
 class TimeLaw:
