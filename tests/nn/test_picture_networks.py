@@ -41,6 +41,17 @@ def test_the_output_has_the_pictures_shape_or_twice_its_channels(name):
         assert twice(x_of(twice), 3.0).shape == (3, 2 * shape[0], *shape[1:])
 
 
+def test_patches_are_small_enough_to_be_halved_as_often_as_there_are_levels():
+    for side, widths, patch in (
+        (28, (8, 16), 2),
+        (30, (8, 16), 1),
+        (52, (8, 16), 2),
+        (52, (8, 16, 24), 1),
+        (96, (8,), 8),
+    ):
+        assert UNet((1, side, side), widths).patch == patch
+
+
 def test_tiny_pictures_have_a_smaller_network_where_nothing_is_said():
     for kind, tiny, usual in ((UNet, ((32, 64),), ((48, 96),)), (DiT, (96, 4), (128, 5))):
         for side, own in ((8, tiny), (10, tiny), (12, usual), (28, usual)):

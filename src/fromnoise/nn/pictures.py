@@ -23,19 +23,17 @@ Range = tuple[float, float]
 """The highest and the lowest log SNR of a continuous schedule; see `embed.timestep`."""
 
 
-def fitting_patch(shape: Sequence[int], patch: int, across: int, least: int = 1) -> int:
+def fitting_patch(shape: Sequence[int], patch: int, across: int, *, least: int = 1, halvings: int = 0) -> int:
     """Return the side of a patch; where it is 0, the largest power of two that leaves `across` patches a side.
 
-    It is `least` where that is larger.
-
-    A power of two that does not divide both sides is halved until it does.
+    It is `least` where that is larger. A power of two is halved until the patches can be halved `halvings` times.
     """
     if patch:
         return patch
     patch = least
     while 2 * patch * across <= min(shape[1:]):
         patch *= 2
-    while any(side % patch for side in shape[1:]):
+    while patch > 1 and any(side % (patch * 2**halvings) for side in shape[1:]):
         patch //= 2
     return patch
 

@@ -147,7 +147,7 @@ class UNet(Network):
         attention: the levels that have attention, 0 the finest, -1 the coarsest.
         head_dim: about how many channels an attention head has.
         patch: the side of the squares of pixels that the finest level sees as one place; 0 for what suits the size,
-            1 below 24 pixels, 2 below 48, and so on.
+            1 below 24 pixels, 2 below 48, and so on, as far as the levels below can be halved.
         embedding: E, the width of the embedding of time and condition.
         time_dim: how many sines and cosines of the timestep it is made from, an even number.
         log_snr: of a continuous schedule, its highest and lowest log SNR; left out for a table.
@@ -182,7 +182,7 @@ class UNet(Network):
         widths = widths or ((32, 64) if are_tiny(shape) else (48, 96))
         self.image = image
         self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
-        self.patch = patch = fitting_patch(shape, patch, across=12)
+        self.patch = patch = fitting_patch(shape, patch, across=12, halvings=len(widths) - 1)
         self.log_snr = log_snr
         check_divisible(
             f"a U-Net of {len(widths)} levels and patches of {patch}", shape, patch * 2 ** (len(widths) - 1),
