@@ -7,6 +7,7 @@ import torch
 
 import fromnoise as fn
 from fromnoise.denoiser_like import spread
+from fromnoise.errors import InputError
 from fromnoise.samplers import walk
 from fromnoise.schedule import Schedule
 
@@ -91,6 +92,26 @@ def test_ddim_with_eta_one_is_ddpm(steps):
     denoiser = law.denoiser(fn.LinearBeta())
     a, b = (fn.sample(denoiser, 20, sampler=s, steps=steps, dtype=torch.float64) for s in (fn.DDPM(), fn.DDIM(eta=1)))
     assert (a - b).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [fn.LinearBeta(), fn.CosineBeta(), fn.VP(), fn.RectifiedFlow(), fn.EDM()],
+    ids=lambda s: type(s).__name__,
+)
+def test_ddim_with_a_time_for_each_row_is_ddim_row_by_row(schedule):
+    denoiser = fn.FiniteSet(fn.data.moons(40).x.double()).denoiser(schedule)
+    pairs = [(1.0, 0.5), (1.0, 0.0), (0.5, 0.499), (0.3, 0.002), (0.002, 0.001), (0.001, 0.0)]
+    x = torch.randn(len(pairs), 2, generator=torch.Generator().manual_seed(0)).double()
+    t, s = torch.tensor(pairs, dtype=torch.float64).T
+    rule, rest = fn.DDIM(), {"cond": None, "noise": lambda: x, "state": None}
+    together = rule.step(denoiser, x, t, s, **rest)[0]
+    for k, (one_t, one_s) in enumerate(pairs):
+        alone = rule.step(denoiser, x[k : k + 1], one_t, one_s, **rest)[0]
+        torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-9, atol=1e-9)
+    assert torch.equal(together[1], denoiser(x, t)[1])  # the last step is x0_hat itself
+    with pytest.raises(InputError, match="eta 0 alone"):
+        fn.DDIM(eta=0.5).step(denoiser, x, t, s, **rest)
 
 
 def order(rule, schedule, steps, spacing=None) -> float:
