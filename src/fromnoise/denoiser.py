@@ -33,6 +33,7 @@ from fromnoise.denoiser_like import (
 from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import InputError, LabelError
 from fromnoise.nn.network import Network, conditioners_of, plain
+from fromnoise.own_grid import OwnGrid
 from fromnoise.process import Prediction, prediction, predictions
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule, schedules
@@ -72,6 +73,7 @@ class Denoiser(nn.Module):
         codec: between the data's units and the denoiser's.
         label_names: names for the network's classes; their numbers where none are given.
         conditioners: for what the network takes, where it is not labels by name or plain vectors.
+        grid: of a distilled model, the times at which alone it answers, with one step of DDIM each.
 
     Raises:
         InputError: if the output cannot give x0 at t = 1, where this schedule leaves no signal.
@@ -89,8 +91,10 @@ class Denoiser(nn.Module):
         codec: Codec | None = None,
         label_names: Sequence[str] = (),
         conditioners: Sequence[Conditioner] = (),
+        grid: OwnGrid | None = None,
     ) -> None:
         super().__init__()
+        self.grid = grid
         self.network = network
         self.schedule = schedule = schedules.get(schedule)
         self.predict = prediction(predict)
@@ -239,7 +243,9 @@ class Denoiser(nn.Module):
         return self.network(x, c_noise, cond).to(dtype)
 
     def forward(self, x_t: Batch, t: Time, cond: Words = None) -> Batch:
-        """Return x0_hat `[B, *S]`."""
+        """Return x0_hat `[B, *S]`; of a distilled model, where a step of DDIM from t is to point."""
+        if self.grid is not None:
+            self.grid.check(self.schedule, t)
         return self._x0_hat(self.prediction_of(x_t, t, cond), x_t, *self.schedule.scales(t))
 
     def _x0_hat(self, output: Batch, x_t: Batch, alpha: Any, sigma: Any) -> Batch:
@@ -284,6 +290,8 @@ class Denoiser(nn.Module):
         """
         if schedule == self.schedule:
             return self
+        if self.grid is not None:
+            raise InputError("this model was distilled for steps along its own path, and can be sampled on no other")
         if not self.schedule.c_noise_is_level:
             raise InputError(
                 "this model was trained on a table and is told its step index, so it knows that table only: sample on "

@@ -15,6 +15,7 @@ from fromnoise.conditioners import Conditioner, Words, label_names_of
 from fromnoise.data.codec import Codec
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
+from fromnoise.own_grid import OwnGrid
 from fromnoise.reach import Spread
 from fromnoise.schedule import Schedule
 
@@ -166,6 +167,11 @@ class Wrapper:
     def unconditional(self) -> bool:
         """Whether it has an answer without a condition."""
         return getattr(self.base, "unconditional", True)
+
+    @property
+    def grid(self) -> OwnGrid | None:
+        """The times at which alone a distilled model answers; None for any other."""
+        return getattr(self.base, "grid", None)
 
     @property
     def chunk_rows(self) -> int | None:

@@ -17,7 +17,7 @@ class Asked:
     """What the options ask for.
 
     Attributes:
-        sampler: the rule.
+        sampler: the rule; the denoiser's usual one when None.
         steps: its steps; the sampler's own number when None.
         n: how many samples.
         label: of all samples, or None.
@@ -31,7 +31,7 @@ class Asked:
         seed: of every random number.
     """
 
-    sampler: Sampler
+    sampler: Sampler | None
     steps: int | None
     n: int
     label: str | None

@@ -22,6 +22,7 @@ from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
     from fromnoise.certify import Check, Contender
+    from fromnoise.samplers import Sampler
 
 
 def certify(
@@ -76,7 +77,13 @@ def _contenders(names: list[str], everything: bool, settings: list[str] | None) 
         return [own(rule) for rule in shipped()]
     if not names:
         raise InputError("name a sampler to certify, such as ddim, or give --all")
-    return [foreign(name) if ":" in name else own(make_sampler(name, None, settings)) for name in names]
+    return [foreign(name) if ":" in name else own(_rule(name, settings)) for name in names]
+
+
+def _rule(name: str, settings: list[str] | None) -> Sampler:
+    rule = make_sampler(name, None, settings)
+    assert rule is not None  # it has a name
+    return rule
 
 
 def _draw(contenders: list[Contender], path: Path) -> None:

@@ -30,7 +30,8 @@ GuidanceScale = Annotated[
     float | None, typer.Option(help="The classifier-free guidance scale towards --label: 1 for no guidance.")
 ]
 SamplerName = Annotated[
-    str, typer.Option(help="The sampler: multistep, ddim, ddpm, heun, unipc, ... (fromnoise info lists all).")
+    str | None,
+    typer.Option(help="The sampler: multistep (the default), ddim, ddpm, heun, ... (fromnoise info lists all)."),
 ]
 StepsOption = Annotated[
     int | None, typer.Option(help="The number of steps; most samplers evaluate the network once a step.")
@@ -144,23 +145,21 @@ def parse_settings(pairs: Sequence[str] | None) -> dict[str, Any]:
         raise ConfigError(f"--set: {error}") from None
 
 
-def make_sampler(name: str, eta: float | None, settings: Sequence[str] | None) -> Sampler:
-    """Build the sampler that the options describe."""
+def make_sampler(name: str | None, eta: float | None, settings: Sequence[str] | None) -> Sampler | None:
+    """Build the sampler that the options describe; None where they say nothing, for the denoiser's usual one."""
     from fromnoise.samplers import samplers
 
-    given: dict[str, Any] = {"name": name, **parse_settings(settings)}
-    if eta is not None:
-        given["eta"] = eta
-    return samplers.build(given)
+    given = parse_settings(settings) | ({} if eta is None else {"eta": eta})
+    return samplers.build({"name": name or "multistep", **given}) if name or given else None
 
 
-def put_on_path(run: Run, sampler: Sampler, schedule: str | None) -> DenoiserLike:
+def put_on_path(run: Run, sampler: Sampler | None, schedule: str | None) -> DenoiserLike:
     """Return the run's denoiser on the given schedule, or on the one that suits the sampler."""
-    from fromnoise.report import table_for
+    from fromnoise.report import path_for
     from fromnoise.schedule import schedules
 
     own = run.denoiser.schedule
-    path: Schedule = schedules.build(schedule) if schedule else table_for(sampler, own)
+    path: Schedule = schedules.build(schedule) if schedule else path_for(sampler, run.denoiser)
     if path != own and schedule is None:
         say("note: ddpm and ddim walk the linear table of 1,000 steps; --schedule chooses another path")
     return run.denoiser.on(path)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def evaluate(
     run: RunPath,
     n: Annotated[int, typer.Option("-n", help="How many samples; exact 2-Wasserstein up to 2,000.")] = 2000,
-    sampler: SamplerName = "multistep",
+    sampler: SamplerName = None,
     steps: StepsOption = None,
     samples: Annotated[Path | None, typer.Option(help="Measure this file (.csv, .npy) instead of new samples.")] = None,
     label: Annotated[str | None, typer.Option(help="Only samples of this label.")] = None,

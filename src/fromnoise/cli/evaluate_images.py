@@ -80,10 +80,10 @@ def _drawn(run: Run, asked: Asked) -> tuple[Tensor, Tensor | None, str]:
     from fromnoise.data import find_label
     from fromnoise.guidance import Guided
     from fromnoise.report.pictures import told_each
-    from fromnoise.samplers import sample
+    from fromnoise.samplers import sample, samplers, settled
 
     names, denoiser = run.denoiser.label_names, put_on_path(run, asked.sampler, asked.schedule)
-    steps = asked.sampler.steps_on(denoiser.schedule) if asked.steps is None else asked.steps
+    rule, steps = settled(denoiser, asked.sampler, asked.steps)
     labels = None
     if names:
         every = torch.arange(asked.n) % len(names)
@@ -93,9 +93,9 @@ def _drawn(run: Run, asked: Asked) -> tuple[Tensor, Tensor | None, str]:
         denoiser = guided(denoiser, asked.guidance, asked.label)
     cond = told_each(run, labels, asked.n, seed=asked.seed)
     with bar("sampling") as progress:
-        x = sample(denoiser, asked.n, sampler=asked.sampler, steps=steps, cond=cond, seed=asked.seed, progress=progress)
+        x = sample(denoiser, asked.n, sampler=rule, steps=steps, cond=cond, seed=asked.seed, progress=progress)
     guide = "" if asked.guidance is None else f", guidance {asked.guidance:g}"
-    return x.cpu(), labels, f"{type(asked.sampler).__name__.lower()}, {steps} steps{guide}"
+    return x.cpu(), labels, f"{samplers.settings(rule)['name']}, {steps} steps{guide}"
 
 
 def _read(path: Path) -> Tensor:

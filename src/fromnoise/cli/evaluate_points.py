@@ -18,14 +18,14 @@ def of_points(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     from fromnoise.data import Dataset
     from fromnoise.data.files import read_file
     from fromnoise.report import Assessor, likelihood_of
-    from fromnoise.samplers import sample, samplers
+    from fromnoise.samplers import sample, samplers, settled
 
     if asked.features is not None or asked.guidance is not None:
         raise InputError("--features and --guidance are for runs on pictures: points are measured as they are")
     data = run.source if asked.label is None else run.source.only(asked.label)
     data = Dataset(data.x, name=data.name, distribution=data.distribution)
-    rule, denoiser = asked.sampler, put_on_path(run, asked.sampler, asked.schedule)
-    steps = rule.steps_on(denoiser.schedule) if asked.steps is None else asked.steps
+    denoiser = put_on_path(run, asked.sampler, asked.schedule)
+    rule, steps = settled(denoiser, asked.sampler, asked.steps)
     name = str(samplers.settings(rule)["name"])
     if asked.file is not None:
         x, how = read_file(asked.file)[0], str(asked.file)

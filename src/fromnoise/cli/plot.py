@@ -46,7 +46,7 @@ def plot(
     ] = "samples",
     out: Annotated[Path | None, typer.Option(help="The picture's file; by default in the run's folder.")] = None,
     n: Annotated[int, typer.Option("-n", help="How many points; pictures stand ten in a row.")] = 2000,
-    sampler: SamplerName = "multistep",
+    sampler: SamplerName = None,
     steps: StepsOption = None,
     label: Annotated[str | None, typer.Option(help="Only samples of this label.")] = None,
     guidance: GuidanceScale = None,
@@ -61,28 +61,20 @@ def plot(
     """Draw a run: samples, trajectory, the score beside the exact one, the loss beside its floor, and more."""
     from fromnoise.rng import check_seed
     from fromnoise.run import load
+    from fromnoise.samplers import settled
 
     load_plugins(plugin)
     n, seed = whole_number("n", n), check_seed(seed)
     if kind not in {*_KINDS, *_OF_IMAGES}:
         raise UnknownName("kind of plot", kind, {*_KINDS, *_OF_IMAGES})
-    rule = make_sampler(sampler, eta, set_)
+    asked = make_sampler(sampler, eta, set_)
     trained = load(run)
     settle_threads(trained.denoiser.shape)
     kinds = _OF_IMAGES if trained.denoiser.codec.form == "images" else _KINDS
     if kind not in kinds:
         raise InputError(f"there is no plot {kind!r} of {trained.denoiser.codec.form}: there are {', '.join(kinds)}")
-    denoiser = guided(put_on_path(trained, rule, schedule), guidance, label)
-    wish = Wish(
-        trained,
-        denoiser,
-        rule,
-        rule.steps_on(denoiser.schedule) if steps is None else steps,
-        n,
-        seed,
-        label,
-        _scales(scales),
-    )
+    denoiser = guided(put_on_path(trained, asked, schedule), guidance, label)
+    wish = Wish(trained, denoiser, *settled(denoiser, asked, steps), n, seed, label, _scales(scales))
     path = out or run / (f"{kind}.gif" if kind == "trajectory" else f"{kind}.png")
     if kind == "trajectory" and kinds is _KINDS and path.suffix.lower() != ".gif":
         raise InputError(f"--out {path}: a trajectory's name must end in .gif")

@@ -41,7 +41,7 @@ from fromnoise.cli.writers import usual, write, writer_for
 def sample(
     run: RunPath,
     n: Annotated[int | None, typer.Option("-n", help="How many samples: 300, or 100 pictures.")] = None,
-    sampler: SamplerName = "multistep",
+    sampler: SamplerName = None,
     steps: StepsOption = None,
     label: Annotated[str | None, typer.Option(help="Only samples of this label, by name or number.")] = None,
     guidance: GuidanceScale = None,
@@ -70,16 +70,16 @@ def sample(
 ) -> None:
     """Draw samples from a run, in the data's own units. Sample i is the same for any n."""
     from fromnoise.run import load
-    from fromnoise.samplers import sample_chunks, samplers
+    from fromnoise.samplers import sample_chunks, samplers, settled
 
     load_plugins(plugin)
-    rule = make_sampler(sampler, eta, set_)
+    asked = make_sampler(sampler, eta, set_)
     trained = load(run, weights=weights, ema=ema)
     trained.denoiser.to(check_device(device))
     settle_threads(trained.denoiser.shape)
-    denoiser = completing(guided(put_on_path(trained, rule, schedule), guidance, label), known, mask)
+    denoiser = completing(guided(put_on_path(trained, asked, schedule), guidance, label), known, mask)
     cond = told(denoiser, label, image)
-    steps = rule.steps_on(denoiser.schedule) if steps is None else steps
+    rule, steps = settled(denoiser, asked, steps)
     form = denoiser.codec.form
     ending, count = usual(form)
     count = len(cond["image"]) if isinstance(cond, dict) and cond["image"].dim() > 3 else count
@@ -104,7 +104,8 @@ def sample(
         "out": str(out), "n": n, "sampler": samplers.settings(rule), "steps": steps, "seed": seed,
         "label": label, "guidance": guidance, "seconds": round(seconds, 3),
     }  # fmt: skip
-    result(data, as_json, f"{out}: {n:,} samples by {sampler} in {steps} steps, {seconds:.2f} s")
+    name = samplers.settings(rule)["name"]
+    result(data, as_json, f"{out}: {n:,} samples by {name} in {steps} steps, {seconds:.2f} s")
 
 
 def _name(rule: Mapping[str, Any], steps: int, what: Sequence[str | None], seed: int) -> str:

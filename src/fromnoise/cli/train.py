@@ -268,11 +268,10 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
         lines.append(f"report: {data['report']}")
     elif report and run.denoiser.codec.form == "points":
         from fromnoise.report import Assessor, write_report
-        from fromnoise.samplers import Multistep
+        from fromnoise.samplers import settled
 
         assessor = Assessor(run, n=min(1000, max(20, len(run.source) // 2)))
-        sampler = Multistep()
-        found = assessor(sampler, sampler.steps_on(run.denoiser.schedule))
+        found = assessor(*settled(run.denoiser))
         page = write_report(run, [found], floor=last.floor)
         data["samples"], data["report"] = found.row(), str(page)
         lines.append(

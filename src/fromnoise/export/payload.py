@@ -125,6 +125,8 @@ def network_payload(run: Run) -> tuple[Tree | None, str]:
         return None, f"the page runs perceptrons, and this is a network {config.network['name']!r}"
     if any(one.value != "label" for one in run.denoiser.conditioners):
         return None, "the page knows labels, and this network takes other conditions"
+    if run.denoiser.grid is not None:
+        return None, "the page steps through times of its own, and this model was distilled for others"
     if size > LARGEST:
         return None, f"{size:,} parameters are more than the {LARGEST:,} that a page runs"
     if config.schedule["name"] not in _SCHEDULES or not _known(config.predict):

@@ -1,6 +1,6 @@
 """A run's results beside the best that is possible: as a table, and as one page."""
 
-from fromnoise.report.assess import Assessor, Result, exact_beside, table_for
+from fromnoise.report.assess import Assessor, Result, exact_beside, path_for, table_for
 from fromnoise.report.density import Bits, Likelihood, bits_of, likelihood_of
 from fromnoise.report.field import ScoreField, score_fields
 from fromnoise.report.guide import AtScale, at_scales
@@ -19,6 +19,7 @@ __all__ = [
     "bits_of",
     "exact_beside",
     "likelihood_of",
+    "path_for",
     "respaced",
     "score_fields",
     "table_for",

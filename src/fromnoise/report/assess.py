@@ -66,6 +66,12 @@ def table_for(sampler: Sampler, schedule: Schedule) -> Schedule:
     return schedules.build("linear") if needs_table and schedule.table_length is None else schedule
 
 
+def path_for(sampler: Sampler | None, denoiser: DenoiserLike) -> Schedule:
+    """Return the schedule on which a sampler suits a denoiser: its own, for a distilled one or where none is given."""
+    distilled = getattr(denoiser, "grid", None) is not None
+    return denoiser.schedule if sampler is None or distilled else table_for(sampler, denoiser.schedule)
+
+
 class Assessor:
     """Measures a run's samples against the true distribution of its data, or the data themselves.
 

@@ -22,6 +22,7 @@ from fromnoise.data.views import inmost
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError, FormatTooNew, RunError, shown
 from fromnoise.nn.network import networks, plain
+from fromnoise.own_grid import OwnGrid
 from fromnoise.process import predictions
 from fromnoise.registry import STRICT, Settings
 from fromnoise.run.guard import is_whole
@@ -53,6 +54,7 @@ class RunConfig(BaseModel):
         schedule: a component's settings.
         network: a component's settings.
         predict: what the network's output means, a component's settings.
+        grid: of a distilled model, its own times.
         train: the settings of the training (`TrainConfig`).
     """
 
@@ -66,6 +68,7 @@ class RunConfig(BaseModel):
     schedule: Settings
     network: Settings
     predict: Settings
+    grid: OwnGrid | None = None
     train: dict[str, Any]
 
     @model_validator(mode="before")
@@ -87,6 +90,7 @@ class RunConfig(BaseModel):
             effective_dimension=self.measured.effective_dimension,
             codec=codec,
             conditioners=[conditioners.build(one) for one in self.conditioners],
+            grid=self.grid,
         )
 
 
@@ -106,6 +110,7 @@ def describe(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> RunC
         schedule=schedules.settings(denoiser.schedule),
         network=networks.settings(plain(denoiser.network)),  # pyright: ignore[reportArgumentType] a user's own may be any module
         predict=predictions.settings(denoiser.predict),
+        grid=denoiser.grid,
         train=dict(train),
     )
 

@@ -25,7 +25,9 @@ from fromnoise.data.numbers import as_samples
 from fromnoise.denoiser_like import DenoiserLike, Predicted, Wrapper, of_rows, predicted, spread, start_std
 from fromnoise.errors import InputError, whole_number
 from fromnoise.memory import keep_freed_memory
+from fromnoise.own_grid import OwnGrid
 from fromnoise.rng import check_seed, stream
+from fromnoise.samplers.ddim import DDIM
 from fromnoise.samplers.multistep import Multistep
 from fromnoise.samplers.sampler import Noise, Sampler, samplers
 
@@ -154,8 +156,7 @@ def sample_chunks(
     """Yield samples `[rows, *S]` in the data's units, chunk by chunk, n in all. Arguments are those of `sample`."""
     keep_freed_memory()
     start = None if start is None else as_samples(start)
-    rule = _rule(sampler)
-    times = _times(denoiser, rule, steps, grid)
+    rule, times = _way(denoiser, sampler, steps, grid)
     conds = denoiser.read(cond, n)
     plan = list(_plan(denoiser, n, seed, start))
     in_all = len(plan) * (len(times) - 1)
@@ -202,7 +203,7 @@ def sample(
         n: the number of samples, at least 1.
         sampler: the rule, an object or a registered name; `Multistep()` when not given.
         steps: the number of steps, which take `sampler.evaluations(steps)` evaluations; `sampler.steps_on(schedule)`
-            when not given.
+            when not given. A distilled model knows its sampler and its steps, and takes no others.
         cond: a label by name or number, a condition vector `[D]`, a mapping of these, or one for each sample.
         seed: the seed of every random number.
         start: standard normal noise `[n, *S]` to start from instead of drawing it.
@@ -286,8 +287,7 @@ def trajectory_steps(
 
     Arguments and errors are those of `sample`; errors are raised before the start is yielded.
     """
-    rule = _rule(sampler)
-    times = _times(denoiser, rule, steps, grid)
+    rule, times = _way(denoiser, sampler, steps, grid)
     conds = denoiser.read(cond, n)
     starts: list[Tensor] = []
     ways: list[Iterator[Walked]] = []
@@ -334,23 +334,51 @@ def trajectory(
     )
 
 
-def _rule(sampler: Sampler | Mapping[str, Any] | str | None) -> Sampler:
-    rule = Multistep() if sampler is None else samplers.get(sampler)
+def settled(
+    denoiser: DenoiserLike, sampler: Sampler | Mapping[str, Any] | str | None = None, steps: int | None = None
+) -> tuple[Sampler, int]:
+    """Return the rule and the number of steps with which a denoiser is sampled.
+
+    Args:
+        denoiser: of which a distilled one knows both.
+        sampler: the rule, an object or a registered name; `Multistep()` when not given, or a distilled model's DDIM.
+        steps: `sampler.steps_on(schedule)` when not given, or as many as a distilled model takes.
+
+    Raises:
+        InputError: if a distilled model is to be sampled otherwise than it was distilled for.
+    """
+    own: OwnGrid | None = getattr(denoiser, "grid", None)
+    rule = (Multistep() if own is None else DDIM()) if sampler is None else samplers.get(sampler)
     if not isinstance(rule, Sampler):
         raise InputError(f"a sampler is an object such as fromnoise.DDIM(), or a name, not a {type(rule).__name__}")
-    return rule
+    if own is None:
+        return rule, rule.steps_on(denoiser.schedule) if steps is None else steps
+    if rule != DDIM() or steps not in (None, own.steps):
+        raise InputError(
+            f"this model was distilled to {own.steps} steps of ddim with eta 0, and takes no others: leave sampler and "
+            "steps out, or distill it further"
+        )
+    return rule, own.steps
 
 
-def _times(denoiser: DenoiserLike, sampler: Sampler, steps: int | None, grid: Sequence[float] | None) -> list[float]:
+def _way(
+    denoiser: DenoiserLike,
+    sampler: Sampler | Mapping[str, Any] | str | None,
+    steps: int | None,
+    grid: Sequence[float] | None,
+) -> tuple[Sampler, list[float]]:
+    """Return the rule and the times through which it steps."""
+    rule, count = settled(denoiser, sampler, steps)
     if grid is None:
-        steps = sampler.steps_on(denoiser.schedule) if steps is None else steps
-        return sampler.grid(denoiser.schedule, steps, spread(denoiser))
+        own: OwnGrid | None = getattr(denoiser, "grid", None)
+        schedule = denoiser.schedule
+        return rule, rule.grid(schedule, count, spread(denoiser)) if own is None else own.times(schedule)
     times = [float(t) for t in grid]
     if len(times) < 2 or times[0] != 1 or times[-1] != 0 or any(t <= s for t, s in pairwise(times)):
         raise InputError("a grid must fall strictly from 1 to 0")
     if steps is not None and steps != len(times) - 1:
         raise InputError(f"a grid of {len(times)} times makes {len(times) - 1} steps, not {steps}: give one of the two")
-    return times
+    return rule, times
 
 
 def _plan(denoiser: DenoiserLike, n: int, seed: int, start: Tensor | None) -> Iterator[tuple[int, int, int]]:

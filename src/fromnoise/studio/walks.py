@@ -17,7 +17,7 @@ from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.errors import InputError
 from fromnoise.guidance import Guided
 from fromnoise.registry import STRICT, explain
-from fromnoise.report import table_for
+from fromnoise.report import path_for
 from fromnoise.run import Run
 from fromnoise.samplers import Sampler, TrajectoryStep, samplers, trajectory_steps
 from fromnoise.schedule import schedules
@@ -32,7 +32,7 @@ class Walk(BaseModel):
     """The request of a walk, with the options of `fromnoise sample`.
 
     Attributes:
-        sampler: the name of the rule.
+        sampler: the name of the rule; the usual one when not given.
         steps: the number of steps; the rule's default number when not given.
         seed: the seed of every random number.
         n: the number of samples.
@@ -44,7 +44,7 @@ class Walk(BaseModel):
 
     model_config = STRICT
 
-    sampler: Annotated[str, Field(max_length=64)] = "multistep"
+    sampler: Annotated[str, Field(max_length=64)] | None = None
     steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     n: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 300
@@ -66,14 +66,15 @@ class Walk(BaseModel):
         except ValidationError as error:
             raise explain(error, "the walk") from None
 
-    def rule(self) -> Sampler:
-        """Return the sampler."""
-        return samplers.build({"name": self.sampler, **({} if self.eta is None else {"eta": self.eta})})
+    def rule(self) -> Sampler | None:
+        """Return the sampler; None for the denoiser's usual one."""
+        eta = {} if self.eta is None else {"eta": self.eta}
+        return samplers.build({"name": self.sampler or "multistep", **eta}) if self.sampler or eta else None
 
     def denoiser(self, run: Run) -> DenoiserLike:
         """Return the run's denoiser on the given or the sampler's schedule; guided if a scale is given."""
-        own = run.denoiser.schedule
-        denoiser = run.denoiser.on(schedules.build(self.schedule) if self.schedule else table_for(self.rule(), own))
+        path = schedules.build(self.schedule) if self.schedule else path_for(self.rule(), run.denoiser)
+        denoiser = run.denoiser.on(path)
         if self.guidance is None:
             return denoiser
         if denoiser.label_names and self.label is None:
