@@ -104,3 +104,12 @@ def test_the_page_does_not_run_it(student, tmp_path):
         None,
         "the page steps through times of its own, and this model was distilled for others",
     )
+
+
+def test_it_is_not_guided(tmp_path):
+    network = fn.nn.MLP(2, 16, classes=3)
+    denoiser = fn.Denoiser(network, fn.CosineBeta(T=64), "v", grid=GRID)
+    with pytest.raises(InputError, match="guidance cannot move"):
+        fn.Guided(denoiser, 2.0)
+    x = torch.zeros(2, 2)
+    assert torch.equal(fn.Guided(denoiser, 1.0)(x, 1.0, "1"), denoiser(x, 1.0, "1"))

@@ -52,6 +52,7 @@ from .schedule import RectifiedFlow as RectifiedFlow
 from .schedule import SigmoidBeta as SigmoidBeta
 from .schedule import Trig as Trig
 from .training import TrainConfig as TrainConfig
+from .training import distill as distill
 from .training import fit as fit
 from .training import loss_floor as loss_floor
 from .training import train as train

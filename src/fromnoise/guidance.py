@@ -53,7 +53,7 @@ class Guided(Wrapper):
             0 to 1. Source: Lin et al. 2023, eq. 14-16. For images; points lose their guidance by it.
 
     Raises:
-        InputError: if the denoiser knows no labels, or a setting is out of its range.
+        InputError: if the denoiser knows no labels, is a distilled one, or a setting is out of its range.
         LabelError: if `negative` is no label of the denoiser.
     """
 
@@ -70,6 +70,11 @@ class Guided(Wrapper):
         if not denoiser.conditioners:
             raise InputError("guidance needs a conditional model, and this one was trained without labels")
         self.scale = _scales(scale, denoiser.device)
+        if getattr(denoiser, "grid", None) is not None and not _all(self.scale, 1.0):
+            raise InputError(
+                "a distilled model answers where its step ends, which guidance cannot move: guide the run it was "
+                "distilled from"
+            )
         self.interval = _interval(interval)
         if not 0 <= rescale <= 1:
             raise InputError(f"rescale must lie in [0, 1], not {rescale!r}")

@@ -20,6 +20,7 @@ import typer
 
 from fromnoise.cli.certify import certify
 from fromnoise.cli.demo import demo
+from fromnoise.cli.distill import distill
 from fromnoise.cli.evaluate import evaluate
 from fromnoise.cli.export import export
 from fromnoise.cli.flow import decode, encode, interpolate
@@ -44,7 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    train, sample, evaluate, plot, encode, decode, interpolate, export, schedule, certify, studio, info, demo
+    train, sample, evaluate, plot, distill, encode, decode, interpolate, export, schedule, certify, studio, info, demo
 ):  # fmt: skip
     app.command()(command)
 

@@ -239,7 +239,7 @@ _BEGINNING = frozenset({"environment.json", "codec.safetensors", "data.safetenso
 def is_unbegun(path: Path) -> bool:
     """Return whether a folder is empty, or holds what a run that was broken off at its very beginning leaves."""
     with contextlib.suppress(OSError, ValueError):
-        names = {entry.name for entry in path.iterdir()} - _PARTS
+        names = {entry.name for entry in path.iterdir()} - _PARTS - {"rounds"}  # of a distillation that is to end here
         made = json.loads((path / "environment.json").read_text(encoding="utf-8")) if names else {"fromnoise": ""}
         return names <= _BEGINNING and isinstance(made, dict) and "fromnoise" in made
     return False

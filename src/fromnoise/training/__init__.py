@@ -1,6 +1,8 @@
 """Training: tasks and their floors, the loop, the moving average."""
 
 from fromnoise.training.config import TrainConfig
+from fromnoise.training.distill import Distilling
+from fromnoise.training.distillation import Round, distill, distill_rounds
 from fromnoise.training.draws import Draws
 from fromnoise.training.ema import EMA
 from fromnoise.training.floor import loss_floor
@@ -18,6 +20,7 @@ from fromnoise.training.weighting import Weighting, weightings
 
 __all__ = [
     "Denoising",
+    "Distilling",
     "Drawn",
     "Draws",
     "EMA",
@@ -29,6 +32,7 @@ __all__ = [
     "LossAware",
     "Objective",
     "Plan",
+    "Round",
     "Sliced",
     "Stop",
     "Task",
@@ -37,6 +41,8 @@ __all__ = [
     "Training",
     "Weighting",
     "check_fit",
+    "distill",
+    "distill_rounds",
     "fit",
     "loss_floor",
     "objective",

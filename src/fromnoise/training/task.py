@@ -93,6 +93,11 @@ def _split(rows: Any, size: int, count: int) -> Sequence[Any]:
     return [dict(zip(rows, part, strict=True)) for part in parts]
 
 
+def autocast(x: Tensor, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which a network computes x in this precision."""
+    return torch.autocast(x.device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+
+
 class Task:
     """What a training does. Settings are its own; the rest is there once it is `bound`.
 
@@ -169,9 +174,7 @@ class Task:
 
     def network_output(self, drawn: Drawn, x: Tensor | None = None) -> Tensor:
         """Return the network's output for drawn rows, or for `x` in place of theirs, in the training's precision."""
-        bf16 = self.precision == "bf16"
-        device = drawn.x.device.type
-        with torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext():
+        with autocast(drawn.x, self.precision):
             return self.denoiser.network_output(drawn.x if x is None else x, drawn.c_noise, drawn.cond)
 
     def has_floor(self, goal: Objective) -> bool:

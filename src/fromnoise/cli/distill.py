@@ -1,0 +1,127 @@
+"""`fromnoise distill runs/spiral --to 4`: from a run's many steps to a few, by progressive distillation."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fromnoise.cli.common import (
+    Device,
+    Json,
+    Plugin,
+    RunPath,
+    bar,
+    check_device,
+    load_plugins,
+    on_terminal,
+    parse_settings,
+    result,
+    say,
+    settle_threads,
+    text_table,
+)
+
+if TYPE_CHECKING:
+    from fromnoise.run import Run
+    from fromnoise.training import Round
+
+
+def distill(
+    run: RunPath,
+    to: Annotated[int, typer.Option(help="How many steps the last student takes, one evaluation each.")] = 4,
+    out: Annotated[Path | None, typer.Option(help="Its folder; default RUN-STEPS, such as runs/spiral-4.")] = None,
+    of: Annotated[
+        int | None,
+        typer.Option("--from", help="The teacher's steps: --to times a power of two; at most 1,024 when not given."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps-per-round", help="Optimizer steps of a round; a 25th of the teacher's.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples in each step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="The highest learning rate; a third of the teacher's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the rounds that are there.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting of the rounds' training, such as --set ema=0.999.", metavar="K=V"),
+    ] = None,
+    device: Device = "cpu",
+    plugin: Plugin = None,
+    as_json: Json = False,
+) -> None:
+    """Distill a run: students of half the steps each, down to a few, that are runs themselves."""
+    from fromnoise.run import load
+    from fromnoise.training import Interrupted
+
+    load_plugins(plugin)
+    teacher = load(run)
+    teacher.denoiser.to(check_device(device))
+    settle_threads(teacher.denoiser.shape)
+    out = out or run.with_name(f"{run.name}-{to}")
+    settings = {"steps": steps, "batch_size": batch_size, "lr": lr, **parse_settings(set_)}
+    given = {key: value for key, value in settings.items() if value is not None}
+    began = time.perf_counter()
+    try:
+        rounds = _watched(teacher, to, out, of=of, resume=resume, **given)
+    except Interrupted as stop:
+        again = shlex.join(["fromnoise", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
+        say(f"{stop}; go on with: {again}")
+        raise typer.Exit(130) from None
+    seconds, last = time.perf_counter() - began, rounds[-1].event.run
+    assert last is not None  # the last event carries it
+    rows = [{"steps": one.steps, "loss": one.event.loss, "run": str(_folder(one))} for one in rounds]
+    data: dict[str, Any] = {"run": str(out), "steps": to, "seconds": round(seconds, 2), "rounds": rows}
+    lines = [f"{out}: {len(rounds)} rounds from {2 * rounds[0].steps:,} steps to {to} in {seconds:.1f} s"]
+    if last.denoiser.codec.form == "points":
+        data["samples"] = found = _beside(teacher, last, 2 * rounds[0].steps)
+        lines += ["", text_table([{**row, "ratio": f"{row['ratio']:.3f}"} for row in found]), "", _RATIO]
+    lines.append(f"next: fromnoise sample {shlex.quote(str(out))}")
+    result(data, as_json, "\n".join(lines))
+
+
+_RATIO = "ratio: the 2-Wasserstein distance over its floor; 1 is as good as fresh data"
+
+
+def _watched(teacher: Run, to: int, out: Path, **options: Any) -> list[Round]:
+    """Distill while showing where it is; return the last news of each round."""
+    from fromnoise.training import distill_rounds, stop_on_signals
+
+    last: dict[int, Round] = {}
+    with stop_on_signals() as stop, bar("distilling") as progress:
+        for one in distill_rounds(teacher, to, out, stop=stop, **options):
+            event, last[one.number] = one.event, one
+            progress((one.number - 1) * event.steps + event.step, one.count * event.steps)
+            if event.run is not None and not on_terminal():
+                say(f"round {one.number:>2}/{one.count}  {one.steps:>5} steps  loss {event.loss:.6f}")
+    return list(last.values())
+
+
+def _folder(one: Round) -> Path:
+    assert one.event.run is not None
+    assert one.event.run.folder is not None
+    return one.event.run.folder.path
+
+
+def _beside(teacher: Run, student: Run, steps: int) -> list[dict[str, Any]]:
+    """Measure the student, and its teacher with as many evaluations and with all."""
+    from fromnoise.report import Assessor
+    from fromnoise.samplers import DDIM, Multistep, settled
+
+    few = min(1000, max(20, len(student.source) // 2))
+    measure, own = Assessor(student, n=few, exact=False), settled(student.denoiser)
+    rows = [{"model": "student", "sampler": "ddim", "evaluations": own[1], "ratio": measure(*own).ratio}]
+    measure = Assessor(teacher, n=few, exact=False)
+    ways = [(DDIM(), own[1]), (Multistep(), own[1]), (DDIM(), steps)]
+    if teacher.denoiser.grid is not None:
+        ways = [settled(teacher.denoiser)]
+    for rule, count in ways:
+        found = measure(rule, count)
+        rows.append({
+            "model": "teacher", "sampler": found.sampler.split()[0], "evaluations": rule.evaluations(count),
+            "ratio": found.ratio,
+        })  # fmt: skip
+    return rows
