@@ -88,6 +88,7 @@ def test_commands_take_its_steps_when_nothing_is_said(student, run_cli, tmp_path
     assert (json.loads(out)["sampler"], json.loads(out)["steps"]) == ("ddim", 4)
     assert run_cli("plot", run, "samples", "-n", "50", "--out", tmp_path / "x.png")[0] == 0
     assert run_cli("plot", run, "trajectory", "-n", "50", "--out", tmp_path / "x.gif")[0] == 0
+    assert json.loads(run_cli("info", run, "--json")[1])["grid"] == {"steps": 4, "of": 64, "spacing": "uniform"}
     for command in (
         ("sample", run, "--sampler", "heun"), ("sample", run, "--steps", "3"), ("sample", run, "--schedule", "vp"),
         ("evaluate", run, "-n", "50", "--elbo"), ("plot", run, "elbo"),

@@ -131,6 +131,7 @@ def _of_run(path: Path) -> dict[str, Any]:
         "labels": list(run.denoiser.label_names) or "none",
         "schedule": c.schedule,
         "predict": c.predict["name"],
+        **({} if c.grid is None else {"grid": c.grid.model_dump()}),
         "network": c.network,
         "parameters": sum(p.numel() for p in run.denoiser.network.parameters()),
         "train": c.train,
