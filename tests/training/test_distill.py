@@ -177,6 +177,13 @@ def test_a_teacher_that_has_gone_or_changed_is_told(teacher, tmp_path):
         config.task(student.denoiser).check()
     with pytest.raises(ConfigError, match="grid of its own"):
         config.task(teacher.denoiser)
+    learned = {"name": "mlp", "hidden": 16, "learned_variance": True}
+    hybrid = fn.train(
+        fn.data.moons(50), recipe="improved", network=learned, steps=1, batch_size=8, out=tmp_path / "hybrid"
+    )
+    with pytest.raises(ConfigError, match="cannot be distilled"):
+        next(distill_rounds(hybrid, 4, tmp_path / "x", of=8))
+    assert not (tmp_path / "x").exists()
     with pytest.raises(InputError, match="on the disk"):
         next(distill_rounds(fn.train(fn.data.moons(50), steps=1, batch_size=8), 4, tmp_path / "x"))
 

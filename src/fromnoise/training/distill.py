@@ -30,7 +30,7 @@ from fromnoise.run import load
 from fromnoise.samplers.ddim import DDIM
 from fromnoise.schedule import Schedule
 from fromnoise.training.draws import Draws
-from fromnoise.training.losses import mean_square, no_variance, row_square
+from fromnoise.training.losses import mean_square, row_square
 from fromnoise.training.noising import Objective, objective
 from fromnoise.training.task import Drawn, Task, autocast, losses
 from fromnoise.training.times import TimeLaw
@@ -97,7 +97,10 @@ class Distilling(Task):
         return task
 
     def check(self) -> None:
-        no_variance(self.denoiser)
+        if self.denoiser.learned_variance:
+            raise ConfigError(
+                "a run with a learned variance cannot be distilled: steps without noise teach none; train a run without"
+            )
         self.lesson()
 
     def lesson(self) -> tuple[DenoiserLike, list[float]]:

@@ -43,7 +43,7 @@ class Denoising(Task):
     """The weighted mean square error of the output."""
 
     def check(self) -> None:
-        no_variance(self.denoiser)
+        _no_variance(self.denoiser)
 
     def loss(self, drawn: Drawn) -> Tensor:
         return mean_square(self.network_output(drawn), drawn.target, drawn.weight)
@@ -64,7 +64,7 @@ class Sliced(Task):
     """Sliced score matching with one probe a row. Source: Song, Garg, Shi & Ermon 2019, eq. 8 ("SSM-VR")."""
 
     def check(self) -> None:
-        no_variance(self.denoiser)
+        _no_variance(self.denoiser)
         if not isinstance(self.denoiser.prediction, Eps | Score):
             raise ConfigError("the sliced loss is for a network that says the score: predict score, or eps")
 
@@ -166,8 +166,7 @@ def _over(rows: Scale, like: Tensor) -> Tensor:
     return torch.as_tensor(expand_to(rows, like))
 
 
-def no_variance(denoiser: Denoiser) -> None:
-    """Refuse a network with a learned variance."""
+def _no_variance(denoiser: Denoiser) -> None:
     if denoiser.learned_variance:
         raise ConfigError("a learned variance is trained by the hybrid loss: set train.loss to hybrid")
 
