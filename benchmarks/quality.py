@@ -33,8 +33,8 @@ RUNS = {
     "unet-small": ({"network": {"name": "unet", "widths": [32, 64]}, "train": {"steps": 790}}, (1.0, 2.0)),
     "unet-10": ({}, (1.0, 1.25, 1.5)),
     "unet-20": ({"train": {"steps": 18_800}}, (1.0, 1.25, 1.5)),
-    "dit-10": ({"network": "dit"}, (1.0, 1.5)),
-    "dit-20": ({"network": "dit", "train": {"steps": 18_800}}, (1.0, 1.5)),
+    "dit-10": ({"network": "dit"}, (1.0, 1.25, 1.5)),
+    "dit-20": ({"network": "dit", "train": {"steps": 18_800}}, (1.0, 1.25, 1.5)),
 }
 """Each run's changes to the recipe, and the guidance scales at which it is judged."""
 
