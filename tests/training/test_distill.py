@@ -135,6 +135,11 @@ def test_students_are_runs_and_go_on_bit_for_bit(teacher, tmp_path):
     whole = [one for one in distill_rounds(teacher, 2, tmp_path / "whole", of=8, **QUICK) if one.event.run is not None]
     assert [(one.number, one.count, one.steps) for one in whole] == [(1, 2, 4), (2, 2, 2)]
     assert (tmp_path / "whole" / "rounds" / "0004" / "config.toml").exists()
+    own = fn.train(
+        torch.randn(60, 2), network={"name": "mlp", "hidden": 8}, steps=2, batch_size=8, out=tmp_path / "own"
+    )
+    list(distill_rounds(own, 2, tmp_path / "of own", of=8, **QUICK))
+    assert [fn.load(tmp_path / "of own" / part).holds_data for part in ("", "rounds/0004")] == [True, False]
     student = fn.load(tmp_path / "whole")
     assert student.denoiser.grid == OwnGrid(steps=2, of=8, spacing="karras")
     assert settled(student.denoiser) == (fn.DDIM(), 2)

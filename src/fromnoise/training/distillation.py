@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fromnoise.denoiser import Denoiser
 from fromnoise.errors import InputError, whole_number
 from fromnoise.nn.network import plain
 from fromnoise.own_grid import OwnGrid
@@ -118,17 +119,20 @@ def distill_rounds(
     if teacher.folder is None:
         raise InputError("distilling needs a teacher on the disk: train it with out=")
     grids, out = rounds_of(teacher, to, of), Path(out)
+    data, device = teacher.source, teacher.denoiser.device
     for number, grid in enumerate(grids, 1):
-        place = out if number == len(grids) else out / "rounds" / f"{grid.steps:04d}"
-        for event in _round(teacher, grid, place, resume=resume, stop=stop, **settings):
+        last = number == len(grids)
+        place = out if last else out / "rounds" / f"{grid.steps:04d}"
+        student, train = _student(teacher, grid, **settings)
+        going_on = resume and RunFolder(place).exists
+        for event in fit(student, data, train, out=place, resume=going_on, keep_data=last, stop=stop):
             yield Round(number, len(grids), grid.steps, event)
         teacher = load(place)
+        teacher.denoiser.to(device)
 
 
-def _round(
-    teacher: Run, grid: OwnGrid, place: Path, *, resume: bool, stop: Stop | None, **settings: Any
-) -> Iterator[Event]:
-    """Train one student."""
+def _student(teacher: Run, grid: OwnGrid, **settings: Any) -> tuple[Denoiser, TrainConfig]:
+    """Return a student with its teacher's weights, and how it is trained."""
     assert teacher.folder is not None
     needs_signal = teacher.denoiser.prediction.needs_signal
     predict = predictions.complete("v") if needs_signal else teacher.config.predict
@@ -147,5 +151,4 @@ def _round(
     if teacher.denoiser.grid is None:  # otherwise the teacher was a student itself, and its settings are of a round
         its = TrainConfig(**teacher.config.train)
         usual |= {"steps": max(300, its.steps // 25), "lr": its.lr / 3, "matrix_lr": its.matrix_lr / 3}
-    train = TrainConfig(**{**usual, **settings})
-    yield from fit(student, teacher.source, train, out=place, resume=resume and RunFolder(place).exists, stop=stop)
+    return student, TrainConfig(**{**usual, **settings})
