@@ -131,7 +131,7 @@ def test_exact_reverse_steps_lead_back_to_the_law():
 
 
 @pytest.mark.parametrize("predict", ["eps", "x0", "v", "flow", "edm"])
-@pytest.mark.parametrize("weighting", ["uniform", "snr", "min-snr", "edm", "elbo"])
+@pytest.mark.parametrize("weighting", ["uniform", "snr", "min-snr", "truncated-snr", "edm", "elbo"])
 def test_the_floor_is_the_exact_denoisers_own_loss(predict, weighting):
     from fromnoise.process import prediction
     from fromnoise.training import Objective, time_laws, weightings

@@ -44,7 +44,8 @@ class TrainConfig(BaseModel):
             one of any length after the training: (0.05, 0.1); each is a standard deviation in parts of the training.
         loss: what is minimized, a name or a component's settings: denoising, sliced (score matching), hybrid (for a
             learned variance).
-        weighting: of the loss, a name or a component's settings: uniform, snr, min-snr, edm, elbo.
+        weighting: of the loss, a name or a component's settings: uniform, snr, min-snr, truncated-snr, edm,
+            elbo.
         times: how times are drawn: uniform, stratified, log-normal, geometric-levels, loss-aware.
         drop_cond: the probability with which a sample's condition is left out, for guidance.
         precision: "float32", or "bf16" for the network's arithmetic.

@@ -64,6 +64,15 @@ class MinSNRWeighting(Weighting):
         return snr.clamp(max=self.gamma)
 
 
+@weightings.register("truncated-snr")
+@dataclass(frozen=True)
+class TruncatedSNRWeighting(Weighting):
+    """max(SNR, 1): never less than the error of x0 itself. Source: Salimans & Ho 2022, section 4, for distillation."""
+
+    def of_x0(self, snr: Tensor, density: Density, sigma_data: float) -> Tensor | None:
+        return snr.clamp(min=1.0)
+
+
 @weightings.register("edm")
 @dataclass(frozen=True)
 class EDMWeighting(Weighting):
