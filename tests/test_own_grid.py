@@ -98,6 +98,11 @@ def test_commands_take_its_steps_when_nothing_is_said(student, run_cli, tmp_path
         assert "distilled" in err
 
 
+def test_a_notebook_shows_it_by_its_own_steps(student):
+    assert "samples of the run" in student._repr_html_()
+    assert "svg" in fn.trajectory(student.denoiser, 20)._repr_html_()
+
+
 def test_the_page_does_not_run_it(student, tmp_path):
     from fromnoise.export.payload import network_payload
 

@@ -213,6 +213,26 @@ def test_teachers_of_tables_and_of_other_predictions_are_distilled(predict, tmp_
     assert fn.sample(fn.load(tmp_path / "s").denoiser, 3).isfinite().all()
 
 
+def test_a_student_of_pictures_is_shown_by_its_own_steps(run_cli, tmp_path):
+    from fromnoise.export.pictures import pictures_payload
+    from fromnoise.report import write_report
+
+    run = fn.train(
+        fn.data.digits(n=120), network={"name": "unet", "widths": (8,)}, steps=2, batch_size=8, out=tmp_path / "t"
+    )
+    student = fn.distill(run, 2, out=tmp_path / "s", of=8, steps=2, batch_size=8)
+    shown = pictures_payload(student)
+    assert shown is not None
+    assert shown["strip"].startswith("data:image/png")
+    assert "2 steps of the default sampler" in write_report(student, []).read_text()
+    for kind in ("samples", "trajectory", "neighbours"):
+        assert run_cli("plot", tmp_path / "s", kind, "--out", tmp_path / f"{kind}.png")[0] == 0
+    assert run_cli("export", tmp_path / "s", "--to", "html", tmp_path / "s.html")[0] == 0
+    code, _, err = run_cli("sample", tmp_path / "s", "--label", "3", "--guidance", "2")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "guidance cannot move" in err
+
+
 def test_the_command_distills_and_says_how_good_the_student_is(teacher, run_cli, tmp_path):
     run, out = teacher.folder.path, tmp_path / "few"
     options = ("--from", "8", "--steps-per-round", "8", "--batch-size", "32", "--out", out)

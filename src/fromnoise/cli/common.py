@@ -83,6 +83,21 @@ def _finite(value: Any) -> Any:
     return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say how a training that was asked to stop goes on, and end with the exit code of Ctrl-C."""
+    import shlex
+
+    from fromnoise.training import Interrupted
+
+    try:
+        yield
+    except Interrupted as stop:
+        again = shlex.join(["fromnoise", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
+        say(f"{stop}; go on with: {again}")
+        raise typer.Exit(130) from None
+
+
 def load_plugins(paths: Sequence[Path] | None) -> None:
     """Run the user's own files, which register components."""
     import runpy

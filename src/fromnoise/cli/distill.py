@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +20,7 @@ from fromnoise.cli.common import (
     on_terminal,
     parse_settings,
     result,
+    resumable,
     say,
     settle_threads,
     text_table,
@@ -55,7 +55,6 @@ def distill(
 ) -> None:
     """Distill a run: students of half the steps each, down to a few, that are runs themselves."""
     from fromnoise.run import load
-    from fromnoise.training import Interrupted
 
     load_plugins(plugin)
     teacher = load(run)
@@ -65,12 +64,8 @@ def distill(
     settings = {"steps": steps, "batch_size": batch_size, "lr": lr, **parse_settings(set_)}
     given = {key: value for key, value in settings.items() if value is not None}
     began = time.perf_counter()
-    try:
+    with resumable():
         rounds = _watched(teacher, to, out, of=of, resume=resume, **given)
-    except Interrupted as stop:
-        again = shlex.join(["fromnoise", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
-        say(f"{stop}; go on with: {again}")
-        raise typer.Exit(130) from None
     seconds, last = time.perf_counter() - began, rounds[-1].event.run
     assert last is not None  # the last event carries it
     rows = [{"steps": one.steps, "loss": one.event.loss, "run": str(_folder(one))} for one in rounds]

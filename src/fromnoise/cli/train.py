@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from itertools import chain
 from pathlib import Path
@@ -21,6 +20,7 @@ from fromnoise.cli.common import (
     on_terminal,
     parse_settings,
     result,
+    resumable,
     say,
     settle_threads,
     what_was_found,
@@ -92,7 +92,6 @@ def train(
 ) -> None:
     """Train a denoiser on data and write a run: configuration, checkpoints, metrics, report.html."""
     from fromnoise.run import RunFolder
-    from fromnoise.training import Interrupted
     from fromnoise.training.plan import prepare
 
     load_plugins(plugin)
@@ -112,12 +111,8 @@ def train(
     training = plan.assemble(source, device=check_device(device))
     note = _resuming(RunFolder(folder), training.config.steps) if resume else None
     began = time.perf_counter()
-    try:
+    with resumable():
         run, last = watch(training, folder, resume, note=note, keep_data=keep_data)
-    except Interrupted as stop:
-        again = shlex.join(["fromnoise", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
-        say(f"{stop}; go on with: {again}")
-        raise typer.Exit(130) from None
     summarize(run, last, time.perf_counter() - began, report=report, as_json=as_json)
 
 

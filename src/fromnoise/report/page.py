@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 
 from fromnoise import plot
 from fromnoise.report.assess import Result
-from fromnoise.report.pictures import GUIDANCE, STEPS, measured, sheets
+from fromnoise.report.pictures import GUIDANCE, STEPS, guided_for_show, measured, sheets
 from fromnoise.run import Run, held_out_losses
 from fromnoise.run.config import to_toml
 from fromnoise.run.files import Writing, write
 from fromnoise.run.guard import is_finite
+from fromnoise.samplers import usual_steps
 from fromnoise.training.floor import Floor
 
 _STYLE = """
@@ -144,12 +145,13 @@ def _points(run: Run, results: Sequence[Result]) -> list[str]:
 def _pictures(run: Run, _results: Sequence[Result]) -> list[str]:
     """Return samples of every label, training pictures, and the way from noise to a few samples."""
     found = sheets(run)
-    how = f"{STEPS} steps of the default sampler" + (f", guidance {GUIDANCE:g}" if run.denoiser.label_names else "")
+    how = f"{usual_steps(run.denoiser, STEPS)} steps of the default sampler"
+    how += f", guidance {GUIDANCE:g}" if guided_for_show(run) is not run.denoiser else ""
     parts = ["<h2>Samples</h2>", f'<p class="quiet">{how}</p>', image(plot.pictures(found.samples), "samples")]
     if found.data:
         parts += ["<h2>Training pictures</h2>", image(plot.pictures(found.data), "training pictures")]
     way = plot.pictures(found.way, columns=found.times)
-    parts += ["<h2>From noise to data</h2>", image(way, "pictures at eight times between noise and data")]
+    parts += ["<h2>From noise to data</h2>", image(way, "pictures at times between noise and data")]
     if not found.data:
         return parts
     quality = measured(run)

@@ -15,7 +15,7 @@ from fromnoise.guidance import Guided
 from fromnoise.metrics import Evaluation, Memorisation, evaluate, memorisation, nearest
 from fromnoise.rng import stream
 from fromnoise.run import Run
-from fromnoise.samplers import sample, trajectory
+from fromnoise.samplers import sample, trajectory, usual_steps
 
 GUIDANCE = 1.5
 """The guidance scale of what is shown of a model with labels."""
@@ -43,9 +43,10 @@ class Sheets(NamedTuple):
 
 
 def guided_for_show(run: Run) -> DenoiserLike:
-    """Return the run's denoiser, guided where it knows labels and an answer without them."""
+    """Return the run's denoiser, guided where it knows labels and an answer without them, and is no distilled one."""
     denoiser = run.denoiser
-    return Guided(denoiser, GUIDANCE) if denoiser.label_names and denoiser.unconditional else denoiser
+    may_be = denoiser.label_names and denoiser.unconditional and denoiser.grid is None
+    return Guided(denoiser, GUIDANCE) if may_be else denoiser
 
 
 def told_each(run: Run, labels: Tensor | None, n: int, *, seed: int = 0) -> Cond | None:
@@ -101,11 +102,11 @@ def sheets(run: Run, *, seed: int = 0, with_data: bool = True) -> Sheets:
     rows = list(names) or [f"{k + 1}" for k in range(5)]
     labels = torch.arange(len(rows)).repeat_interleave(_ACROSS)
     cond = told_each(run, labels if names else None, len(labels), seed=seed)
-    x = sample(denoiser, len(labels), steps=STEPS, cond=cond, seed=seed)
+    x = sample(denoiser, len(labels), steps=usual_steps(run.denoiser, STEPS), cond=cond, seed=seed)
     few = min(len(rows), 5)
     first = None if cond is None else cond.rows(torch.arange(few) * _ACROSS)
-    way = trajectory(denoiser, few, steps=STEPS, cond=first, seed=seed + 1)
-    at = [round(k * (len(way.times) - 1) / 7) for k in range(8)]
+    way = trajectory(denoiser, few, steps=usual_steps(run.denoiser, STEPS), cond=first, seed=seed + 1)
+    at = sorted({round(k * (len(way.times) - 1) / 7) for k in range(8)})
     return Sheets(
         dict(zip(rows, x.split(_ACROSS), strict=True)),
         _of_data(run, len(rows), seed) if with_data and run.holds_data else {},
@@ -146,7 +147,13 @@ def measured(run: Run, *, seed: int = 2) -> Measured:
     rows, held = run.parts()
     names, n = run.denoiser.label_names, max(64, min(500, 2**19 // math.prod(rows.shape)))
     labels = torch.arange(n) % len(names) if names else None
-    x = sample(guided_for_show(run), n, steps=STEPS, cond=told_each(run, labels, n, seed=seed), seed=seed).cpu()
+    x = sample(
+        guided_for_show(run),
+        n,
+        steps=usual_steps(run.denoiser, STEPS),
+        cond=told_each(run, labels, n, seed=seed),
+        seed=seed,
+    ).cpu()
     found = nearest(rows, x[:_ACROSS], count=min(3, len(rows)))
     shown = {"sample": x[:_ACROSS]} | {f"nearest {k + 1}": found.x[:, k] for k in range(found.x.shape[1])}
     return Measured(

@@ -21,7 +21,7 @@ from fromnoise.run.config import RunConfig
 from fromnoise.run.folder import RunFolder
 from fromnoise.run.guard import distrusting
 from fromnoise.run.log import last_loss
-from fromnoise.samplers import sample
+from fromnoise.samplers import sample, usual_steps
 
 _SHOWN = 300
 """How many samples a run's card shows."""
@@ -106,7 +106,12 @@ class Run:
         if self.denoiser.shape == (2,):
             names = self.denoiser.label_names
             labels = torch.arange(_SHOWN) * len(names) // _SHOWN if names else None
-            x = sample(self.denoiser, _SHOWN, steps=10, cond=None if labels is None else Cond({"label": labels}))
+            x = sample(
+                self.denoiser,
+                _SHOWN,
+                steps=usual_steps(self.denoiser, 10),
+                cond=None if labels is None else Cond({"label": labels}),
+            )
             picture = frames([x], labels, what=f"{_SHOWN} samples of the run")
         return card("A run" if self.folder is None else str(self.folder.path), numbers, picture)
 

@@ -13,6 +13,7 @@ from fromnoise.samplers.loop import (
     settled,
     trajectory,
     trajectory_steps,
+    usual_steps,
     walk,
 )
 from fromnoise.samplers.multistep import Multistep
@@ -42,5 +43,6 @@ __all__ = [
     "settled",
     "trajectory",
     "trajectory_steps",
+    "usual_steps",
     "walk",
 ]

@@ -361,6 +361,12 @@ def settled(
     return rule, own.steps
 
 
+def usual_steps(denoiser: DenoiserLike, otherwise: int) -> int:
+    """Return the steps that a distilled model takes, which takes no others; of any other denoiser `otherwise`."""
+    own: OwnGrid | None = getattr(denoiser, "grid", None)
+    return otherwise if own is None else own.steps
+
+
 def _way(
     denoiser: DenoiserLike,
     sampler: Sampler | Mapping[str, Any] | str | None,
