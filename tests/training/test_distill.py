@@ -127,6 +127,8 @@ def test_rounds_halve_the_steps_down_to_the_last(teacher):
     for to, of in ((4, 4), (4, 12), (8, 4), (3, 8)):
         with pytest.raises(InputError, match="cannot be halved"):
             rounds_of(teacher, to, of)
+    with pytest.raises(InputError, match="1024 steps cannot be halved to 2048: a student takes 512 at most"):
+        rounds_of(teacher, 2048)
     with pytest.raises(InputError, match="to must be"):
         rounds_of(teacher, 0)
 

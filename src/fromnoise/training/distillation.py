@@ -58,6 +58,7 @@ def rounds_of(teacher: Run, to: int, of: int | None = None) -> list[OwnGrid]:
             of = to
             while 2 * of <= most:
                 of *= 2
+            of = most if of == to else of
         own = OwnGrid(steps=of, of=of, spacing="karras" if length is None else "uniform")
     elif of not in (None, own.steps):
         raise InputError(f"{teacher.name} was distilled to {own.steps} steps already: it is a teacher of no others")
@@ -66,7 +67,8 @@ def rounds_of(teacher: Run, to: int, of: int | None = None) -> list[OwnGrid]:
         steps //= 2
         found.append(OwnGrid(steps=steps, of=own.of, spacing=own.spacing))
     if not found or steps != to:
-        raise InputError(f"{own.steps} steps cannot be halved to {to}: choose {own.steps} over a power of two")
+        fewer = f"{own.steps} over a power of two" if to < own.steps else f"{own.steps // 2} at most"
+        raise InputError(f"{own.steps} steps cannot be halved to {to}: a student takes {fewer}")
     return found
 
 
