@@ -41,11 +41,13 @@ class Conditioner:
         value: the name of the values in a `Cond`.
         ndim: the number of axes of one value: 0 for a label, 1 for a vector.
         droppable: whether training may leave the values out, and guidance take the absence for a condition.
+        needed: of values that are never left out, whether samples cannot be drawn where none is given.
     """
 
     value: ClassVar[str]
     ndim: ClassVar[int]
     droppable: ClassVar[bool] = True
+    needed: ClassVar[bool] = True
 
     def takes(self, words: Any) -> bool:
         """Return whether words without a name are for this conditioner."""
@@ -256,6 +258,11 @@ def _rows(one: Conditioner, words: Any, n: int) -> Tensor:
 def kept_of(known: Sequence[Conditioner]) -> frozenset[str]:
     """Return the names whose values are never dropped."""
     return frozenset(one.value for one in known if not one.droppable)
+
+
+def needed_of(known: Sequence[Conditioner]) -> list[str]:
+    """Return the names whose values must be given for every sample."""
+    return [one.value for one in known if one.needed and not one.droppable]
 
 
 def _taker(known: Sequence[Conditioner], words: Any) -> Conditioner:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fromnoise.arrays import Batch, Scale, Time, expand_to
 from fromnoise.cond import Cond
-from fromnoise.conditioners import Conditioner, Labels, Words, label_names_of, read_cond
+from fromnoise.conditioners import Conditioner, Labels, Words, label_names_of, needed_of, read_cond
 from fromnoise.data.codec import Affine, Codec, codec_of
 from fromnoise.data.moments import effective_dimension, rms_about_mean
 from fromnoise.data.source import Source, samples
@@ -184,9 +184,9 @@ class Denoiser(nn.Module):
         if words is None and not self.unconditional:
             raise LabelError(NEVER_WITHOUT)
         cond = read_cond(self.conditioners, words, n, self.device)
-        for one in self.conditioners:
-            if not one.droppable and (cond is None or one.value not in cond.values):
-                raise LabelError(f"this model is never without a condition {one.value!r}: give it too")
+        for name in needed_of(self.conditioners):
+            if cond is None or name not in cond.values:
+                raise LabelError(f"this model is never without a condition {name!r}: give it too")
         return cond
 
     def rescale(self, codec: Codec, sigma_data: float, effective_dimension: float | None = None) -> None:

@@ -31,6 +31,7 @@ from fromnoise.data.numbers import as_samples
 from fromnoise.denoiser_like import NEVER_WITHOUT, DenoiserLike, Wrapper, of_rows
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError
+from fromnoise.guidance_cond import scale_of
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule
 
@@ -41,7 +42,8 @@ class Guided(Wrapper):
     """Classifier-free guidance: uncond + scale (cond - uncond). Source: Ho & Salimans 2022, eq. 6, with scale = 1 + w.
 
     Scale 1 is the conditional model bit for bit and 0 the unconditional one, at one evaluation; any other scale asks
-    for both in one batch of twice the rows. Without a condition it is the unconditional model.
+    for both in one batch of twice the rows. Without a condition it is the unconditional model. A distilled model that
+    takes the scale as a condition is told it, at one evaluation for any.
 
     Args:
         denoiser: conditional, and trained without the condition at times (`drop_cond`), or exact.
@@ -53,8 +55,9 @@ class Guided(Wrapper):
             0 to 1. Source: Lin et al. 2023, eq. 14-16. For images; points lose their guidance by it.
 
     Raises:
-        InputError: if the denoiser knows no labels, is a distilled one, or a setting is out of its range.
-        LabelError: if `negative` is no label of the denoiser.
+        InputError: if the denoiser knows no labels, is a distilled one that takes no scale, or a setting is out of its
+            range.
+        LabelError: if `negative` is no label of the denoiser, or a distilled one was not taught the scale.
     """
 
     def __init__(
@@ -70,10 +73,15 @@ class Guided(Wrapper):
         if not denoiser.conditioners:
             raise InputError("guidance needs a conditional model, and this one was trained without labels")
         self.scale = _scales(scale, denoiser.device)
-        if getattr(denoiser, "grid", None) is not None and not _all(self.scale, 1.0):
+        self.told = scale_of(denoiser.conditioners)
+        if self.told is not None:
+            self.told.read(self.scale)
+            if negative is not None or rescale or interval != (0.0, math.inf):
+                raise InputError("a distilled model is guided as it was taught, without negative, interval and rescale")
+        elif getattr(denoiser, "grid", None) is not None and not _all(self.scale, 1.0):
             raise InputError(
                 "a distilled model answers where its step ends, which guidance cannot move: guide the run it was "
-                "distilled from"
+                "distilled from, or distill that one with guidance"
             )
         self.interval = _interval(interval)
         if not 0 <= rescale <= 1:
@@ -81,7 +89,8 @@ class Guided(Wrapper):
         if rescale and math.prod(denoiser.shape) == 1:
             raise InputError("rescale needs samples of several numbers: a single one has no standard deviation")
         self.rescale = rescale
-        if negative is None and not getattr(denoiser, "unconditional", True) and not _all(self.scale, 1.0):
+        compares = self.told is None and negative is None and not _all(self.scale, 1.0)
+        if compares and not getattr(denoiser, "unconditional", True):
             raise InputError(f"guidance compares with the answer without a condition, and {NEVER_WITHOUT}")
         self.negative = None if negative is None else denoiser.read(negative, 1)
 
@@ -90,6 +99,9 @@ class Guided(Wrapper):
         scale, rows = self._scale_at(t), len(x_t)
         if cond is not None and not isinstance(cond, Cond):
             cond = self.read(cond, rows)
+        if cond is not None and self.told is not None:
+            told = torch.as_tensor(scale, dtype=torch.float32, device=x_t.device).reshape(-1)
+            return self.base(x_t, t, cond.told(**{self.told.value: told}))
         if cond is None or cond.is_kept or _all(scale, 1.0):
             return self.base(x_t, t, cond)
         other = cond.null() if self.negative is None else self.negative.to(x_t.device).keeping(cond)

@@ -1,7 +1,8 @@
-"""Keep freed memory for the next step."""
+"""Memory: what the process holds, and keeping what is freed for the next step."""
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 
 import torch
@@ -20,3 +21,18 @@ def keep_freed_memory() -> None:
     such a block, without writing to it, and frees it at once. With other C libraries nothing changes.
     """
     torch.empty(_LARGEST, dtype=torch.uint8)
+
+
+def most_held(device: torch.device) -> int:
+    """Return the most bytes that the process has held until now, on a CUDA device those that PyTorch has there.
+
+    0 where the system does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most

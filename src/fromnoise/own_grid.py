@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
+import torch
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from torch import Tensor
 
 from fromnoise.errors import InputError
 from fromnoise.registry import STRICT, explain
 from fromnoise.schedule import Schedule, Spacing
+
+
+def later(times: Sequence[float], t: Tensor) -> Tensor:
+    """Return of falling times the ones that follow t `[n]`, float64; each of t is one of them."""
+    known = torch.tensor(times, dtype=torch.float64)
+    return known[torch.searchsorted(-known, -t - 1e-9) + 1]
 
 
 class OwnGrid(BaseModel):
@@ -42,6 +50,10 @@ class OwnGrid(BaseModel):
     def times(self, schedule: Schedule) -> list[float]:
         """Return the steps + 1 times on a schedule, strictly decreasing from 1 to 0."""
         return schedule.grid(self.of, self.spacing)[:: self.of // self.steps]
+
+    def after(self, schedule: Schedule, t: Tensor) -> Tensor:
+        """Return where the steps from times t `[n]` of its own end, float64."""
+        return later(self.times(schedule), t)
 
     def check(self, schedule: Schedule, t: float | Tensor) -> None:
         """Refuse a time at which the model has no answer.

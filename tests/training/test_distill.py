@@ -230,9 +230,10 @@ def test_a_student_of_pictures_is_shown_by_its_own_steps(run_cli, tmp_path):
     for kind in ("samples", "trajectory", "neighbours"):
         assert run_cli("plot", tmp_path / "s", kind, "--out", tmp_path / f"{kind}.png")[0] == 0
     assert run_cli("export", tmp_path / "s", "--to", "html", tmp_path / "s.html")[0] == 0
-    code, _, err = run_cli("sample", tmp_path / "s", "--label", "3", "--guidance", "2")
+    assert run_cli("sample", tmp_path / "s", "--label", "3", "--guidance", "2")[0] == 0
+    code, _, err = run_cli("sample", tmp_path / "s", "--label", "3", "--guidance", "7")
     assert (code, err.count("\n")) == (2, 1)
-    assert "guidance cannot move" in err
+    assert "scales of 1 to 5, and 7" in err
 
 
 def test_the_command_distills_and_says_how_good_the_student_is(teacher, run_cli, tmp_path):

@@ -25,6 +25,7 @@ from fromnoise.cli.common import (
     settle_threads,
     text_table,
 )
+from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
     from fromnoise.run import Run
@@ -38,6 +39,14 @@ def distill(
     of: Annotated[
         int | None,
         typer.Option("--from", help="The teacher's steps: --to times a power of two; at most 1,024 when not given."),
+    ] = None,
+    guidance: Annotated[
+        str | None,
+        typer.Option(
+            help="The guidance scales that the students take, LOW,HIGH; 1,1 for none. By default 1,5 for a run with "
+            "labels.",
+            metavar="LOW,HIGH",
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps-per-round", help="Optimizer steps of a round; a 25th of the teacher's.")
@@ -65,17 +74,29 @@ def distill(
     given = {key: value for key, value in settings.items() if value is not None}
     began = time.perf_counter()
     with resumable():
-        rounds = _watched(teacher, to, out, of=of, resume=resume, **given)
+        rounds = _watched(teacher, to, out, of=of, guidance=_range(guidance), resume=resume, **given)
     seconds, last = time.perf_counter() - began, rounds[-1].event.run
     assert last is not None  # the last event carries it
-    rows = [{"steps": one.steps, "loss": one.event.loss, "run": str(_folder(one))} for one in rounds]
+    rows = [_row(one, teacher) for one in rounds]
     data: dict[str, Any] = {"run": str(out), "steps": to, "seconds": round(seconds, 2), "rounds": rows}
     lines = [f"{out}: {len(rounds)} rounds from {2 * rounds[0].steps:,} steps to {to} in {seconds:.1f} s"]
+    lines += ["", text_table([_shown(row) for row in rows]), "", _COSTS]
     if last.denoiser.codec.form == "points":
         data["samples"] = found = _beside(teacher, last, 2 * rounds[0].steps)
         lines += ["", text_table([{**row, "ratio": f"{row['ratio']:.3f}"} for row in found]), "", _RATIO]
     lines.append(f"next: fromnoise sample {shlex.quote(str(out))}")
     result(data, as_json, "\n".join(lines))
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    """Return the lowest and highest scale that an option says."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--guidance takes the lowest and highest scale, such as 1,5, not {text!r}") from None
+    return low, high
 
 
 _RATIO = "ratio: the 2-Wasserstein distance over its floor; 1 is as good as fresh data"
@@ -89,10 +110,43 @@ def _watched(teacher: Run, to: int, out: Path, **options: Any) -> list[Round]:
     with stop_on_signals() as stop, bar("distilling") as progress:
         for one in distill_rounds(teacher, to, out, stop=stop, **options):
             event, last[one.number] = one.event, one
-            progress((one.number - 1) * event.steps + event.step, one.count * event.steps)
+            progress(one.done, one.in_all)
             if event.run is not None and not on_terminal():
-                say(f"round {one.number:>2}/{one.count}  {one.steps:>5} steps  loss {event.loss:.6f}")
+                left = "" if event.progress is None else f"  floor 0  progress {event.progress:.2%}"
+                say(f"round {one.number:>2}/{one.count}  {one.steps:>5} steps  loss {event.loss:.2e}{left}")
     return list(last.values())
+
+
+def _row(one: Round, teacher: Run) -> dict[str, Any]:
+    """Return what a round led to and what it took."""
+    event, cost = one.event, one.cost
+    assert event.run is not None
+    assert cost is not None  # both come with the last news
+    its = teacher.config.train
+    return {
+        "steps": one.steps, "loss": event.run.loss, "floor": None if event.floor is None else event.floor.value,
+        "progress": None if event.floor is None or event.run.loss is None else event.floor.progress(event.run.loss),
+        "seconds": round(cost.seconds, 2), "memory": cost.memory, "gradients": cost.gradients,
+        "answers": cost.answers, "of_the_teachers": cost.gradients / (its["steps"] * its["batch_size"]),
+        "run": str(_folder(one)),
+    }  # fmt: skip
+
+
+def _shown(row: dict[str, Any]) -> dict[str, str]:
+    known = {key: "-" if row[key] is None else format(row[key], form) for key, form in _FORMATS.items()}
+    return {
+        "student of": f"{row['steps']:,} steps", **known, "memory": f"{row['memory'] / 2**20:,.0f} MiB",
+        "gradients": f"{row['gradients']:,}", "of the teacher's": f"{row['of_the_teachers']:.1%}",
+        "teacher asked": f"{row['answers']:,}",
+    }  # fmt: skip
+
+
+_FORMATS = {"loss": ".2e", "floor": "g", "progress": ".2%", "seconds": ".1f"}
+
+_COSTS = (
+    "loss: of where a step lands; its floor is 0, as the teacher's two steps are a function of where they begin\n"
+    "gradients: of how many samples, and what part that is of the teacher's own training; memory: the most until then"
+)
 
 
 def _folder(one: Round) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,6 +34,9 @@ from fromnoise.cli.common import (
 from fromnoise.cli.wish import Wish
 from fromnoise.errors import InputError, UnknownName, whole_number
 
+if TYPE_CHECKING:
+    from fromnoise.denoiser_like import DenoiserLike
+
 
 def plot(
     run: RunPath,
@@ -50,7 +53,9 @@ def plot(
     steps: StepsOption = None,
     label: Annotated[str | None, typer.Option(help="Only samples of this label.")] = None,
     guidance: GuidanceScale = None,
-    scales: Annotated[str, typer.Option(help="The guidance scales that the kind `guidance` compares.")] = "0,1,3,5",
+    scales: Annotated[
+        str | None, typer.Option(help="The guidance scales that the kind `guidance` compares; 0,1,3,5 by default.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The seed of every random number.")] = 0,
     eta: Eta = None,
     schedule: ScheduleOption = None,
@@ -74,7 +79,7 @@ def plot(
     if kind not in kinds:
         raise InputError(f"there is no plot {kind!r} of {trained.denoiser.codec.form}: there are {', '.join(kinds)}")
     denoiser = guided(put_on_path(trained, asked, schedule), guidance, label)
-    wish = Wish(trained, denoiser, *settled(denoiser, asked, steps), n, seed, label, _scales(scales))
+    wish = Wish(trained, denoiser, *settled(denoiser, asked, steps), n, seed, label, _scales(scales, denoiser))
     path = out or run / (f"{kind}.gif" if kind == "trajectory" else f"{kind}.png")
     if kind == "trajectory" and kinds is _KINDS and path.suffix.lower() != ".gif":
         raise InputError(f"--out {path}: a trajectory's name must end in .gif")
@@ -140,7 +145,13 @@ def _guidance(wish: Wish, path: Path) -> dict[str, Any]:
     return {"label": label, "scales": rows, "lines": [text_table(shown), ""]}
 
 
-def _scales(text: str) -> tuple[float, ...]:
+def _scales(text: str | None, denoiser: DenoiserLike) -> tuple[float, ...]:
+    """Return the scales that an option names; where it names none, those of the usual ones that a denoiser takes."""
+    from fromnoise.guidance_cond import scale_of
+
+    if text is None:
+        known = scale_of(denoiser.conditioners)
+        return tuple(scale for scale in (0.0, 1.0, 3.0, 5.0) if known is None or known.low <= scale <= known.high)
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:

@@ -290,11 +290,11 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
 
 def _wishes(denoiser: Denoiser) -> str:
     """Return options of `sample` that suit a denoiser."""
-    from fromnoise.conditioners import kept_of
+    from fromnoise.conditioners import needed_of
 
-    kept = kept_of(denoiser.conditioners)
-    if kept:  # it denoises nothing without them
-        return " ".join(f"--{name} FILE" for name in sorted(kept))
+    needed = needed_of(denoiser.conditioners)
+    if needed:  # it denoises nothing without them
+        return " ".join(f"--{name} FILE" for name in sorted(needed))
     form = denoiser.codec.form
     labels = denoiser.label_names if form == "images" else ()
     more = f" --label {shlex.quote(labels[0])} --guidance 1.5" if labels else ""

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from fromnoise.cond import Cond
 from fromnoise.errors import ConfigError
 from fromnoise.nn.attention import attend, join_heads, split_heads
-from fromnoise.nn.embed import SinusoidalEmbedding, embed_given, timestep
+from fromnoise.nn.embed import ScaleEmbedding, Scales, SinusoidalEmbedding, embed_given, timestep
 from fromnoise.nn.mlp import Count
 from fromnoise.nn.network import Network, networks
 from fromnoise.nn.pictures import (
@@ -78,15 +78,17 @@ class TimestepEmbedder(nn.Module):
 class ConditionEmbedder(nn.Module):
     """table[label] + V vector, as far as they are given; the table's last row where nothing is."""
 
-    def __init__(self, width: int, classes: int, dim: int) -> None:
+    def __init__(self, width: int, classes: int, dim: int, guidance: Scales | None) -> None:
         super().__init__()
         self.embedding_table = nn.Embedding(classes + 1, width)
         self.vector = nn.Linear(dim, width, bias=False) if dim else None
+        self.guidance = None if guidance is None else ScaleEmbedding(width, guidance)
 
     def forward(self, cond: Cond | None) -> Tensor:
         """Embed a condition of one row as `[1, E]`, of B rows as `[B, E]`."""
         table = self.embedding_table
-        return embed_given(cond, {"label": table, "vector": self.vector}, table.weight[-1:])
+        e = embed_given(cond, {"label": table, "vector": self.vector}, table.weight[-1:])
+        return e if self.guidance is None else e + self.guidance(cond)
 
 
 class SelfAttention(nn.Module):
@@ -177,6 +179,7 @@ class DiT(Network):
         classes: the number of labels; 0 for none.
         cond_dim: the length of a condition vector; 0 for none.
         image: the shape of a picture that is the condition, such as a smaller one; left out for none.
+        guidance: the lowest and highest guidance scale that is a condition, as distilling makes it; left out for none.
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
     """
 
@@ -202,11 +205,12 @@ class DiT(Network):
         classes: Count = 0,
         cond_dim: Count = 0,
         image: Shape | None = None,
+        guidance: Scales | None = None,
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
         width, depth = width or (96 if are_tiny(shape) else 128), depth or (4 if are_tiny(shape) else 5)
-        self.image = image
+        self.image, self.guidance = image, guidance
         self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
         self.patch = patch = fitting_patch(shape, patch, across=7, least=2)
         self.log_snr = log_snr
@@ -216,7 +220,8 @@ class DiT(Network):
         channels, height, across = shape
         self.x_embedder = PatchEmbed(channels + (0 if image is None else image[0]), patch, width)
         self.t_embedder = TimestepEmbedder(width)
-        self.y_embedder = ConditionEmbedder(width, classes, cond_dim) if classes or cond_dim else None
+        any_of = bool(classes or cond_dim or guidance)
+        self.y_embedder = ConditionEmbedder(width, classes, cond_dim, guidance) if any_of else None
         self.register_buffer("pos_embed", _places(height // patch, across // patch, width))
         self.blocks = nn.ModuleList(
             DiTBlock(width, heads, int(width * mlp_ratio), qk_norm=qk_norm, activation=activation) for _ in range(depth)
@@ -231,7 +236,7 @@ class DiT(Network):
                 continue
             if "t_embedder" in name:
                 nn.init.normal_(layer.weight, std=0.02)
-            elif "adaLN_modulation" in name or "final_layer" in name:
+            elif any(part in name for part in ("adaLN_modulation", "final_layer", "guidance")):
                 start_at_zero(layer)
             else:
                 nn.init.xavier_uniform_(layer.weight)

@@ -14,6 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from fromnoise.cond import Cond
+from fromnoise.guidance_cond import Scale
+
+Scales = tuple[float, float]
+"""The lowest and the highest guidance scale."""
 
 
 def timestep(c_noise: float | Tensor, log_snr: Sequence[float] | None) -> float | Tensor:
@@ -103,17 +107,49 @@ class Condition(nn.Module):
         classes: the number of labels; 0 for none.
         dim: the length of a condition vector; 0 for none.
         std: of the table's first values. With a small one a picture's label goes unheard for the first thousand steps.
+        guidance: the lowest and highest guidance scale; None for none.
     """
 
-    def __init__(self, width: int, classes: int = 0, dim: int = 0, *, std: float = 0.02) -> None:
+    def __init__(
+        self, width: int, classes: int = 0, dim: int = 0, *, std: float = 0.02, guidance: Scales | None = None
+    ) -> None:
         super().__init__()
         self.table = nn.Embedding(classes + 1, width)
         nn.init.normal_(self.table.weight, std=std)
         self.vector = nn.Linear(dim, width, bias=False) if dim else None
+        self.guidance = None if guidance is None else ScaleEmbedding(width, guidance)
 
     def forward(self, cond: Cond | None) -> Tensor:
         """Embed a condition of one row as `[1, E]`, of B rows as `[B, E]`."""
-        return embed_given(cond, {"label": self.table, "vector": self.vector}, self.table.weight[-1:])
+        e = embed_given(cond, {"label": self.table, "vector": self.vector}, self.table.weight[-1:])
+        return e if self.guidance is None else e + self.guidance(cond)
+
+
+class ScaleEmbedding(nn.Module):
+    """V [cos(0), cos(pi u), cos(2 pi u), ...]: a cosine series of a guidance scale, u from 0 at the lowest to 1.
+
+    V starts at 0, so that a network that is told a scale starts as the same network without. Where no scale is given it
+    is the nearest to 1.
+
+    Args:
+        width: E, the length of the embedding.
+        scales: the lowest and the highest.
+        terms: of the series.
+    """
+
+    def __init__(self, width: int, scales: Scales, terms: int = 16) -> None:
+        super().__init__()
+        self.known, self.terms = Scale(*scales), terms
+        self.series = nn.Linear(terms, width, bias=False)
+        nn.init.zeros_(self.series.weight)
+
+    def forward(self, cond: Cond | None) -> Tensor:
+        """Embed the scale of a condition of one row as `[1, E]`, of B rows as `[B, E]`."""
+        weight, known = self.series.weight, self.known
+        scale = None if cond is None else cond.values.get(known.value)
+        scale = weight.new_full((1,), known.usual) if scale is None else scale.to(weight)
+        u = (scale - known.low) / ((known.high - known.low) or 1.0)
+        return self.series(torch.cos(math.pi * u[:, None] * torch.arange(self.terms, device=u.device)))
 
 
 def embed_given(cond: Cond | None, known: Mapping[str, Callable[[Tensor], Tensor] | None], null: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fromnoise.cond import Cond
-from fromnoise.nn.embed import Condition, FourierFeatures, SinusoidalEmbedding
+from fromnoise.nn.embed import Condition, FourierFeatures, Scales, SinusoidalEmbedding
 from fromnoise.nn.network import Network, networks
 
 Count = Annotated[int, Field(ge=0, le=2**20)]
@@ -66,6 +66,7 @@ class MLP(Network):
         time_dim: the width of the time's embedding, an even number.
         classes: the number of labels; 0 for none.
         cond_dim: the length of a condition vector; 0 for none.
+        guidance: the lowest and highest guidance scale that is a condition, as distilling makes it; left out for none.
         learned_variance: also predict the variance of a step, in the second half of the output.
     """
 
@@ -84,14 +85,17 @@ class MLP(Network):
         time_dim: Annotated[int, Field(ge=2, le=2**20, multiple_of=2)] = 64,
         classes: Count = 0,
         cond_dim: Count = 0,
+        guidance: Scales | None = None,
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.classes, self.cond_dim, self.residual = (dim,), classes, cond_dim, residual
+        self.guidance = guidance
         self._act, self._act_in_place = _ACTIVATIONS[activation]
         self.features = FourierFeatures(dim, fourier, fourier_scale) if fourier else None
         self.embed = SinusoidalEmbedding(time_dim)
-        self.condition = Condition(hidden, classes, cond_dim) if classes or cond_dim else None
+        any_of = bool(classes or cond_dim or guidance)
+        self.condition = Condition(hidden, classes, cond_dim, guidance=guidance) if any_of else None
         self.first = nn.Linear(dim + 2 * fourier + time_dim, hidden)
         kind = ResidualBlock if residual else lambda width: nn.Linear(width, width)
         self.layers = nn.ModuleList(kind(hidden) for _ in range(depth if residual else depth - 1))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, Labels, Vector
+from fromnoise.guidance_cond import Scale
 from fromnoise.pictures_cond import Image
 from fromnoise.registry import Registry
 
@@ -24,6 +25,7 @@ class Network(nn.Module):
         classes: the number of labels it knows; 0 for none.
         cond_dim: the length of its condition vectors; 0 for none.
         image: the shape of the pictures that it takes as conditions; None for none.
+        guidance: the lowest and highest guidance scale that it takes as condition; None for none.
         conditioners: of whatever else it is told.
         learned_variance: whether its output is twice as long as x, the second half predicting the variance of a step.
         checkpointing: whether its blocks compute their inner values again for the gradient.
@@ -38,6 +40,7 @@ class Network(nn.Module):
     classes: int = 0
     cond_dim: int = 0
     image: tuple[int, int, int] | None = None
+    guidance: tuple[float, float] | None = None
     conditioners: tuple[Conditioner, ...] = ()
     learned_variance: bool = False
     checkpointing: bool = False
@@ -74,4 +77,6 @@ def conditioners_of(network: nn.Module) -> tuple[Conditioner, ...]:
     own: tuple[Conditioner, ...] = tuple(getattr(network, "conditioners", ()))
     image = getattr(network, "image", None)
     own = own if image is None else (*own, Image(shape=tuple(image)))
+    scales = getattr(network, "guidance", None)
+    own = own if scales is None else (*own, Scale(*scales))
     return ((Labels.numbered(classes),) if classes else ()) + ((Vector(dim=dim),) if dim else ()) + own

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from fromnoise.cond import Cond
 from fromnoise.nn.attention import attend, join_heads, split_heads
-from fromnoise.nn.embed import Condition, SinusoidalEmbedding, timestep
+from fromnoise.nn.embed import Condition, Scales, SinusoidalEmbedding, timestep
 from fromnoise.nn.mlp import Count
 from fromnoise.nn.network import Network, networks
 from fromnoise.nn.pictures import (
@@ -154,6 +154,7 @@ class UNet(Network):
         classes: the number of labels; 0 for none.
         cond_dim: the length of a condition vector; 0 for none.
         image: the shape of a picture that is the condition, such as a smaller one; left out for none.
+        guidance: the lowest and highest guidance scale that is a condition, as distilling makes it; left out for none.
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
     """
 
@@ -176,11 +177,12 @@ class UNet(Network):
         classes: Count = 0,
         cond_dim: Count = 0,
         image: Shape | None = None,
+        guidance: Scales | None = None,
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
         widths = widths or ((32, 64) if are_tiny(shape) else (48, 96))
-        self.image = image
+        self.image, self.guidance = image, guidance
         self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
         self.patch = patch = fitting_patch(shape, patch, across=12, halvings=len(widths) - 1)
         self.log_snr = log_snr
@@ -193,7 +195,8 @@ class UNet(Network):
         self.time = nn.Sequential(
             SinusoidalEmbedding(time_dim), nn.Linear(time_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
-        self.condition = Condition(embedding, classes, cond_dim, std=1.0) if classes or cond_dim else None
+        any_of = bool(classes or cond_dim or guidance)
+        self.condition = Condition(embedding, classes, cond_dim, std=1.0, guidance=guidance) if any_of else None
         channels = shape[0] + (0 if image is None else image[0])
         self.first = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
         before = (widths[0], *widths)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from fromnoise.cond import Cond
 from fromnoise.errors import ConfigError
 from fromnoise.nn.attention import attend, join_heads, split_heads
-from fromnoise.nn.embed import SinusoidalEmbedding, embed_given, timestep
+from fromnoise.nn.embed import ScaleEmbedding, Scales, SinusoidalEmbedding, embed_given, timestep
 from fromnoise.nn.mlp import Count
 from fromnoise.nn.network import Network, networks
 from fromnoise.nn.pictures import Range, Shape, Width, check_divisible, start_at_zero, through
@@ -186,6 +186,7 @@ class UNetDDPM(Network):
             for a table.
         classes: the number of labels; 0 for none.
         cond_dim: the length of a condition vector; 0 for none.
+        guidance: the lowest and highest guidance scale that is a condition, as distilling makes it; left out for none.
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
     """
 
@@ -210,11 +211,12 @@ class UNetDDPM(Network):
         log_snr: Range | None = None,
         classes: Count = 0,
         cond_dim: Count = 0,
+        guidance: Scales | None = None,
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
-        self.log_snr = log_snr
+        self.log_snr, self.guidance = log_snr, guidance
         levels, embedding = len(widths), 4 * widths[0]
         _check_widths(widths, groups, head_dim)
         check_divisible(f"a U-Net of {levels} levels", shape, 2 ** (levels - 1), "set network.widths")
@@ -230,8 +232,10 @@ class UNetDDPM(Network):
         self.conv_in = nn.Conv2d(shape[0], widths[0], 3, padding=1)
         self.time_proj = SinusoidalEmbedding(widths[0], shift=freq_shift, cos_first=cos_first)
         self.time_embedding = TimestepMLP(widths[0], embedding)
-        self.class_embedding = nn.Embedding(classes + 1, embedding) if classes or cond_dim else None
+        any_of = bool(classes or cond_dim or guidance)
+        self.class_embedding = nn.Embedding(classes + 1, embedding) if any_of else None
         self.vector_embedding = nn.Linear(cond_dim, embedding, bias=False) if cond_dim else None
+        self.guidance_embedding = None if guidance is None else ScaleEmbedding(embedding, guidance)
         self.down_blocks, said = nn.ModuleList(), [widths[0]]
         for level, width in enumerate(widths):
             before = widths[max(level - 1, 0)]
@@ -268,7 +272,8 @@ class UNetDDPM(Network):
         if self.class_embedding is None:
             return e
         known = {"label": self.class_embedding, "vector": self.vector_embedding}
-        return e + embed_given(cond, known, self.class_embedding.weight[-1:])
+        e = e + embed_given(cond, known, self.class_embedding.weight[-1:])
+        return e if self.guidance_embedding is None else e + self.guidance_embedding(cond)
 
 
 def _check_widths(widths: Sequence[int], groups: int, head_dim: int) -> None:

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from fromnoise.cond import Cond
+from fromnoise.conditioners import needed_of
 from fromnoise.data.source import Source
 from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.guidance import Guided
+from fromnoise.guidance_cond import scale_of
 from fromnoise.metrics import Evaluation, Memorisation, evaluate, memorisation, nearest
 from fromnoise.rng import stream
 from fromnoise.run import Run
@@ -43,10 +45,12 @@ class Sheets(NamedTuple):
 
 
 def guided_for_show(run: Run) -> DenoiserLike:
-    """Return the run's denoiser, guided where it knows labels and an answer without them, and is no distilled one."""
+    """Return the run's denoiser, guided where it knows labels and can be guided."""
     denoiser = run.denoiser
-    may_be = denoiser.label_names and denoiser.unconditional and denoiser.grid is None
-    return Guided(denoiser, GUIDANCE) if may_be else denoiser
+    told = scale_of(denoiser.conditioners)
+    free = denoiser.unconditional and denoiser.grid is None
+    may_be = free if told is None else told.low <= GUIDANCE <= told.high
+    return Guided(denoiser, GUIDANCE) if denoiser.label_names and may_be else denoiser
 
 
 def told_each(run: Run, labels: Tensor | None, n: int, *, seed: int = 0) -> Cond | None:
@@ -59,8 +63,7 @@ def told_each(run: Run, labels: Tensor | None, n: int, *, seed: int = 0) -> Cond
         seed: of the choice of pictures, where the run is told more than labels: each sample has what one of its label
             has, held-out ones where there are any.
     """
-    more = any(not one.droppable for one in run.denoiser.conditioners)
-    if not more:
+    if not needed_of(run.denoiser.conditioners):
         return None if labels is None else Cond({"label": labels})
     rows, held = run.parts()
     source = held or rows

@@ -169,6 +169,8 @@ def differences(
     keys = {k for k in then.keys() | now.keys() if k not in ignored and not k.startswith("measured.")}
     if "data.path" in then:  # data that were moved or renamed are the same data
         keys -= {"data.path", "data.name"}
+    if "train.loss.weights" in then:  # so is a teacher that was moved: a sum of its weights is compared
+        keys.discard("train.loss.teacher")
     if "data.conditions" not in then:  # an older run, which kept no sum of them
         keys.discard("data.conditions")
     pairs = ((key, _listed(then.get(key)), _listed(now.get(key))) for key in sorted(keys))

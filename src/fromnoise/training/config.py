@@ -45,7 +45,7 @@ class TrainConfig(BaseModel):
         loss: what is minimized, a name or a component's settings: denoising, sliced (score matching), hybrid (for a
             learned variance).
         weighting: of the loss, a name or a component's settings: uniform, snr, min-snr, truncated-snr, edm,
-            elbo.
+            elbo; landing for students.
         times: how times are drawn: uniform, stratified, log-normal, geometric-levels, loss-aware.
         drop_cond: the probability with which a sample's condition is left out, for guidance.
         precision: "float32", or "bf16" for the network's arithmetic.

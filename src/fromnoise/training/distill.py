@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 import torch
@@ -20,20 +21,28 @@ from torch import Tensor, nn
 
 from fromnoise.arrays import expand_to, weighted
 from fromnoise.cond import Cond
-from fromnoise.data.source import Batch
+from fromnoise.data.source import Batch, Source
+from fromnoise.data.stored import Stored
 from fromnoise.denoiser import Denoiser
 from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.errors import ConfigError, RunError
+from fromnoise.guidance import Guided
+from fromnoise.guidance_cond import scale_of
 from fromnoise.nn.network import plain
-from fromnoise.own_grid import OwnGrid
+from fromnoise.own_grid import OwnGrid, later
 from fromnoise.run import load
 from fromnoise.samplers.ddim import DDIM
 from fromnoise.schedule import Schedule
+from fromnoise.training.batches import clean_batch
 from fromnoise.training.draws import Draws
 from fromnoise.training.losses import mean_square, row_square
 from fromnoise.training.noising import Objective, objective
+from fromnoise.training.optimum import Floor
 from fromnoise.training.task import Drawn, Task, autocast, losses
 from fromnoise.training.times import TimeLaw
+from fromnoise.training.weighting import Landing
+
+_EXACT = "the teacher's two steps are a function of where they begin"
 
 Own = TypeVar("Own", bound="Distilling")
 
@@ -51,6 +60,25 @@ class OnGrid(TimeLaw):
     def at(self, schedule: Schedule, u: Tensor) -> Tensor:
         times = torch.tensor(self.grid.times(schedule), dtype=torch.float64)
         return times[(u * self.grid.steps).long().clamp(max=self.grid.steps - 1)]
+
+
+class Steps(Objective):
+    """The objective of a student: the weighting "landing" is of its steps."""
+
+    def weight(self, t: Tensor, scales: tuple[Tensor, Tensor]) -> Tensor | None:
+        if not isinstance(self.weighting, Landing):
+            return super().weight(t, scales)
+        assert isinstance(self.times, OnGrid)  # `Distilling.bound` made it
+        starts = torch.tensor(self.times.grid.times(self.schedule)[:-1], dtype=torch.float64)
+        return self._landing(t, scales) / self._landing(starts, self.schedule.scales(starts)).mean()
+
+    def _landing(self, t: Tensor, scales: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the weight of the output's error, before it is brought to a mean of 1 over the steps."""
+        assert isinstance(self.weighting, Landing)
+        assert isinstance(self.times, OnGrid)  # `Distilling.bound` made it
+        s = self.times.grid.after(self.schedule, t)
+        of_x0 = self.weighting.of_step(scales, self.schedule.scales(s), s, self.sigma_data)
+        return of_x0 * self.gain(scales).square()
 
 
 @losses.register("distilling")
@@ -75,8 +103,9 @@ class Distilling(Task):
     ) -> Own:  # fmt: skip
         if denoiser.grid is None:
             raise ConfigError("distilling is for a student with a grid of its own: distill a run (fn.distill)")
-        goal = replace(goal or objective(denoiser), times=OnGrid(denoiser.grid))
-        return super().bound(denoiser, goal, drop_cond=drop_cond, precision=precision)
+        goal = goal or objective(denoiser)
+        steps = Steps(denoiser.schedule, goal.prediction, OnGrid(denoiser.grid), goal.weighting, goal.sigma_data)
+        return super().bound(denoiser, steps, drop_cond=drop_cond, precision=precision)
 
     def taught_by(self: Own, teacher: DenoiserLike) -> Own:
         """Return the task, bound, with a teacher that need be no run.
@@ -113,6 +142,9 @@ class Distilling(Task):
 
     def draw(self, clean: Batch, draws: Draws) -> Drawn:
         drawn, denoiser = super().draw(clean, draws), self.denoiser
+        scales = scale_of(denoiser.conditioners)
+        if scales is not None and drawn.cond is not None:
+            drawn = drawn._replace(cond=drawn.cond.told(guidance=scales.drawn(draws).to(drawn.x)))
         alpha, sigma = (expand_to(scale, drawn.x) for scale in denoiser.schedule.scales(drawn.t))
         x_t = drawn.x / denoiser.prediction.input_scale(alpha, sigma)
         x0 = self.target_of(x_t, drawn.t, drawn.cond)
@@ -120,15 +152,33 @@ class Distilling(Task):
 
     @torch.no_grad()
     def target_of(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> Tensor:
-        """Return x0~ `[B, *S]`, with which a step of DDIM from times t `[B]` lands where two of the teacher's do."""
+        """Return x0~ `[B, *S]`, with which a step of DDIM from times t `[B]` lands where two of the teacher's do.
+
+        Where the condition holds guidance scales, the teacher is guided by them.
+        """
         teacher, times = self.lesson()
-        place = torch.searchsorted(-torch.tensor(times, dtype=torch.float64), -t - 1e-9)
-        m, s = (torch.tensor(times, dtype=torch.float64)[place + step] for step in (1, 2))
+        if cond is not None and "guidance" in cond.values:
+            teacher = Guided(teacher, cond.values["guidance"])
+            cond = cond.only([one.value for one in teacher.conditioners])  # the first teacher knows no scales
+        m = later(times, t)
+        s = later(times, m)
         rule, rest = DDIM(), {"cond": cond, "noise": lambda: x_t, "state": None}
         with autocast(x_t, self.precision):
             x_m = rule.step(teacher, x_t, t, m, **rest)[0]
             x_s = rule.step(teacher, x_m, m, s, **rest)[0]
         return _reaching(self.denoiser.schedule, x_t, x_s, t, s)
+
+    def floor(self, source: Source) -> Floor | None:
+        """Return 0, with the loss of a zero output beside it; None where the teacher is no longer there."""
+        try:
+            self.lesson()
+        except RunError:
+            return None
+        denoiser, count = self.denoiser, max(64, min(2048, 2**15 // math.prod(self.denoiser.shape)))
+        draws = Draws(0, count, device=denoiser.device, name="floor")
+        stored = Stored(source.take(draws.assemble(draws.rows(len(source)))), denoiser.codec, denoiser.conditioners)
+        drawn = self.draw(clean_batch(stored, torch.arange(count).chunk(draws.parts), draws), draws)
+        return Floor(0.0, 0.0, float(mean_square(torch.zeros_like(drawn.target), drawn.target, drawn.weight)), _EXACT)
 
     def loss(self, drawn: Drawn) -> Tensor:
         return mean_square(self.network_output(drawn), drawn.target, drawn.weight)

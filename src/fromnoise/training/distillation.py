@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fromnoise.denoiser import Denoiser
 from fromnoise.errors import InputError, whole_number
-from fromnoise.nn.network import plain
+from fromnoise.guidance_cond import scale_of
+from fromnoise.memory import most_held
 from fromnoise.own_grid import OwnGrid
-from fromnoise.process import predictions
 from fromnoise.run import Run, RunFolder, load
-from fromnoise.training.config import TrainConfig
-from fromnoise.training.distill import sum_of
 from fromnoise.training.loop import Event, fit
 from fromnoise.training.stop import Stop
+from fromnoise.training.students import School
 
 _MOST = 1024
 """The steps of the first teacher, where nothing is said and its schedule has as many."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a round took, of its part in this process where it was resumed.
+
+    Attributes:
+        seconds: on the clock.
+        memory: bytes, the most that the process has held until now, or that the CUDA device has.
+        gradients: of how many samples a gradient was taken.
+        answers: of how many samples the teacher's network was asked.
+    """
+
+    seconds: float
+    memory: int
+    gradients: int
+    answers: int
 
 
 @dataclass(frozen=True)
@@ -31,12 +47,18 @@ class Round:
         count: how many there are.
         steps: how many steps its student takes.
         event: of its training; the last one of a round carries its run.
+        done: the optimizer steps done, those of the rounds before among them.
+        in_all: those of all rounds.
+        cost: what the round took, with its last event.
     """
 
     number: int
     count: int
     steps: int
     event: Event
+    done: int
+    in_all: int
+    cost: Cost | None = None
 
 
 def rounds_of(teacher: Run, to: int, of: int | None = None) -> list[OwnGrid]:
@@ -78,6 +100,7 @@ def distill(
     *,
     out: str | Path,
     of: int | None = None,
+    guidance: tuple[float, float] | None = None,
     resume: bool = False,
     **settings: Any,
 ) -> Run:
@@ -88,7 +111,7 @@ def distill(
     Source: Salimans & Ho 2022, algorithm 2.
     """
     teacher = teacher if isinstance(teacher, Run) else load(teacher)
-    *_, last = distill_rounds(teacher, to, out, of=of, resume=resume, **settings)
+    *_, last = distill_rounds(teacher, to, out, of=of, guidance=guidance, resume=resume, **settings)
     assert last.event.run is not None  # the last event carries it
     return last.event.run
 
@@ -99,6 +122,7 @@ def distill_rounds(
     out: str | Path,
     *,
     of: int | None = None,
+    guidance: tuple[float, float] | None = None,
     resume: bool = False,
     stop: Stop | None = None,
     **settings: Any,
@@ -110,10 +134,13 @@ def distill_rounds(
         to: the steps of the last student.
         out: the last student's run folder; those before it are in its folder `rounds`.
         of: the steps with which the teacher is sampled; see `rounds_of`.
+        guidance: the lowest and the highest guidance scale that the students take as a condition; (1, 1) for students
+            that take none. When not given, (1, 5) where the teacher can be guided; a student's own are kept.
         resume: go on with what is there.
         stop: asks to stop; see `fit`.
         settings: of each round's training. When not given, `steps` are a 25th of the teacher's, at least 300, learning
-            rates a third of its, falling to 0 in each round, and the rest is the teacher's.
+            rates a third of its, falling to 0 in each round, and the rest is the teacher's. A first round in which
+            guidance scales or another prediction are learned has a fifth of its steps, at least 1,500, and its rates.
 
     Raises:
         InputError: if the run cannot be distilled so; otherwise as `fit`.
@@ -121,36 +148,27 @@ def distill_rounds(
     if teacher.folder is None:
         raise InputError("distilling needs a teacher on the disk: train it with out=")
     grids, out = rounds_of(teacher, to, of), Path(out)
+    school = School.of(teacher, guidance, settings)
     data, device = teacher.source, teacher.denoiser.device
+    lengths, before = school.steps(teacher, len(grids)), 0
     for number, grid in enumerate(grids, 1):
         last = number == len(grids)
         place = out if last else out / "rounds" / f"{grid.steps:04d}"
-        student, train = _student(teacher, grid, **settings)
+        student, train = school.student_of(teacher, grid)
         going_on = resume and RunFolder(place).exists
+        first, began = _done(place) if going_on else 0, time.perf_counter()
+        asked = 4 if school.scales is not None and scale_of(teacher.denoiser.conditioners) is None else 2
         for event in fit(student, data, train, out=place, resume=going_on, keep_data=last, stop=stop):
-            yield Round(number, len(grids), grid.steps, event)
+            cost = None
+            if event.run is not None:
+                rows = (event.step - first) * train.batch_size
+                cost = Cost(time.perf_counter() - began, most_held(device), rows, asked * rows)
+            yield Round(number, len(grids), grid.steps, event, before + event.step, sum(lengths), cost)
+        before += lengths[number - 1]
         teacher = load(place)
         teacher.denoiser.to(device)
 
 
-def _student(teacher: Run, grid: OwnGrid, **settings: Any) -> tuple[Denoiser, TrainConfig]:
-    """Return a student with its teacher's weights, and how it is trained."""
-    assert teacher.folder is not None
-    needs_signal = teacher.denoiser.prediction.needs_signal
-    predict = predictions.complete("v") if needs_signal else teacher.config.predict
-    config = teacher.config.model_copy(update={"grid": grid, "predict": predict})
-    student = config.denoiser(teacher.folder.codec()).to(teacher.denoiser.device)
-    student.network.load_state_dict(plain(teacher.denoiser.network).state_dict())
-    told = {
-        "name": "distilling",
-        "teacher": str(teacher.folder.path.resolve()),
-        "weights": sum_of(teacher.denoiser.network),
-    }
-    usual = {
-        **teacher.config.train, "warmup": 0, "decay": "linear", "decay_part": 1.0, "patience": 0, "ema": 0.99,
-        "weighting": "edm", "times": "stratified", "post_hoc_ema": (), "loss": told,
-    }  # fmt: skip
-    if teacher.denoiser.grid is None:  # otherwise the teacher was a student itself, and its settings are of a round
-        its = TrainConfig(**teacher.config.train)
-        usual |= {"steps": max(300, its.steps // 25), "lr": its.lr / 3, "matrix_lr": its.matrix_lr / 3}
-    return student, TrainConfig(**{**usual, **settings})
+def _done(place: Path) -> int:
+    """Return how many optimizer steps a run that is there has done."""
+    return max(RunFolder(place).steps(), default=0)

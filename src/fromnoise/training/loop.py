@@ -40,6 +40,7 @@ from fromnoise.training.learner import Learner
 from fromnoise.training.optimum import Floor
 from fromnoise.training.stop import Interrupted, Stop, stop_on_signals
 from fromnoise.training.task import Task
+from fromnoise.training.weighting import OF_STEPS
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
         )
     task = config.task(denoiser)
     task.check()
+    if task.goal.weighting.of_steps and denoiser.grid is None:
+        raise ConfigError(OF_STEPS)
     if task.goal.times.listens and type(task).losses is Task.losses:
         raise ConfigError("train: loss-aware times hear the loss of each row, and this loss tells their mean alone")
 

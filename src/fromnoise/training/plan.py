@@ -15,6 +15,7 @@ from torch import nn
 
 from fromnoise import recipes
 from fromnoise.arrays import usable_device
+from fromnoise.conditioners import needed_of
 from fromnoise.data import builtin
 from fromnoise.data.codec import Codec, codec_of, codecs
 from fromnoise.data.dataset import Dataset
@@ -131,8 +132,9 @@ class Plan(BaseModel):
         schedule = schedules.build(self.schedule)
         if schedule.table_length is None:
             sizes["log_snr"] = [float(schedule.c_noise(t)) for t in (0.0, 1.0)]
+        needed = needed_of(source.conditioners)
         deaf = next(
-            (k for one in source.conditioners if not one.droppable for k in one.sizes() if k not in wanted), None
+            (k for one in source.conditioners if one.value in needed for k in one.sizes() if k not in wanted), None
         )
         if deaf is not None:
             raise InputError(f"network {name!r} takes no {deaf} as condition, and the data have one: try --net unet")

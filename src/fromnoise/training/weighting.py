@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
+from fromnoise.errors import ConfigError
 from fromnoise.registry import Registry
 
 weightings: Registry[Weighting] = Registry("weighting")
@@ -21,8 +23,17 @@ weightings: Registry[Weighting] = Registry("weighting")
 Density = Callable[[], Tensor]
 
 
+OF_STEPS = "the weighting landing is of a student's steps: distill a run with it (fromnoise distill)"
+
+
 class Weighting:
-    """A weight for |out - target|^2 as a function of the noise level."""
+    """A weight for |out - target|^2 as a function of the noise level.
+
+    Attributes:
+        of_steps: whether it weighs the steps of a distilled model, and nothing else.
+    """
+
+    of_steps: ClassVar[bool] = False
 
     def of_x0(self, snr: Tensor, density: Density, sigma_data: float) -> Tensor | None:
         """Return the weight of the error of x0, `[n]`; None for no weighting of the output at all.
@@ -80,6 +91,39 @@ class EDMWeighting(Weighting):
 
     def of_x0(self, snr: Tensor, density: Density, sigma_data: float) -> Tensor | None:
         return snr + 1 / sigma_data**2
+
+
+@weightings.register("landing")
+@dataclass(frozen=True)
+class Landing(Weighting):
+    """Of a student's step from t to s: how far an error of x0 moves where it lands, in parts of the spread there.
+
+    A step of DDIM lands at x_s = a x_t + b x0_hat, where x_s has a standard deviation of
+    sqrt(alpha_s^2 sigma_data^2 + sigma_s^2): the weight is b^2 over its square. It falls with the noise level as SNR
+    does, and is never 0.
+    """
+
+    of_steps = True
+
+    def of_x0(self, snr: Tensor, density: Density, sigma_data: float) -> Tensor | None:
+        raise ConfigError(OF_STEPS)
+
+    def of_step(
+        self, scales: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], s: Tensor, sigma_data: float
+    ) -> Tensor:
+        """Return the weight of the error of x0, `[n]`.
+
+        Args:
+            scales: alpha and sigma where the steps begin.
+            after: those where they end.
+            s: the times where they end, 0 at the data.
+            sigma_data: the data's standard deviation.
+        """
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = scales, after
+        sigma_s = torch.where(s == 0, 0.0, sigma_s)  # the last step lands on x0_hat itself
+        alpha_s = torch.where(s == 0, 1.0, alpha_s)
+        b = alpha_s - sigma_s / sigma_t * alpha_t
+        return b.square() / (sigma_s.square() + (alpha_s * sigma_data).square())
 
 
 @weightings.register("elbo")
