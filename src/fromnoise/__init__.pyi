@@ -30,6 +30,7 @@ from .run import load as load
 from .samplers import DDIM as DDIM
 from .samplers import DDPM as DDPM
 from .samplers import SDE as SDE
+from .samplers import Consistency as Consistency
 from .samplers import DPMSolver as DPMSolver
 from .samplers import DPMSolverSinglestep as DPMSolverSinglestep
 from .samplers import Euler as Euler

@@ -33,7 +33,7 @@ from fromnoise.denoiser_like import (
 from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import InputError, LabelError
 from fromnoise.nn.network import Network, conditioners_of, plain
-from fromnoise.own_grid import OwnGrid
+from fromnoise.own_grid import FewSteps
 from fromnoise.process import Prediction, prediction, predictions
 from fromnoise.rng import stream
 from fromnoise.schedule import Schedule, schedules
@@ -73,7 +73,7 @@ class Denoiser(nn.Module):
         codec: between the data's units and the denoiser's.
         label_names: names for the network's classes; their numbers where none are given.
         conditioners: for what the network takes, where it is not labels by name or plain vectors.
-        grid: of a distilled model, the times at which alone it answers, with one step of DDIM each.
+        grid: of a model of few steps, how it is sampled, and at which times.
 
     Raises:
         InputError: if the output cannot give x0 at t = 1, where this schedule leaves no signal.
@@ -91,7 +91,7 @@ class Denoiser(nn.Module):
         codec: Codec | None = None,
         label_names: Sequence[str] = (),
         conditioners: Sequence[Conditioner] = (),
-        grid: OwnGrid | None = None,
+        grid: FewSteps | None = None,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -291,7 +291,7 @@ class Denoiser(nn.Module):
         if schedule == self.schedule:
             return self
         if self.grid is not None:
-            raise InputError("this model was distilled for steps along its own path, and can be sampled on no other")
+            raise InputError("a model of few steps was trained for its own path, and can be sampled on no other")
         if not self.schedule.c_noise_is_level:
             raise InputError(
                 "this model was trained on a table and is told its step index, so it knows that table only: sample on "

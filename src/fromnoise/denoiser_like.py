@@ -15,7 +15,7 @@ from fromnoise.conditioners import Conditioner, Words, label_names_of
 from fromnoise.data.codec import Codec
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
-from fromnoise.own_grid import OwnGrid
+from fromnoise.own_grid import FewSteps
 from fromnoise.reach import Spread
 from fromnoise.schedule import Schedule
 
@@ -169,7 +169,7 @@ class Wrapper:
         return getattr(self.base, "unconditional", True)
 
     @property
-    def grid(self) -> OwnGrid | None:
+    def grid(self) -> FewSteps | None:
         """The times at which alone a distilled model answers; None for any other."""
         return getattr(self.base, "grid", None)
 
@@ -212,6 +212,16 @@ class Wrapper:
         other = copy.copy(self)
         other.base = base
         return other
+
+
+def check_mean(denoiser: DenoiserLike, what: str) -> None:
+    """Refuse a model of few steps where the mean E[x0 | x_t] is wanted.
+
+    Raises:
+        InputError: saying what needs it.
+    """
+    if getattr(denoiser, "grid", None) is not None:
+        raise InputError(f"{what} needs a denoiser's mean, and a model of few steps has none: take its teacher")
 
 
 def of_rows(denoiser: DenoiserLike, rows: Tensor) -> DenoiserLike:

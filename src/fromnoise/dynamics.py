@@ -29,7 +29,7 @@ from torch import Tensor
 
 from fromnoise.arrays import Batch, Time, expand_to, finest
 from fromnoise.conditioners import Words
-from fromnoise.denoiser_like import DenoiserLike, start_std
+from fromnoise.denoiser_like import DenoiserLike, check_mean, start_std
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError, NotConverged, whole_number
 from fromnoise.rng import stream
@@ -62,6 +62,7 @@ def coefficients(schedule: Schedule, t: float | Tensor) -> Coefficients:
 
 def score(denoiser: DenoiserLike, x_t: Batch, t: Time, cond: Words = None) -> Batch:
     """Return grad log p_t(x_t) as the denoiser implies it, (alpha x0_hat - x_t)/sigma^2, `[B, *S]` (Tweedie)."""
+    check_mean(denoiser, "a score")
     alpha, sigma = (expand_to(scale, x_t) for scale in denoiser.schedule.scales(t))
     return (alpha * denoiser(x_t, t, cond) - x_t) / sigma**2
 
@@ -132,6 +133,9 @@ class ProbabilityFlow:
     tolerance: float = 1e-8
     lowest: float = 1e-5
     most: int = 20_000
+
+    def __post_init__(self) -> None:
+        check_mean(self.denoiser, "the probability-flow ODE")
 
     def encode(self, x0: Batch, cond: Words = None) -> Tensor:
         """Return the noise that the flow turns into x0, `[B, *S]`."""

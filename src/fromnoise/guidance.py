@@ -28,7 +28,7 @@ from fromnoise.arrays import Time, expand_to
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Words
 from fromnoise.data.numbers import as_samples
-from fromnoise.denoiser_like import NEVER_WITHOUT, DenoiserLike, Wrapper, of_rows
+from fromnoise.denoiser_like import NEVER_WITHOUT, DenoiserLike, Wrapper, check_mean, of_rows
 from fromnoise.deprecated import renamed
 from fromnoise.errors import InputError
 from fromnoise.guidance_cond import scale_of
@@ -164,6 +164,8 @@ class AutoGuided(Wrapper):
         interval: tuple[float, float] = (0.0, math.inf),
     ) -> None:
         super().__init__(denoiser)
+        for one in (denoiser, weak):
+            check_mean(one, "autoguidance")
         if weak.shape != denoiser.shape:
             raise InputError(f"the weak model's samples have shape {list(weak.shape)}, not {list(denoiser.shape)}")
         if weak.conditioners != denoiser.conditioners:
@@ -232,6 +234,7 @@ class ClassifierGuided(Wrapper):
         conditional: bool = False,
     ) -> None:
         super().__init__(denoiser)
+        check_mean(denoiser, "guidance by a classifier")
         self.classifier, self.scale, self.conditional = classifier, _finite("scale", scale), conditional
         self.label = torch.as_tensor(label, dtype=torch.int64, device=denoiser.device)
         if self.label.dim() > 1 or bool((self.label < 0).any()):

@@ -40,7 +40,7 @@ from fromnoise.data.dataset import Dataset
 from fromnoise.data.numbers import as_samples
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source, cond_for
-from fromnoise.denoiser_like import DenoiserLike, predicted
+from fromnoise.denoiser_like import DenoiserLike, check_mean, predicted
 from fromnoise.dynamics import ProbabilityFlow, Trace
 from fromnoise.errors import InputError, whole_number
 from fromnoise.rng import stream
@@ -137,6 +137,7 @@ def elbo(
     if variance not in get_args(Variance):
         raise InputError(f'variance must be "small", "large" or "learned", not {variance!r}')
     draws = whole_number("draws", draws, least=2)
+    check_mean(denoiser, "an ELBO")
     schedule, d = denoiser.schedule, math.prod(data.shape)
     codec, units = _known(denoiser)
     times = tuple(grid or _chain(schedule, steps, denoiser.sigma_data or 1.0, codec.spacing))

@@ -15,7 +15,7 @@ from fromnoise.own_grid import OwnGrid
 from fromnoise.samplers import walk
 from fromnoise.training import Draws
 from fromnoise.training.distill import Distilling
-from fromnoise.training.students import School
+from fromnoise.training.students import Lesson, School
 
 QUICK = {"steps": 12, "batch_size": 32, "save_every": 5, "log_every": 4}
 NETWORKS = {
@@ -171,10 +171,14 @@ def test_a_distillation_that_was_moved_goes_on_bit_for_bit(tmp_path):
 
 
 def test_a_student_that_learns_scales_takes_longer_over_its_first_round(teacher):
-    school = School.of(teacher, None, {})
-    assert school.steps(teacher, 3) == [1500, 900, 900]
-    assert School.of(teacher, (1.0, 1.0), {}).steps(teacher, 3) == [300, 300, 300]
-    assert School.of(teacher, None, {"steps": 7}).steps(teacher, 2) == [7, 7]
+    lesson = Lesson(OwnGrid(steps=2, of=8), {"name": "distilling"}, "landing")
+
+    def lengths(guidance=None, **given):
+        return School.of(teacher, guidance, given).lengths(teacher, [lesson] * 3)
+
+    assert lengths() == [1500, 900, 900]
+    assert lengths((1.0, 1.0)) == [300, 300, 300]
+    assert lengths(steps=7) == [7, 7, 7]
 
 
 def test_landing_weighs_a_students_steps_alone(tmp_path):

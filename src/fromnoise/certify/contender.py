@@ -99,6 +99,8 @@ def shipped() -> Sequence[Sampler]:
     rules: list[Sampler] = []
     for name in samplers.names():
         rule = samplers.build(name)
+        if rule.of_few_steps:  # the exact denoiser is none of their models
+            continue
         if "order" not in samplers.settings(rule):
             rules.append(rule)
             continue

@@ -1,4 +1,4 @@
-"""`fromnoise distill runs/spiral --to 4`: from a run's many steps to a few, by progressive distillation."""
+"""`fromnoise distill runs/spiral --to 4`: from a run's many steps to a few."""
 
 from __future__ import annotations
 
@@ -36,9 +36,16 @@ def distill(
     run: RunPath,
     to: Annotated[int, typer.Option(help="How many steps the last student takes, one evaluation each.")] = 4,
     out: Annotated[Path | None, typer.Option(help="Its folder; default RUN-STEPS, such as runs/spiral-4.")] = None,
+    method: Annotated[
+        str,
+        typer.Option(help="progressive, halving the steps round by round; or consistency, for any number of steps."),
+    ] = "progressive",
     of: Annotated[
         int | None,
-        typer.Option("--from", help="The teacher's steps: --to times a power of two; at most 1,024 when not given."),
+        typer.Option(
+            "--from",
+            help="The teacher's steps: --to times a power of two; up to 1,024, of pictures 64, when not given.",
+        ),
     ] = None,
     guidance: Annotated[
         str | None,
@@ -62,7 +69,8 @@ def distill(
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
-    """Distill a run: students of half the steps each, down to a few, that are runs themselves."""
+    """Distill a run: students of few steps, that are runs themselves."""
+    from fromnoise.own_grid import OwnGrid
     from fromnoise.run import load
 
     load_plugins(plugin)
@@ -74,15 +82,19 @@ def distill(
     given = {key: value for key, value in settings.items() if value is not None}
     began = time.perf_counter()
     with resumable():
-        rounds = _watched(teacher, to, out, of=of, guidance=_range(guidance), resume=resume, **given)
+        rounds = _watched(teacher, to, out, method=method, of=of, guidance=_range(guidance), resume=resume, **given)
     seconds, last = time.perf_counter() - began, rounds[-1].event.run
     assert last is not None  # the last event carries it
+    assert last.denoiser.grid is not None
     rows = [_row(one, teacher) for one in rounds]
     data: dict[str, Any] = {"run": str(out), "steps": to, "seconds": round(seconds, 2), "rounds": rows}
-    lines = [f"{out}: {len(rounds)} rounds from {2 * rounds[0].steps:,} steps to {to} in {seconds:.1f} s"]
-    lines += ["", text_table([_shown(row) for row in rows]), "", _COSTS]
+    halved = isinstance(last.denoiser.grid, OwnGrid)
+    fro = 2 * rounds[0].steps if halved else last.denoiser.grid.of
+    how = f"{len(rounds)} rounds from {fro:,} steps to {to}" if halved else f"a consistency model of {fro:,} times"
+    lines = [f"{out}: {how} in {seconds:.1f} s"]
+    lines += ["", text_table([_shown(row) for row in rows]), "", *([_LOSS] if halved else []), _COSTS]
     if last.denoiser.codec.form == "points":
-        data["samples"] = found = _beside(teacher, last, 2 * rounds[0].steps)
+        data["samples"] = found = _beside(teacher, last, fro)
         lines += ["", text_table([{**row, "ratio": f"{row['ratio']:.3f}"} for row in found]), "", _RATIO]
     lines.append(f"next: fromnoise sample {shlex.quote(str(out))}")
     result(data, as_json, "\n".join(lines))
@@ -143,10 +155,8 @@ def _shown(row: dict[str, Any]) -> dict[str, str]:
 
 _FORMATS = {"loss": ".2e", "floor": "g", "progress": ".2%", "seconds": ".1f"}
 
-_COSTS = (
-    "loss: of where a step lands; its floor is 0, as the teacher's two steps are a function of where they begin\n"
-    "gradients: of how many samples, and what part that is of the teacher's own training; memory: the most until then"
-)
+_LOSS = "loss: of where a step lands; its floor is 0, as the teacher's two steps are a function of where they begin"
+_COSTS = "gradients: of how many samples, and in parts of the teacher's own training; memory: the most until then"
 
 
 def _folder(one: Round) -> Path:
@@ -157,12 +167,18 @@ def _folder(one: Round) -> Path:
 
 def _beside(teacher: Run, student: Run, steps: int) -> list[dict[str, Any]]:
     """Measure the student, and its teacher with as many evaluations and with all."""
+    from fromnoise.own_grid import OwnGrid
     from fromnoise.report import Assessor
     from fromnoise.samplers import DDIM, Multistep, settled
 
     few = min(1000, max(20, len(student.source) // 2))
-    measure, own = Assessor(student, n=few, exact=False), settled(student.denoiser)
-    rows = [{"model": "student", "sampler": "ddim", "evaluations": own[1], "ratio": measure(*own).ratio}]
+    measure, own, way = Assessor(student, n=few, exact=False), settled(student.denoiser), student.denoiser.grid
+    assert way is not None  # it is a student
+    counts = [own[1]] if isinstance(way, OwnGrid) else sorted({1, 2, 4, own[1]} & set(range(1, way.of + 1)))
+    rows: list[dict[str, Any]] = [
+        {"model": "student", "sampler": way.rule, "evaluations": count, "ratio": measure(own[0], count).ratio}
+        for count in counts
+    ]
     measure = Assessor(teacher, n=few, exact=False)
     ways = [(DDIM(), own[1]), (Multistep(), own[1]), (DDIM(), steps)]
     if teacher.denoiser.grid is not None:

@@ -45,7 +45,8 @@ def of_points(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
         best = assessor(rule, steps, schedule=denoiser.schedule)
         out["low_noise"] = best.row()
         quietly = " with little noise" if assessor.low_noise else ""
-        lines += ["", _BESIDE_EXACT.format(quietly, best.ratio, best.exact_ratio)]
+        exact = "" if best.exact_ratio is None else f", with the exact denoiser {best.exact_ratio:.3f}"
+        lines += ["", _BESIDE_EXACT.format(quietly, best.ratio, exact)]
     if asked.elbo:
         with bar("ELBO") as progress:
             likelihood = likelihood_of(run, n=asked.n, seed=asked.seed, progress=progress)
@@ -55,6 +56,6 @@ def of_points(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
 
 
 _BESIDE_EXACT = (
-    "2-Wasserstein ratio{}: {:.3f}, with the exact denoiser {:.3f} "
+    "2-Wasserstein ratio{}: {:.3f}{} "
     "(1 is as good as fresh data; what lies between the two is the model's part of the error)"
 )

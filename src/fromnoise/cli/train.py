@@ -59,6 +59,10 @@ def train(
         str | None, typer.Option(help="What the network predicts: eps, x0, v, flow, score, edm.")
     ] = None,
     net: Annotated[str | None, typer.Option(help="The network: mlp; of pictures unet, dit, unet-ddpm.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="What is minimized: denoising, consistency (for samples in a few steps), sliced, hybrid."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples in each step.")] = None,
     lr: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
@@ -98,7 +102,7 @@ def train(
     _set_threads(threads)
     changes = _changes(
         config, set_, schedule=schedule, predict=predict, network=net,
-        train={"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed},
+        train={"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, "loss": task},
         data={"n": n, "size": size, "fit": fit, "from_size": from_size, "flip": flip or None, "strict": strict or None},
     )  # fmt: skip
     with bar("decoding pictures") as progress:
@@ -269,9 +273,10 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
         found = assessor(*settled(run.denoiser))
         page = write_report(run, [found], floor=last.floor)
         data["samples"], data["report"] = found.row(), str(page)
+        exact = "" if found.exact_ratio is None else f", with the exact denoiser {found.exact_ratio:.3f}"
         lines.append(
-            f"samples by {found.sampler}: 2-Wasserstein ratio to the floor {found.ratio:.3f}, "
-            f"with the exact denoiser {found.exact_ratio:.3f} (1 is as good as fresh data)"
+            f"samples by {found.sampler}: 2-Wasserstein ratio to the floor {found.ratio:.3f}{exact} "
+            "(1 is as good as fresh data)"
         )
         lines.append(f"report: {page}")
     data["holds_data"] = run.folder.holds_data

@@ -120,7 +120,7 @@ class Assessor:
         x = draw(model)
         seconds = time.perf_counter() - began
         distance, floor, ratio = self._measure(x)
-        beside = self._measure(draw(exact))[2] if exact is not None else None
+        beside = None if exact is None or sampler.of_few_steps else self._measure(draw(exact))[2]
         name = f"{samplers.settings(sampler)['name']} {steps}"
         return Result(name, steps, distance, floor, ratio, beside, seconds, x)
 

@@ -7,11 +7,11 @@ import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tomli_w
 import torch
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from fromnoise.conditioners import conditioners
 from fromnoise.data.codec import Codec, codecs
@@ -22,7 +22,7 @@ from fromnoise.data.views import inmost
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError, FormatTooNew, RunError, shown
 from fromnoise.nn.network import networks, plain
-from fromnoise.own_grid import OwnGrid
+from fromnoise.own_grid import AnySteps, OwnGrid
 from fromnoise.process import predictions
 from fromnoise.registry import STRICT, Settings
 from fromnoise.run.guard import is_whole
@@ -42,6 +42,15 @@ class Measured(BaseModel):
     effective_dimension: float | None = None
 
 
+def _way(grid: Any) -> str:
+    """Return which kind of `FewSteps` a configuration means."""
+    named = grid.get("name") if isinstance(grid, Mapping) else getattr(grid, "name", None)
+    return "own" if named is None else str(named)
+
+
+Way = Annotated[Annotated[OwnGrid, Tag("own")] | Annotated[AnySteps, Tag("any")], Discriminator(_way)]
+
+
 class RunConfig(BaseModel):
     """Everything that makes a run what it is, as data.
 
@@ -54,7 +63,7 @@ class RunConfig(BaseModel):
         schedule: a component's settings.
         network: a component's settings.
         predict: what the network's output means, a component's settings.
-        grid: of a distilled model, its own times.
+        grid: of a model of few steps, how it is sampled.
         train: the settings of the training (`TrainConfig`).
     """
 
@@ -68,7 +77,7 @@ class RunConfig(BaseModel):
     schedule: Settings
     network: Settings
     predict: Settings
-    grid: OwnGrid | None = None
+    grid: Way | None = None
     train: dict[str, Any]
 
     @model_validator(mode="before")
@@ -110,7 +119,7 @@ def describe(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> RunC
         schedule=schedules.settings(denoiser.schedule),
         network=networks.settings(plain(denoiser.network)),  # pyright: ignore[reportArgumentType] a user's own may be any module
         predict=predictions.settings(denoiser.predict),
-        grid=denoiser.grid,
+        grid=denoiser.grid,  # pyright: ignore[reportArgumentType] one of the two
         train=dict(train),
     )
 

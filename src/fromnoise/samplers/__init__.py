@@ -1,5 +1,6 @@
 """Samplers: each a frozen rule for one step, all driven by one loop."""
 
+from fromnoise.samplers.consistency import Consistency
 from fromnoise.samplers.ddim import DDIM
 from fromnoise.samplers.ddpm import DDPM
 from fromnoise.samplers.dpm_solver import DPMSolver, DPMSolverSinglestep, UniPC
@@ -22,6 +23,7 @@ from fromnoise.samplers.sampler import Sampler, samplers
 from fromnoise.samplers.sde import SDE
 
 __all__ = [
+    "Consistency",
     "DDIM",
     "DDPM",
     "DPMSolver",

@@ -25,9 +25,8 @@ from fromnoise.data.numbers import as_samples
 from fromnoise.denoiser_like import DenoiserLike, Predicted, Wrapper, of_rows, predicted, spread, start_std
 from fromnoise.errors import InputError, whole_number
 from fromnoise.memory import keep_freed_memory
-from fromnoise.own_grid import OwnGrid
+from fromnoise.own_grid import FewSteps
 from fromnoise.rng import check_seed, stream
-from fromnoise.samplers.ddim import DDIM
 from fromnoise.samplers.multistep import Multistep
 from fromnoise.samplers.sampler import Noise, Sampler, samplers
 
@@ -341,29 +340,32 @@ def settled(
 
     Args:
         denoiser: of which a distilled one knows both.
-        sampler: the rule, an object or a registered name; `Multistep()` when not given, or a distilled model's DDIM.
+        sampler: the rule, an object or a registered name; `Multistep()` when not given, or a distilled model's own.
         steps: `sampler.steps_on(schedule)` when not given, or as many as a distilled model takes.
 
     Raises:
         InputError: if a distilled model is to be sampled otherwise than it was distilled for.
     """
-    own: OwnGrid | None = getattr(denoiser, "grid", None)
-    rule = (Multistep() if own is None else DDIM()) if sampler is None else samplers.get(sampler)
+    own: FewSteps | None = getattr(denoiser, "grid", None)
+    usual = Multistep() if own is None else samplers.build(own.rule)
+    rule = usual if sampler is None else samplers.get(sampler)
     if not isinstance(rule, Sampler):
         raise InputError(f"a sampler is an object such as fromnoise.DDIM(), or a name, not a {type(rule).__name__}")
-    if own is None:
-        return rule, rule.steps_on(denoiser.schedule) if steps is None else steps
-    if rule != DDIM() or steps not in (None, own.steps):
+    if own is not None:
+        if rule != usual:
+            raise own.refuse()
+        return rule, len(own.times(denoiser.schedule, steps)) - 1
+    if rule.of_few_steps:
         raise InputError(
-            f"this model was distilled to {own.steps} steps of ddim with eta 0, and takes no others: leave sampler and "
-            "steps out, or distill it further"
+            f"the sampler {samplers.settings(rule)['name']} is for models that were trained for it: distill a run with "
+            "--method consistency, or take another sampler"
         )
-    return rule, own.steps
+    return rule, rule.steps_on(denoiser.schedule) if steps is None else steps
 
 
 def usual_steps(denoiser: DenoiserLike, otherwise: int) -> int:
     """Return the steps that a distilled model takes, which takes no others; of any other denoiser `otherwise`."""
-    own: OwnGrid | None = getattr(denoiser, "grid", None)
+    own: FewSteps | None = getattr(denoiser, "grid", None)
     return otherwise if own is None else own.steps
 
 
@@ -376,9 +378,9 @@ def _way(
     """Return the rule and the times through which it steps."""
     rule, count = settled(denoiser, sampler, steps)
     if grid is None:
-        own: OwnGrid | None = getattr(denoiser, "grid", None)
+        own: FewSteps | None = getattr(denoiser, "grid", None)
         schedule = denoiser.schedule
-        return rule, rule.grid(schedule, count, spread(denoiser)) if own is None else own.times(schedule)
+        return rule, rule.grid(schedule, count, spread(denoiser)) if own is None else own.times(schedule, count)
     times = [float(t) for t in grid]
     if len(times) < 2 or times[0] != 1 or times[-1] != 0 or any(t <= s for t, s in pairwise(times)):
         raise InputError("a grid must fall strictly from 1 to 0")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -22,6 +22,8 @@ class Sampler:
     """A rule for one step."""
 
     default_steps = 50
+    of_few_steps: ClassVar[bool] = False
+    """Whether the rule is for models of few steps that name it as theirs, and for no others."""
     spacing: Spacing = "uniform"
     """The spacing of the schedule's grid; rules that suit several spacings have it as a setting."""
 

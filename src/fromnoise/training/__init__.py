@@ -1,6 +1,7 @@
 """Training: tasks and their floors, the loop, the moving average."""
 
 from fromnoise.training.config import TrainConfig
+from fromnoise.training.consistency import ConsistencyTraining
 from fromnoise.training.distill import Distilling
 from fromnoise.training.distillation import Round, distill, distill_rounds
 from fromnoise.training.draws import Draws
@@ -19,6 +20,7 @@ from fromnoise.training.times import TimeLaw, time_laws
 from fromnoise.training.weighting import Weighting, weightings
 
 __all__ = [
+    "ConsistencyTraining",
     "Denoising",
     "Distilling",
     "Drawn",

@@ -112,7 +112,8 @@ class TrainConfig(BaseModel):
     def task(self, denoiser: Denoiser) -> Task:
         """Return the task of training a denoiser with these settings."""
         goal = objective(denoiser, self.weighting, self.times)
-        return losses.build(self.loss).bound(denoiser, goal, drop_cond=self.drop_cond, precision=self.precision)
+        task = losses.build(self.loss)
+        return task.bound(denoiser, goal, drop_cond=self.drop_cond, precision=self.precision, in_all=self.steps)
 
 
 FREE_KEYS = frozenset({"steps", "log_every", "save_every", "keep", "parts_together", "checkpointing", "compile"})

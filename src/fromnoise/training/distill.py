@@ -99,13 +99,13 @@ class Distilling(Task):
 
     def bound(
         self: Own, denoiser: Denoiser, goal: Objective | None = None, *, drop_cond: float = 0.0,
-        precision: str = "float32",
+        precision: str = "float32", in_all: int = 1,
     ) -> Own:  # fmt: skip
-        if denoiser.grid is None:
+        if not isinstance(denoiser.grid, OwnGrid):
             raise ConfigError("distilling is for a student with a grid of its own: distill a run (fn.distill)")
         goal = goal or objective(denoiser)
         steps = Steps(denoiser.schedule, goal.prediction, OnGrid(denoiser.grid), goal.weighting, goal.sigma_data)
-        return super().bound(denoiser, steps, drop_cond=drop_cond, precision=precision)
+        return super().bound(denoiser, steps, drop_cond=drop_cond, precision=precision, in_all=in_all)
 
     def taught_by(self: Own, teacher: DenoiserLike) -> Own:
         """Return the task, bound, with a teacher that need be no run.
@@ -114,7 +114,7 @@ class Distilling(Task):
             ConfigError: if it does not take two steps where the student takes one.
         """
         student = self.denoiser.grid
-        assert student is not None  # `bound` looked
+        assert isinstance(student, OwnGrid)  # `bound` looked
         finer = 2 * student.steps
         known = getattr(teacher, "grid", None) or OwnGrid(steps=student.of, of=student.of, spacing=student.spacing)
         if known != OwnGrid(steps=finer, of=student.of, spacing=student.spacing):

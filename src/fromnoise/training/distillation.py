@@ -1,24 +1,30 @@
-"""The rounds of a progressive distillation: of a run a student of half its steps, of that one the next, and so on."""
+"""Distilling a run to few steps, by one of several methods.
+
+**progressive**: of a run a student of half its steps, of that one the next, and so on: a round each.
+**consistency**: a student whose every answer is where the probability-flow ODE ends, in one round.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fromnoise.errors import InputError, whole_number
+from fromnoise.errors import InputError, UnknownName, whole_number
 from fromnoise.guidance_cond import scale_of
 from fromnoise.memory import most_held
-from fromnoise.own_grid import OwnGrid
+from fromnoise.own_grid import AnySteps, OwnGrid
 from fromnoise.run import Run, RunFolder, load
 from fromnoise.training.loop import Event, fit
 from fromnoise.training.stop import Stop
-from fromnoise.training.students import School
+from fromnoise.training.students import Lesson, School
 
-_MOST = 1024
-"""The steps of the first teacher, where nothing is said and its schedule has as many."""
+_MOST = {"images": 64}
+"""The most steps of the first teacher by its samples' form, where nothing is said and its schedule has as many."""
+
+_MOST_OF_OTHERS = 1024
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,8 @@ def rounds_of(teacher: Run, to: int, of: int | None = None) -> list[OwnGrid]:
     Args:
         teacher: the run; one that is distilled already is distilled further.
         to: the steps of the last student.
-        of: the steps with which the teacher is sampled; to times a power of two, 1,024 at most, when not given.
+        of: the steps with which the teacher is sampled; to times a power of two when not given, 1,024 at most,
+            and 64 of pictures, for which each round is long.
 
     Raises:
         InputError: if the teacher's steps cannot be halved to these.
@@ -75,13 +82,16 @@ def rounds_of(teacher: Run, to: int, of: int | None = None) -> list[OwnGrid]:
     to, own = whole_number("to", to), teacher.denoiser.grid
     if own is None:
         length = teacher.denoiser.schedule.table_length
-        most = _MOST if length is None else min(length, _MOST)
+        most = _MOST.get(teacher.denoiser.codec.form, _MOST_OF_OTHERS)
+        most = most if length is None else min(length, most)
         if of is None:
             of = to
             while 2 * of <= most:
                 of *= 2
             of = most if of == to else of
         own = OwnGrid(steps=of, of=of, spacing="karras" if length is None else "uniform")
+    elif not isinstance(own, OwnGrid):
+        raise InputError(f"{teacher.name} is a consistency model, whose steps cannot be halved: distill its teacher")
     elif of not in (None, own.steps):
         raise InputError(f"{teacher.name} was distilled to {own.steps} steps already: it is a teacher of no others")
     found, steps = list[OwnGrid](), own.steps
@@ -99,6 +109,7 @@ def distill(
     to: int = 4,
     *,
     out: str | Path,
+    method: str = "progressive",
     of: int | None = None,
     guidance: tuple[float, float] | None = None,
     resume: bool = False,
@@ -108,10 +119,11 @@ def distill(
 
     Arguments and errors are those of `distill_rounds`; the teacher may be its folder.
 
-    Source: Salimans & Ho 2022, algorithm 2.
+    Source: Salimans & Ho 2022, algorithm 2; Song et al. 2023, algorithm 2.
     """
     teacher = teacher if isinstance(teacher, Run) else load(teacher)
-    *_, last = distill_rounds(teacher, to, out, of=of, guidance=guidance, resume=resume, **settings)
+    options: dict[str, Any] = {"method": method, "of": of, "guidance": guidance, "resume": resume}
+    *_, last = distill_rounds(teacher, to, out, **options, **settings)
     assert last.event.run is not None  # the last event carries it
     return last.event.run
 
@@ -121,6 +133,7 @@ def distill_rounds(
     to: int,
     out: str | Path,
     *,
+    method: str = "progressive",
     of: int | None = None,
     guidance: tuple[float, float] | None = None,
     resume: bool = False,
@@ -131,42 +144,71 @@ def distill_rounds(
 
     Args:
         teacher: the run, in its folder.
-        to: the steps of the last student.
+        to: the steps of the last student; a consistency model takes any others too.
         out: the last student's run folder; those before it are in its folder `rounds`.
-        of: the steps with which the teacher is sampled; see `rounds_of`.
+        method: "progressive" or "consistency".
+        of: the steps with which the teacher is sampled, see `rounds_of`; those of the finest grid of a consistency
+            model, 1,024 when not given.
         guidance: the lowest and the highest guidance scale that the students take as a condition; (1, 1) for students
             that take none. When not given, (1, 5) where the teacher can be guided; a student's own are kept.
         resume: go on with what is there.
         stop: asks to stop; see `fit`.
-        settings: of each round's training. When not given, `steps` are a 25th of the teacher's, at least 300, learning
-            rates a third of its, falling to 0 in each round, and the rest is the teacher's. A first round in which
-            guidance scales or another prediction are learned has a fifth of its steps, at least 1,500, and its rates.
+        settings: of each round's training. When not given, `steps` are a 25th of the teacher's, at least 300, or a
+            tenth, at least 900, where guidance scales are a condition; learning rates are a third of its, falling to 0
+            in each round; the rest is the teacher's. A first round in which guidance scales or another prediction are
+            learned has a sixth of its steps, at least 1,500, and its rates; so has consistency, with two fifths.
 
     Raises:
         InputError: if the run cannot be distilled so; otherwise as `fit`.
     """
     if teacher.folder is None:
         raise InputError("distilling needs a teacher on the disk: train it with out=")
-    grids, out = rounds_of(teacher, to, of), Path(out)
+    if method not in _METHODS:
+        raise UnknownName("method of distillation", method, _METHODS)
     school = School.of(teacher, guidance, settings)
+    lessons, before = _METHODS[method](teacher, to, of), 0
+    lengths = school.lengths(teacher, lessons)
     data, device = teacher.source, teacher.denoiser.device
-    lengths, before = school.steps(teacher, len(grids)), 0
-    for number, grid in enumerate(grids, 1):
-        last = number == len(grids)
-        place = out if last else out / "rounds" / f"{grid.steps:04d}"
-        student, train = school.student_of(teacher, grid)
+    for number, lesson in enumerate(lessons, 1):
+        last = number == len(lessons)
+        place = Path(out) if last else Path(out) / "rounds" / f"{lesson.way.steps:04d}"
+        student, train = school.student_of(teacher, lesson)
         going_on = resume and RunFolder(place).exists
         first, began = _done(place) if going_on else 0, time.perf_counter()
-        asked = 4 if school.scales is not None and scale_of(teacher.denoiser.conditioners) is None else 2
+        both = school.scales is not None and scale_of(teacher.denoiser.conditioners) is None
         for event in fit(student, data, train, out=place, resume=going_on, keep_data=last, stop=stop):
             cost = None
             if event.run is not None:
                 rows = (event.step - first) * train.batch_size
-                cost = Cost(time.perf_counter() - began, most_held(device), rows, asked * rows)
-            yield Round(number, len(grids), grid.steps, event, before + event.step, sum(lengths), cost)
+                cost = Cost(time.perf_counter() - began, most_held(device), rows, (4 if both else 2) * rows)
+            yield Round(number, len(lessons), lesson.way.steps, event, before + event.step, sum(lengths), cost)
         before += lengths[number - 1]
         teacher = load(place)
         teacher.denoiser.to(device)
+
+
+def _progressive(teacher: Run, to: int, of: int | None) -> list[Lesson]:
+    return [Lesson(grid, {"name": "distilling"}, "landing") for grid in rounds_of(teacher, to, of)]
+
+
+def _consistency(teacher: Run, to: int, of: int | None) -> list[Lesson]:
+    if teacher.denoiser.grid is not None:
+        raise InputError(f"{teacher.name} is a model of few steps, which has no mean to follow: distill its teacher")
+    length = teacher.denoiser.schedule.table_length
+    most = whole_number("from", _MOST_OF_OTHERS if of is None else of)
+    most = most if length is None else min(most, length)
+    if whole_number("to", to) > most:
+        raise InputError(f"a consistency model of {most:,} times takes {most:,} steps at most, not {to:,}")
+    way = AnySteps(steps=to, of=most, spacing="karras" if length is None else "uniform")
+    last = min(64, most)
+    loss = {"name": "consistency", "steps": to, "of": most, "first": min(8, last), "last": last}
+    return [Lesson(way, loss, "uniform", part=0.4)]
+
+
+_METHODS: dict[str, Callable[[Run, int, int | None], list[Lesson]]] = {
+    "progressive": _progressive,
+    "consistency": _consistency,
+}
 
 
 def _done(place: Path) -> int:

@@ -69,6 +69,16 @@ class Draws:
             return torch.cat(list(parts))
         return torch.stack(list(parts)).unflatten(1, (self.steps, -1)).transpose(0, 1).flatten(0, 2)
 
+    def progress(self, in_all: int) -> Tensor:
+        """Return which part of a training of so many steps was done before each row's step, `[K N]` in [0, 1].
+
+        It is 1 for draws that are not those of a training's steps.
+        """
+        if self._name != "train":
+            return torch.ones(self.steps * self.batch_size, dtype=torch.float64)
+        step = self._round * self.steps + torch.arange(self.steps, dtype=torch.float64)
+        return (step / max(in_all, 1)).clamp(max=1).repeat_interleave(self.batch_size)
+
     def rows(self, count: int) -> list[Tensor]:
         """Draw rows 0, 1, ..., count - 1 with replacement, `[K n']` int64 for each part."""
         return self.each("rows", lambda generator, _: torch.randint(count, (self.count,), generator=generator))

@@ -157,6 +157,7 @@ def _begin(
     check_fit(denoiser, config)
     rows, held = held_apart(source, config.held_out, config.seed)
     denoiser.measure(rows, codec)
+    denoiser.grid = config.task(denoiser).few_steps
     if folder is not None and resume and folder.exists:  # a run of an earlier release may have chosen another codec
         denoiser.rescale(denoiser.codec.resumed(folder.codec()), denoiser.sigma_data, denoiser.effective_dimension)
     described = describe(denoiser, source, config.model_dump(mode="json"))

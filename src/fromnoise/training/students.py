@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +11,32 @@ from fromnoise.denoiser_like import NEVER_WITHOUT
 from fromnoise.errors import InputError
 from fromnoise.guidance_cond import Scale, scale_of
 from fromnoise.nn.network import networks, plain
-from fromnoise.own_grid import OwnGrid
+from fromnoise.own_grid import FewSteps
 from fromnoise.process import predictions
 from fromnoise.run import Run
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.distill import sum_of
+from fromnoise.training.task import losses
 
 _USUAL_SCALES = (1.0, 5.0)
 """The guidance scales that students are taught, where nothing is said and the teacher can be guided."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the student of one round learns.
+
+    Args:
+        way: how it is sampled.
+        loss: the settings of its task, but for its teacher.
+        weighting: of the loss.
+        part: how many steps it trains, in parts of the teacher's; None for the usual part.
+    """
+
+    way: FewSteps
+    loss: dict[str, Any]
+    weighting: str
+    part: float | None = None
 
 
 @dataclass(frozen=True)
@@ -29,12 +48,14 @@ class School:
         usual: the settings of a student's training.
         first: what differs in those of one that has more to learn than a step: guidance scales, or another prediction.
         given: the user's settings, which go before both.
+        its_steps: the optimizer steps of the run that all come from.
     """
 
     scales: Scale | None
     usual: dict[str, Any]
     first: dict[str, Any]
     given: dict[str, Any]
+    its_steps: int
 
     @classmethod
     def of(cls, teacher: Run, guidance: tuple[float, float] | None, given: dict[str, Any]) -> School:
@@ -51,47 +72,54 @@ class School:
         its = TrainConfig(**teacher.config.train)
         usual = {
             **teacher.config.train, "warmup": 0, "decay": "linear", "decay_part": 1.0, "patience": 0, "ema": 0.99,
-            "weighting": "landing", "times": "stratified", "post_hoc_ema": (),
+            "times": "stratified", "post_hoc_ema": (),
         }  # fmt: skip
         scales = _scales_of(teacher, guidance)
-        first = {"steps": max(1500, its.steps // 5), "lr": its.lr, "matrix_lr": its.matrix_lr}
+        first = {"steps": max(1500, its.steps // 6), "lr": its.lr, "matrix_lr": its.matrix_lr}
         if teacher.denoiser.grid is None:  # otherwise its own settings are those of a student
-            steps = max(300, its.steps // 25) if scales is None else max(900, its.steps // 8)
+            steps = max(300, its.steps // 25) if scales is None else max(900, its.steps // 10)
             usual |= {"steps": steps, "lr": its.lr / 3, "matrix_lr": its.matrix_lr / 3}
-        return cls(scales, usual, first, given)
+        return cls(scales, usual, first, given, its.steps)
 
-    def student_of(self, teacher: Run, grid: OwnGrid) -> tuple[Denoiser, TrainConfig]:
-        """Return a student of these times with its teacher's weights, and how it is trained."""
+    def student_of(self, teacher: Run, lesson: Lesson) -> tuple[Denoiser, TrainConfig]:
+        """Return a student with the weights of its teacher, which is in its folder, and how it is trained."""
         assert teacher.folder is not None
         its, scales = teacher.config, self.scales
         predict = predictions.complete("v") if teacher.denoiser.prediction.needs_signal else its.predict
         network = {**its.network, **({} if scales is None else scales.sizes())}
         known = [one for one in its.conditioners if one["name"] != "guidance"]  # the network says which it takes
-        config = its.model_copy(update={"grid": grid, "predict": predict, "network": network, "conditioners": known})
+        config = its.model_copy(
+            update={"grid": lesson.way, "predict": predict, "network": network, "conditioners": known}
+        )
         student = config.denoiser(teacher.folder.codec()).to(teacher.denoiser.device)
         weights, own = plain(teacher.denoiser.network).state_dict(), plain(student.network).state_dict()
         student.network.load_state_dict({**own, **weights})
-        told = {
-            "name": "distilling",
-            "teacher": str(teacher.folder.path.resolve()),
-            "weights": sum_of(teacher.denoiser.network),
-        }
-        return student, self.training(teacher, told)
+        place = {"teacher": str(teacher.folder.path.resolve()), "weights": sum_of(teacher.denoiser.network)}
+        train = self.training(lesson, more=self.has_more_to_learn(teacher))
+        return student, train.model_copy(update={"loss": losses.complete({**lesson.loss, **place})})
 
-    def training(self, teacher: Run, loss: dict[str, Any]) -> TrainConfig:
-        """Return how the student of a teacher is trained."""
-        more = self.first if self.has_more_to_learn(teacher) else {}
-        return TrainConfig(**{**self.usual, **more, **self.given, "loss": loss})
+    def training(self, lesson: Lesson, *, more: bool) -> TrainConfig:
+        """Return how a student is trained, but for its teacher.
+
+        Args:
+            lesson: what it learns.
+            more: whether it has more to learn than a step.
+        """
+        changes = self.first if more or lesson.part else {}
+        if lesson.part:
+            changes = {**changes, "steps": max(changes["steps"], int(lesson.part * self.its_steps))}
+        own = {"loss": {"name": "denoising"}, "weighting": lesson.weighting}
+        return TrainConfig(**{**self.usual, **own, **changes, **self.given})
+
+    def lengths(self, teacher: Run, lessons: Sequence[Lesson]) -> list[int]:
+        """Return how many optimizer steps each of a run's students takes, the first one that of the run itself."""
+        more = self.has_more_to_learn(teacher)
+        return [self.training(one, more=more and k == 0).steps for k, one in enumerate(lessons)]
 
     def has_more_to_learn(self, teacher: Run) -> bool:
         """Return whether the student of a teacher learns more than a step: scales, or another prediction."""
         new = self.scales is not None and scale_of(teacher.denoiser.conditioners) is None
         return new or teacher.denoiser.prediction.needs_signal
-
-    def steps(self, teacher: Run, rounds: int) -> list[int]:
-        """Return the optimizer steps of so many rounds, of which this is the first one's teacher."""
-        usual = {**self.usual, **self.given}["steps"]
-        return [self.training(teacher, {"name": "denoising"}).steps, *[usual] * (rounds - 1)]
 
 
 def _scales_of(teacher: Run, guidance: tuple[float, float] | None) -> Scale | None:

@@ -28,6 +28,7 @@ from fromnoise.data.source import Batch, Source
 from fromnoise.denoiser import Denoiser
 from fromnoise.exact import mixture_of_data
 from fromnoise.nn.network import plain
+from fromnoise.own_grid import FewSteps
 from fromnoise.registry import Registry
 from fromnoise.training.draws import Draws
 from fromnoise.training.noising import Objective, objective
@@ -106,12 +107,14 @@ class Task:
         goal: noise, target and weight of clean samples.
         drop_cond: the probability with which a row's condition is left out.
         precision: of the network's arithmetic.
+        in_all: how many optimizer steps the training has.
     """
 
     denoiser: Denoiser
     goal: Objective
     drop_cond: float = 0.0
     precision: ClassVar[str] = "float32"
+    in_all: ClassVar[int] = 1
 
     def bound(
         self: Own,
@@ -120,6 +123,7 @@ class Task:
         *,
         drop_cond: float = 0.0,
         precision: str = "float32",
+        in_all: int = 1,
     ) -> Own:
         """Return the task of training a denoiser; `check` says whether the two go together.
 
@@ -128,15 +132,23 @@ class Task:
             goal: noise, target and weight; uniform weights and stratified times when not given.
             drop_cond: the probability with which a row's condition is left out.
             precision: of the network's arithmetic.
+            in_all: how many optimizer steps the training has.
         """
         task = copy.copy(self)
-        settings = {"goal": goal or objective(denoiser), "drop_cond": drop_cond, "precision": precision}
+        settings = {
+            "goal": goal or objective(denoiser), "drop_cond": drop_cond, "precision": precision, "in_all": in_all,
+        }  # fmt: skip
         for name, value in {"denoiser": denoiser, **settings}.items():
             object.__setattr__(task, name, value)  # a task is frozen
         return task
 
     def check(self) -> None:
         """Raise ConfigError if the denoiser cannot be trained with it."""
+
+    @property
+    def few_steps(self) -> FewSteps | None:
+        """How the trained denoiser is sampled; None for one whose answer is the mean E[x0 | x_t]."""
+        return self.denoiser.grid
 
     @property
     def module(self) -> nn.Module:
