@@ -44,7 +44,7 @@ def plot(
         str,
         typer.Argument(
             help="samples, trajectory, guidance, dissolve, elbo, loss or schedule; of points also score and variance; "
-            "of pictures also neighbours."
+            "of pictures also neighbours; of a distilled run also distillation."
         ),
     ] = "samples",
     out: Annotated[Path | None, typer.Option(help="The picture's file; by default in the run's folder.")] = None,
@@ -243,6 +243,32 @@ def _loss(wish: Wish, path: Path) -> None:
     save_figure(pictures.loss(steps, losses, held_out=held_out_losses(rows), **known), path)
 
 
+def _distillation(wish: Wish, path: Path) -> dict[str, Any]:
+    from fromnoise import plot as pictures
+    from fromnoise.report import compared
+
+    with bar("comparing") as progress:
+        found = compared(wish.run, n=min(wish.n, 1000), seed=wish.seed, progress=progress)
+    models = list(dict.fromkeys(one.model for one in reversed(found)))
+    each = {name: {one.evaluations: one for one in found if one.model == name} for name in models}
+    curves = {name: (sorted(row), [row[count].ratio for count in sorted(row)]) for name, row in each.items()}
+    students = sorted(each["student"])
+    shown = {*students[:4], *students[-1:], max(each[models[-1]])}
+    panels = {name: {count: row[count].x for count in shown & row.keys()} for name, row in each.items()}
+    save_figure(pictures.few_steps(curves, panels), path)
+    counts = sorted({one.evaluations for one in found}, reverse=True)
+    table = [
+        {"evaluations": f"{count:,}"}
+        | {name: f"{row[count].ratio:.3f}" if count in row else "-" for name, row in each.items()}
+        for count in counts
+    ]
+    rows = [{"model": one.model, "evaluations": one.evaluations, "ratio": one.ratio} for one in found]
+    return {"rows": rows, "lines": [text_table(table), "", _OVER_FLOOR, ""]}
+
+
+_OVER_FLOOR = "distance of samples to the data over its floor: 1 is as good as fresh data"
+
+
 def _schedule(wish: Wish, path: Path) -> None:
     import torch
 
@@ -262,6 +288,7 @@ _KINDS: dict[str, Callable[[Wish, Path], Any]] = {
     "elbo": _elbo,
     "variance": _variance,
     "loss": _loss,
+    "distillation": _distillation,
     "schedule": _schedule,
 }
 
@@ -273,5 +300,6 @@ _OF_IMAGES: dict[str, Callable[[Wish, Path], Any]] = {
     "dissolve": plot_images.dissolve,
     "elbo": _elbo,
     "loss": _loss,
+    "distillation": _distillation,
     "schedule": _schedule,
 }

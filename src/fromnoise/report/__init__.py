@@ -2,6 +2,7 @@
 
 from fromnoise.report.assess import Assessor, Result, exact_beside, path_for, table_for
 from fromnoise.report.density import Bits, Likelihood, bits_of, likelihood_of
+from fromnoise.report.distilled import Compared, compared, lineage
 from fromnoise.report.field import ScoreField, score_fields
 from fromnoise.report.guide import AtScale, at_scales
 from fromnoise.report.page import table_rows, write_report
@@ -11,14 +12,17 @@ __all__ = [
     "Assessor",
     "AtScale",
     "Bits",
+    "Compared",
     "Likelihood",
     "Respaced",
     "Result",
     "ScoreField",
     "at_scales",
     "bits_of",
+    "compared",
     "exact_beside",
     "likelihood_of",
+    "lineage",
     "path_for",
     "respaced",
     "score_fields",

@@ -7,7 +7,7 @@ same sampler from the same noise, has only the sampler's error; its result is sh
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -95,6 +95,7 @@ class Assessor:
         steps: int,
         *,
         schedule: Schedule | None = None,
+        grid: Sequence[float] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Result:
         """Sample and measure.
@@ -103,6 +104,7 @@ class Assessor:
             sampler: the rule.
             steps: the number of steps.
             schedule: another path than the run's own.
+            grid: the times to step through, instead of the sampler's own.
             progress: called with the steps done and the steps in all.
         """
         model, exact = self.run.denoiser, self.exact
@@ -113,7 +115,7 @@ class Assessor:
         def draw(denoiser: DenoiserLike) -> Tensor:
             return sample(
                 denoiser.on(path), self.n, sampler=sampler, steps=steps, cond=cond, seed=self.seed, start=start,
-                progress=progress,
+                grid=grid, progress=progress,
             )  # fmt: skip
 
         began = time.perf_counter()
