@@ -103,13 +103,12 @@ def test_a_notebook_shows_it_by_its_own_steps(student):
     assert "svg" in fn.trajectory(student.denoiser, 20)._repr_html_()
 
 
-def test_the_page_does_not_run_it(student, tmp_path):
-    from fromnoise.export.payload import network_payload
+def test_the_page_is_told_its_times(student):
+    from fromnoise.export import run_payload
 
-    assert network_payload(student) == (
-        None,
-        "the page steps through times of its own, and this model was distilled for others",
-    )
+    given = run_payload("tested", student)
+    assert given["network"] is not None
+    assert given["few_steps"] == {"sampler": "ddim", "steps": 4, "most": None, "finest": [1, 0.75, 0.5, 0.25, 0]}
 
 
 def test_it_is_not_guided(tmp_path):

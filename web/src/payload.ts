@@ -18,6 +18,8 @@ export interface NetworkPayload {
     time_dim: number;
     classes: number;
     learned_variance: boolean;
+    /** The lowest and the highest guidance scale that the network is told. */
+    guidance?: [number, number];
   };
   tensors: Record<string, Packed>;
 }
@@ -30,6 +32,16 @@ export interface DistributionPayload {
   note: string;
 }
 
+/** How a model of few steps is sampled. */
+export interface FewSteps {
+  sampler: "ddim" | "consistency";
+  steps: number;
+  /** The largest number of steps; null where it takes no other number. */
+  most: number | null;
+  /** The times of its finest grid, from 1 to 0. */
+  finest: number[];
+}
+
 /** The data from which the page makes a denoiser. */
 export interface ModelPayload {
   shape: number[];
@@ -39,6 +51,7 @@ export interface ModelPayload {
   effective_dimension: number;
   scaling: { mean: Packed; std: Packed };
   labels: string[];
+  few_steps?: FewSteps | null;
   network: NetworkPayload | null;
   law: DistributionPayload | null;
 }

@@ -28,10 +28,11 @@ from fromnoise.metrics import wasserstein2
 from fromnoise.metrics.evaluation import column_std, draws
 from fromnoise.nn import MLP
 from fromnoise.nn.network import plain
+from fromnoise.own_grid import AnySteps
 from fromnoise.process import EDMPrediction, predictions
 from fromnoise.rng import stream
 from fromnoise.run import Run
-from fromnoise.samplers import DDIM, DDPM, Multistep
+from fromnoise.samplers import DDIM, DDPM, Consistency, Multistep
 from fromnoise.schedule import CosineBeta, LinearBeta, schedules
 
 Tree = dict[str, Any]
@@ -92,6 +93,7 @@ def run_payload(name: str, run: Run, *, with_data: bool = True) -> Tree:
         "effective_dimension": denoiser.effective_dimension,
         "scaling": {"mean": array(codec.mean.reshape(-1)), "std": array(codec.std.reshape(-1))},
         "labels": list(denoiser.label_names),
+        "few_steps": _few_steps(run),
         "parameters": sum(p.numel() for p in denoiser.network.parameters()),
         "network": network,
         "why_not": why_not,
@@ -123,16 +125,28 @@ def network_payload(run: Run) -> tuple[Tree | None, str]:
     size = sum(p.numel() for p in network.parameters())
     if not isinstance(network, MLP):
         return None, f"the page runs perceptrons, and this is a network {config.network['name']!r}"
-    if any(one.value != "label" for one in run.denoiser.conditioners):
+    if any(one.value not in ("label", "guidance") for one in run.denoiser.conditioners):
         return None, "the page knows labels, and this network takes other conditions"
-    if run.denoiser.grid is not None:
-        return None, "the page steps through times of its own, and this model was distilled for others"
     if size > LARGEST:
         return None, f"{size:,} parameters are more than the {LARGEST:,} that a page runs"
     if config.schedule["name"] not in _SCHEDULES or not _known(config.predict):
         return None, "the page does not know this run's schedule or prediction"
     tensors = {name: array(tensor) for name, tensor in network.state_dict().items()}
     return {"settings": config.network, "tensors": tensors}, ""
+
+
+def _few_steps(run: Run) -> Tree | None:
+    """Return how a model of few steps is sampled; None for any other."""
+    way, schedule = run.denoiser.grid, run.denoiser.schedule
+    if way is None:
+        return None
+    any_number = isinstance(way, AnySteps)
+    return {
+        "sampler": way.rule,
+        "steps": way.steps,
+        "most": way.of if any_number else None,
+        "finest": way.finest(schedule) if any_number else way.times(schedule),
+    }
 
 
 def _known(predict: Tree) -> bool:
@@ -217,6 +231,7 @@ _CODE = {
     "ddpm": DDPM.step,
     "ddim": DDIM.step,
     "multistep": Multistep.step,
+    "consistency": Consistency.step,
     "guided": guidance.Guided.__call__,
     "linear": LinearBeta.betas,
     "cosine": CosineBeta.betas,

@@ -78,7 +78,7 @@ export const tasks = {
     if (n > CHUNK) throw new Error(`at most ${CHUNK} samples at a time`);
     const owner = model(question.run);
     const own = schedule(owner.payload.schedule);
-    const path = question.path ?? pathFor(sampler, own);
+    const path = question.path ?? pathFor(sampler, own, owner.payload.few_steps);
     const denoiser = owner.denoiser(path, guidance, exact);
     const { dim } = denoiser;
     const began = performance.now();

@@ -98,7 +98,7 @@ export class OnServer implements Walker {
       x0: new Float32Array(steps * size),
       samples: new Float32Array(size),
       dim,
-      path: pathFor(sampler, schedule(this.run.schedule)),
+      path: pathFor(sampler, schedule(this.run.schedule), this.run.few_steps),
       milliseconds: 0,
       backend: "server",
     };

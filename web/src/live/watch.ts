@@ -104,7 +104,7 @@ export class Watch {
       const key = `watched-${this.id}`;
       await this.engine.ask("load", { run: key, payload: run });
       const walk = await this.engine.ask("sample", {
-        run: key, sampler: { name: "multistep" }, steps: 12, seed: 0, n: 300, label: null, guidance: null,
+        run: key, sampler: { name: run.few_steps?.sampler ?? "multistep" }, steps: run.few_steps?.steps ?? 12, seed: 0, n: 300, label: null, guidance: null,
       }); // prettier-ignore
       this.samples = walk.samples;
       this.draw(run, step);

@@ -1,7 +1,7 @@
 /**
  * Denoisers: from x_t and t they compute x0_hat = E[x0 | x_t], in the network's units. A sampler knows nothing else.
  */
-import { type ModelPayload, unpack } from "../payload";
+import { type FewSteps, type ModelPayload, unpack } from "../payload";
 import { Mixture } from "./exact";
 import type { Backend } from "./kernel";
 import { Network } from "./network";
@@ -21,8 +21,12 @@ export interface Denoiser {
   readonly sigmaData: number;
   /** In how many directions the data vary. */
   readonly effectiveDimension: number;
-  /** x0_hat `[rows, dim]`. */
-  denoise(x: Float32Array, rows: number, t: number, label: Label): Float32Array;
+  /** How a model of few steps is sampled; null for a denoiser whose answer is a mean. */
+  readonly fewSteps?: FewSteps | null;
+  /** Whether it is told the guidance scale. */
+  readonly toldScale?: boolean;
+  /** x0_hat `[rows, dim]`; the scale is for a denoiser that is told it. */
+  denoise(x: Float32Array, rows: number, t: number, label: Label, scale?: number): Float32Array;
   /**
    * x0_hat, and where the logarithm of a step's variance lies between the smallest (0) and the largest (1). Only models
    * that learned a variance have this method.
@@ -67,6 +71,8 @@ export class Learned implements Denoiser {
   readonly sigmaData: number;
   readonly effectiveDimension: number;
   readonly network: Network;
+  readonly fewSteps: FewSteps | null;
+  readonly toldScale: boolean;
   private readonly predict: string;
   readonly withVariance?: Denoiser["withVariance"];
 
@@ -77,24 +83,26 @@ export class Learned implements Denoiser {
     this.effectiveDimension = payload.effective_dimension;
     this.predict = payload.predict;
     this.network = new Network(payload.network!, backend);
+    this.fewSteps = payload.few_steps ?? null;
+    this.toldScale = Boolean(payload.network!.settings.guidance);
     if (payload.network!.settings.learned_variance)
       this.withVariance = (x, rows, t, label) => this.predictBoth(x, rows, t, label);
   }
 
-  denoise(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
-    return this.predictBoth(x, rows, t, label).x0;
+  denoise(x: Float32Array, rows: number, t: number, label: Label, scale?: number): Float32Array {
+    return this.predictBoth(x, rows, t, label, scale).x0;
   }
 
   private endsInNoise({ alpha, sigma }: Scales): boolean {
     return needsSignal(this.predict) && sigma > NEARLY_NO_SIGNAL * alpha;
   }
 
-  private predictBoth(x: Float32Array, rows: number, t: number, label: Label): VariancePrediction {
+  private predictBoth(x: Float32Array, rows: number, t: number, label: Label, scale?: number): VariancePrediction {
     const scales = this.schedule.scales(t);
     const { cIn, ...own } = precondition(this.predict, scales, this.sigmaData);
     const { cSkip, cOut } = this.endsInNoise(scales) ? linear(scales, this.sigmaData) : own;
     const input = cIn === 1 ? x : x.map((value) => cIn * value);
-    const output = this.network.output(input, rows, this.schedule.cNoise(t), label);
+    const output = this.network.output(input, rows, this.schedule.cNoise(t), label, scale);
     const { dim } = this;
     const x0 = new Float32Array(rows * dim);
     const { outputs } = this.network;
@@ -166,17 +174,22 @@ export class OnPath implements Denoiser {
   }
 }
 
-/** Classifier-free guidance: uncond + scale (cond - uncond). At the scales 1 and 0 one evaluation is enough. */
+/**
+ * Classifier-free guidance: uncond + scale (cond - uncond). At the scales 1 and 0 one evaluation is enough, and always
+ * where the denoiser is told the scale.
+ */
 export class Guided implements Denoiser {
   readonly schedule: Schedule;
   readonly dim: number;
   readonly sigmaData: number;
   readonly effectiveDimension: number;
+  readonly fewSteps: FewSteps | null;
 
   constructor(
     private readonly base: Denoiser,
     private readonly scale: number,
   ) {
+    this.fewSteps = base.fewSteps ?? null;
     this.schedule = base.schedule;
     this.dim = base.dim;
     this.sigmaData = base.sigmaData;
@@ -184,6 +197,7 @@ export class Guided implements Denoiser {
   }
 
   denoise(x: Float32Array, rows: number, t: number, label: Label): Float32Array {
+    if (label !== null && this.base.toldScale) return this.base.denoise(x, rows, t, label, this.scale);
     if (label === null || this.scale === 1) return this.base.denoise(x, rows, t, label);
     if (this.scale === 0) return this.base.denoise(x, rows, t, null);
     const towards = this.base.denoise(x, rows, t, label);

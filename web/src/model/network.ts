@@ -36,6 +36,8 @@ export class Network {
   private readonly timeDim: number;
   private readonly firstBias: Float32Array;
   private readonly labels: Float32Array | null;
+  /** The cosine series of the guidance scale, `[hidden, terms]`, and the range of scales. */
+  private readonly series: { weight: Float32Array; terms: number; low: number; high: number } | null = null;
   private readonly layers: Layer[] = [];
   private readonly blocks: Block[] = [];
   private readonly out: Layer;
@@ -69,6 +71,10 @@ export class Network {
     });
     this.firstBias = tensor("first.bias");
     this.labels = s.classes ? tensor("condition.table.weight") : null;
+    if (s.guidance) {
+      const weight = tensor("condition.guidance.series.weight");
+      this.series = { weight, terms: weight.length / s.hidden, low: s.guidance[0], high: s.guidance[1] };
+    }
     const linear = (name: string, n: number, m: number) => {
       const w = tensor(`${name}.weight`);
       return this.layer(n, m, (k, j) => w[j * n + k], tensor(`${name}.bias`));
@@ -88,9 +94,18 @@ export class Network {
     return this.kernel.backend;
   }
 
-  /** Return the network output for x, `[rows, dim]`. All rows share one time and one label; null means no label. */
-  output(x: Float32Array, rows: number, cNoise: number, label: number | null): Float32Array {
+  /**
+   * Return the network output for x, `[rows, dim]`. All rows share one time, one label, null for none, and one guidance
+   * scale, for a network that is told it: 1, or the nearest that it knows, where none is given.
+   */
+  output(x: Float32Array, rows: number, cNoise: number, label: number | null, scale?: number): Float32Array {
     const given = this.embed(cNoise, label);
+    if (this.series) {
+      const { weight, terms, low, high } = this.series;
+      const u = ((scale ?? Math.min(Math.max(1, low), high)) - low) / (high - low || 1);
+      for (let j = 0; j < given.length; j++)
+        for (let k = 0; k < terms; k++) given[j] += weight[j * terms + k] * Math.cos(Math.PI * u * k);
+    }
     this.onX.b.set(given);
     const shifts = this.blocks.map((block) => block.shift(given));
     const output = new Float32Array(rows * this.outputs);

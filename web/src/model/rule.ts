@@ -23,7 +23,7 @@ export interface Rule {
 }
 
 export interface SamplerSettings {
-  name: "ddpm" | "ddim" | "multistep";
+  name: "ddpm" | "ddim" | "multistep" | "consistency";
   eta?: number;
   variance?: "small" | "large" | "learned";
   order?: number;

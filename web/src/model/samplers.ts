@@ -5,7 +5,8 @@
 import { type Denoiser, type Label, spread, startStd } from "./denoiser";
 import { Multistep } from "./multistep";
 import type { Rule, SamplerSettings, StepInput, StepOutput } from "./rule";
-import type { Schedule, Settings } from "./schedule";
+import { roundHalfEven, type Schedule, type Settings } from "./schedule";
+import type { FewSteps } from "../payload";
 
 /** a x + b y. */
 export function weighted(a: number, x: Float32Array, b: number, y: Float32Array): Float32Array {
@@ -73,15 +74,39 @@ class DDIM implements Rule {
   }
 }
 
+/** Song et al. 2023, algorithm 1: to the end, and back to s with new noise. */
+class Consistency implements Rule {
+  grid(schedule: Schedule, steps: number): number[] {
+    return schedule.grid(steps);
+  }
+
+  step({ denoiser, x, rows, t, s, label, noise }: StepInput): StepOutput {
+    const x0 = denoiser.denoise(x, rows, t, label);
+    if (s === 0) return { x: x0, x0 };
+    const there = denoiser.schedule.scales(s);
+    return { x: weighted(there.alpha, x0, there.sigma, noise()), x0 };
+  }
+}
+
 export function rule(settings: SamplerSettings): Rule {
   if (settings.name === "ddpm") return new DDPM(settings.variance ?? "small");
   if (settings.name === "ddim") return new DDIM(settings.eta ?? 0);
+  if (settings.name === "consistency") return new Consistency();
   return new Multistep(settings.order ?? 4);
 }
 
-/** The schedule to sample on: DDPM and DDIM need a table, and without one they take the linear one of 1,000 steps. */
-export function pathFor(settings: SamplerSettings, own: Schedule): Settings {
-  return settings.name === "multistep" || own.T !== null ? own.settings : { name: "linear" };
+/**
+ * The schedule to sample on: DDPM and DDIM need a table, and without one they take the linear one of 1,000 steps. A model
+ * of few steps knows its own alone.
+ */
+export function pathFor(settings: SamplerSettings, own: Schedule, few?: FewSteps | null): Settings {
+  return few || settings.name === "multistep" || own.T !== null ? own.settings : { name: "linear" };
+}
+
+/** The times through which a model of few steps goes. */
+export function timesOf({ finest }: FewSteps, steps: number): number[] {
+  const last = finest.length - 1;
+  return Array.from({ length: steps + 1 }, (_, k) => finest[roundHalfEven((k * last) / steps)]);
 }
 
 /** Go from noise, `[rows, dim]`, to data, and yield every step; x is in the network's units. */
@@ -94,7 +119,9 @@ export function* walk(
   label: Label,
 ): Generator<StepOutput & { t: number; s: number }> {
   const sampler = rule(settings);
-  const times = sampler.grid(denoiser.schedule, steps, spread(denoiser));
+  const times = denoiser.fewSteps
+    ? timesOf(denoiser.fewSteps, steps)
+    : sampler.grid(denoiser.schedule, steps, spread(denoiser));
   const rows = start.length / denoiser.dim;
   let x = weighted(startStd(denoiser), start, 0, start);
   for (let i = 0; i < steps; i++) {

@@ -121,7 +121,7 @@ class Table extends Schedule {
 }
 
 /** Round to the nearest integer, and halves to the even one, as Python does. */
-function roundHalfEven(x: number): number {
+export function roundHalfEven(x: number): number {
   const floor = Math.floor(x);
   if (x - floor !== 0.5) return Math.round(x);
   return floor % 2 ? floor + 1 : floor;

@@ -13,8 +13,9 @@ export interface Choices {
   guidance: number | null;
 }
 
-const USUAL_STEPS = { ddpm: 1000, ddim: 50, multistep: 10 };
+const USUAL_STEPS = { ddpm: 1000, ddim: 50, multistep: 10, consistency: 2 };
 const MOST_STEPS = 1000;
+const TITLES = { ddim: "DDIM", consistency: "Consistency" };
 
 type Options = [value: string, text: string][];
 
@@ -25,11 +26,11 @@ export class ChoicesForm {
   constructor(private readonly run: RunPayload) {
     const labelled = run.labels.length > 0;
     this.choices = {
-      sampler: { name: "multistep" },
-      steps: USUAL_STEPS.multistep,
+      sampler: { name: run.few_steps?.sampler ?? "multistep" },
+      steps: run.few_steps?.steps ?? USUAL_STEPS.multistep,
       seed: 0,
       label: labelled ? 0 : null,
-      guidance: labelled ? 1 : null,
+      guidance: labelled ? Math.min(Math.max(1, this.scales[0]), this.scales[1]) : null,
     };
     this.draw();
   }
@@ -43,6 +44,8 @@ export class ChoicesForm {
   /** The largest number of steps. DDIM and DDPM can take at most one step for each entry of a table. */
   private get most(): number {
     const { sampler } = this.choices;
+    const few = this.run.few_steps;
+    if (few) return few.most ?? few.steps;
     if (sampler.name === "multistep") return MOST_STEPS;
     const own = schedule(this.run.schedule);
     return Math.min(schedule(pathFor(sampler, own)).T ?? MOST_STEPS, MOST_STEPS);
@@ -52,13 +55,20 @@ export class ChoicesForm {
   private draw(): void {
     const { choices, run } = this;
     const { sampler } = choices;
-    const samplers: Options = [["multistep", "Multistep"], ["ddim", "DDIM"], ["ddpm", "DDPM"]]; // prettier-ignore
+    const few = run.few_steps;
+    const samplers: Options = few ? [[few.sampler, TITLES[few.sampler]]] : [["multistep", "Multistep"], ["ddim", "DDIM"], ["ddpm", "DDPM"]]; // prettier-ignore
     const change = (name: string) => {
       choices.sampler = { name: name as SamplerSettings["name"] };
       choices.steps = Math.min(USUAL_STEPS[choices.sampler.name], this.most);
       this.draw();
     };
-    const steps = number(choices.steps, 1, this.most, 1, (value) => (choices.steps = value));
+    const steps = number(
+      choices.steps,
+      few && few.most === null ? few.steps : 1,
+      this.most,
+      1,
+      (value) => (choices.steps = value),
+    );
     const seed = number(choices.seed, 0, 999999, 1, (value) => (choices.seed = value));
     this.element.replaceChildren(
       field("Sampler", select(samplers, sampler.name, change)),
@@ -73,6 +83,7 @@ export class ChoicesForm {
   private ofSampler(): HTMLElement[] {
     const { sampler } = this.choices;
     const here = this.run.network;
+    if (this.run.few_steps) return [];
     if (sampler.name === "ddim") {
       const eta = number(sampler.eta ?? 0, 0, 1, 0.1, (value) => (sampler.eta = value));
       return [field("Noise η", eta)];
@@ -89,12 +100,17 @@ export class ChoicesForm {
     return [field("Variance", variance)];
   }
 
+  /** The lowest and the highest guidance scale: of a model of few steps those that it was taught. */
+  private get scales(): [number, number] {
+    return this.run.network?.settings.guidance ?? (this.run.few_steps ? [1, 1] : [0, 20]);
+  }
+
   private ofLabels(): HTMLElement[] {
     const { choices } = this;
     const labels: Options = [...this.run.labels.map((name, k): [string, string] => [String(k), name]), ["", "any"]];
     const shown = choices.label === null ? "" : String(choices.label);
     const label = select(labels, shown, (value) => (choices.label = value === "" ? null : Number(value)));
-    const scale = number(choices.guidance ?? 1, 0, 20, 0.5, (value) => (choices.guidance = value));
+    const scale = number(choices.guidance ?? 1, ...this.scales, 0.5, (value) => (choices.guidance = value));
     return [
       field("Label", label),
       field("Guidance", scale, "1 is the conditional model without guidance; larger values keep closer to the label"),

@@ -35,6 +35,7 @@ export const exact: Panel = {
   title: "Exact against learned",
   misfit: (run) =>
     withoutPoints(run) ??
+    (run.few_steps ? "needs a denoiser that answers with a mean, and a model of few steps has none" : null) ??
     (run.law
       ? run.network
         ? null

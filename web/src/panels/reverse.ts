@@ -20,6 +20,10 @@ const TEXT = `Sampling starts from pure noise and asks the network at every step
 <b>x̂₀</b> is the mean of all possible clean points, so it is vague in strong noise and sharp near the end. DDPM adds
 new noise at every step, and DDIM adds none. Multistep uses every answer several times, so ten answers are enough.`;
 
+const FEW = `This model was taught by another one to need few steps. Its answer <b>x̂₀</b> is not the mean of all possible
+clean points, but the place to which one long step must go to land where many short steps of its teacher land. So a
+sample takes as many evaluations as there are steps here, and no other sampler can use these answers.`;
+
 const barAlphaS = sub(bar(mi("α")), mi("s"));
 const x0Hat = sub(hat(mi("x")), mn(0));
 
@@ -95,7 +99,7 @@ class Reverse {
     const text = { paths: "paths", arrows: "arrows to x̂₀", score: "score field", density: "density contours" };
     const boxes = names
       .filter((name) => name !== "density" || this.stage.run.law)
-      .filter((name) => name !== "score" || this.stage.run.network)
+      .filter((name) => name !== "score" || (this.stage.run.network && !this.stage.run.few_steps))
       .map((name) =>
         checkbox(text[name], false, (on) => {
           this.overlays[name] = on;
@@ -105,6 +109,7 @@ class Reverse {
         }),
       );
     const { exchange, signal } = this.stage;
+    const few = this.stage.run.few_steps;
     this.form.element.addEventListener("change", () => exchange.tell("choices", { ...this.form.choices }));
     exchange.hear("choices", (given) => this.form.take(given), signal);
     exchange.hear("generate", () => void this.run(), signal);
@@ -119,10 +124,8 @@ class Reverse {
       h(
         "div",
         { className: "side" },
-        lesson(this.stage, TEXT, FORMULA, [
-          "ddim",
-          "ddpm",
-          "multistep",
+        lesson(this.stage, few ? FEW : TEXT, FORMULA, [
+          ...(few ? [few.sampler] : ["ddim", "ddpm", "multistep"]),
           ...(this.stage.run.labels.length ? ["guided"] : []),
         ]),
         this.form.element,
