@@ -23,6 +23,7 @@ from machine import described
 
 import fromnoise as fn
 from fromnoise.cond import Cond
+from fromnoise.own_grid import OwnGrid
 from fromnoise.report import Assessor, at_scales
 from fromnoise.samplers import Sampler, settled
 
@@ -31,8 +32,14 @@ GUIDANCE = 1.5
 
 
 def ratio(run: fn.Run, sampler: Sampler | None = None, steps: int | None = None) -> float:
-    """Return the ratio to the floor of 1,000 samples, by a student's own sampler and steps where none are given."""
-    return Assessor(run, n=1000, exact=False)(*settled(run.denoiser, sampler, steps)).ratio
+    """Return the ratio to the floor of 1,000 samples, by a student's own sampler and steps where none are given.
+
+    DDIM steps through the times that students are taught at.
+    """
+    times = (
+        OwnGrid(steps=steps, of=1024, spacing="karras").times(run.denoiser.schedule) if sampler == fn.DDIM() else None
+    )
+    return Assessor(run, n=1000, exact=False)(*settled(run.denoiser, sampler, steps), grid=times).ratio
 
 
 def spiral(out: Path) -> dict:

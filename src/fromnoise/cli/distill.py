@@ -166,10 +166,10 @@ def _folder(one: Round) -> Path:
 
 
 def _beside(teacher: Run, student: Run, steps: int) -> list[dict[str, Any]]:
-    """Measure the student, and its teacher with as many evaluations and with all."""
+    """Measure the student, and its teacher with as many evaluations and with all, DDIM at the student's times."""
     from fromnoise.own_grid import OwnGrid
     from fromnoise.report import Assessor
-    from fromnoise.samplers import DDIM, Multistep, settled
+    from fromnoise.samplers import DDIM, Multistep, Sampler, settled
 
     few = min(1000, max(20, len(student.source) // 2))
     measure, own, way = Assessor(student, n=few, exact=False), settled(student.denoiser), student.denoiser.grid
@@ -179,12 +179,16 @@ def _beside(teacher: Run, student: Run, steps: int) -> list[dict[str, Any]]:
         {"model": "student", "sampler": way.rule, "evaluations": count, "ratio": measure(own[0], count).ratio}
         for count in counts
     ]
-    measure = Assessor(teacher, n=few, exact=False)
-    ways = [(DDIM(), own[1]), (Multistep(), own[1]), (DDIM(), steps)]
+    measure, schedule = Assessor(teacher, n=few, exact=False), teacher.denoiser.schedule
+    ways: list[tuple[Sampler, int, list[float] | None]] = [
+        (DDIM(), own[1], way.times(schedule)),
+        (Multistep(), own[1], None),
+        (DDIM(), steps, way.finest(schedule)),
+    ]
     if teacher.denoiser.grid is not None:
-        ways = [settled(teacher.denoiser)]
-    for rule, count in ways:
-        found = measure(rule, count)
+        ways = [(*settled(teacher.denoiser), None)]
+    for rule, count, times in ways:
+        found = measure(rule, count, grid=times)
         rows.append({
             "model": "teacher", "sampler": found.sampler.split()[0], "evaluations": rule.evaluations(count),
             "ratio": found.ratio,

@@ -253,7 +253,7 @@ def _distillation(wish: Wish, path: Path) -> dict[str, Any]:
     each = {name: {one.evaluations: one for one in found if one.model == name} for name in models}
     curves = {name: (sorted(row), [row[count].ratio for count in sorted(row)]) for name, row in each.items()}
     students = sorted(each["student"])
-    shown = {*students[:4], *students[-1:], max(each[models[-1]])}
+    shown = {1, 2, 4, *students[:4], *students[-1:], max(each[models[-1]])}
     panels = {name: {count: row[count].x for count in shown & row.keys()} for name, row in each.items()}
     save_figure(pictures.few_steps(curves, panels), path)
     counts = sorted({one.evaluations for one in found}, reverse=True)

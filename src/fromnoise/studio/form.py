@@ -59,7 +59,7 @@ def form() -> Tree:
             "train": _described(TrainConfig.model_json_schema(), TrainConfig),
             "components": {key: _components(registry) for key, registry in _KINDS.items()},
         },
-        "samplers": samplers.names(),
+        "samplers": [name for name in samplers.names() if not samplers.build(name).of_few_steps],
     }
 
 
