@@ -36,9 +36,9 @@ def ratio(run: fn.Run, sampler: Sampler | None = None, steps: int | None = None)
 
     DDIM steps through the times that students are taught at.
     """
-    times = (
-        OwnGrid(steps=steps, of=1024, spacing="karras").times(run.denoiser.schedule) if sampler == fn.DDIM() else None
-    )
+    times = None
+    if steps is not None and sampler == fn.DDIM():
+        times = OwnGrid(steps=steps, of=1024, spacing="karras").times(run.denoiser.schedule)
     return Assessor(run, n=1000, exact=False)(*settled(run.denoiser, sampler, steps), grid=times).ratio
 
 

@@ -124,3 +124,20 @@ def test_networks_of_pictures_train_resume_and_sample_on_the_device(network, tmp
     assert torch.equal(fn.sample(guided, 20, cond="3", steps=6, precision="bf16"), x[:20])
     on_cpu, z = fn.load(tmp_path / "whole").denoiser, torch.randn(8, 1, 8, 8)
     torch.testing.assert_close(on_cpu(z, 0.4, 3), whole.denoiser(z.cuda(), 0.4, 3).cpu(), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("method", ["progressive", "consistency"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_guided_students_are_taught_and_resumed_on_the_device(method, precision, tmp_path):
+    teacher = fn.train("shapes", steps=40, device="cuda", precision=precision, out=tmp_path / "teacher")
+    settings = {"of": 8, "method": method, "steps": 20, "batch_size": 64, "save_every": 10}
+    whole = fn.distill(teacher, 2, out=tmp_path / "whole", **settings)
+    rounds = fn.training.distill_rounds(teacher, 2, tmp_path / "parts", log_every=5, **settings)
+    next(rounds)
+    rounds.close()
+    parts = fn.distill(teacher, 2, out=tmp_path / "parts", resume=True, log_every=5, **settings)
+    kept, again = (each.denoiser.network.state_dict() for each in (whole, parts))
+    assert all(torch.allclose(kept[k], again[k], atol=1e-3) for k in kept)
+    x = fn.sample(fn.Guided(whole.denoiser, 3.0), 40, cond="spiral")
+    assert x.device.type == "cuda"
+    assert torch.isfinite(x).all()

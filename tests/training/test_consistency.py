@@ -100,6 +100,8 @@ def test_the_number_of_steps_doubles_as_the_training_goes():
     r = task.next_time(t, torch.tensor([0.0, 0.19, 0.21, 0.5, 0.99, 1.0]).double())
     gaps = [64, 64, 32, 16, 4, 4]
     assert r.tolist() == [times[min(10 + gap, 64)] for gap in gaps]
+    for in_all, last in ((100, 1), (1000, 16), (7500, 64)):  # no more than the finest grid, and 200 steps apart
+        assert ConsistencyTraining(of=64).bound(task.denoiser, in_all=in_all).end == last
     assert Draws(0, 8, 4).at(3).progress(32).unique().tolist() == [12 / 32, 13 / 32, 14 / 32, 15 / 32]
     assert Draws(0, 8, name="held out").progress(32).unique().tolist() == [1.0]
 

@@ -38,6 +38,9 @@ from fromnoise.training.task import Drawn, Task, autocast, losses
 
 Own = TypeVar("Own", bound="ConsistencyTraining")
 
+_DOUBLINGS, _APART = 8, 200
+"""How often N doubles at most where nothing is said, and the fewest optimizer steps between."""
+
 Whole = Annotated[int, Field(ge=1, le=2**16)]
 
 
@@ -52,7 +55,8 @@ class ConsistencyTraining(Task):
     Args:
         steps: in how many steps the model is sampled where nothing is said.
         first: N at the start.
-        last: N at the end, to which it doubles in equal parts of the training.
+        last: N at the end, to which it doubles in equal parts of the training; 0 for 256, or as much less as it takes
+            for 200 optimizer steps between two doublings: with fewer the answers drift.
         huber: c, in the data's standard deviations.
         of: the steps of the finest grid; 1,024 where it is 0, or as many as a shorter table has.
         teacher: the folder of a teacher's run, which must stay as it is; none when empty.
@@ -61,7 +65,7 @@ class ConsistencyTraining(Task):
 
     steps: Whole = 2
     first: Whole = 1
-    last: Whole = 256
+    last: Annotated[int, Field(ge=0, le=2**16)] = 0
     huber: Annotated[float, Field(gt=0)] = 0.2
     of: Annotated[int, Field(ge=0, le=2**16)] = 0
     teacher: str = ""
@@ -97,10 +101,10 @@ class ConsistencyTraining(Task):
                 "a consistency model answers at t = 1 too, where this prediction tells nothing of x0: predict v, x0, "
                 "flow or edm"
             )
-        if self.first > self.last or self.last > _way(self.denoiser, self.steps, self.of).of:
+        most = _way(self.denoiser, self.steps, self.of).of
+        if not self.first <= self.end <= most:
             raise ConfigError(
-                f"loss: first <= last <= the steps of the finest grid, not {self.first}, {self.last} and "
-                f"{_way(self.denoiser, self.steps, self.of).of}"
+                f"loss: first <= last <= the steps of the finest grid, not {self.first}, {self.end}, {most}"
             )
         self._teacher()
 
@@ -125,6 +129,14 @@ class ConsistencyTraining(Task):
             x_r = self.taught_step(teacher, x_t, drawn.t, r, cond)
         return drawn._replace(cond=cond, also={**drawn.also, "r": r.to(x_t.device), "x_r": x_r.to(clean.x)})
 
+    @property
+    def end(self) -> int:
+        """N at the end."""
+        if self.last:
+            return self.last
+        doublings = min(_DOUBLINGS, max(self.in_all // _APART - 1, 0))
+        return max(self.first, min(2**doublings, _way(self.denoiser, self.steps, self.of).of))
+
     def next_time(self, t: Tensor, progress: Tensor) -> Tensor:
         """Return r for times t `[n]` of the finest grid, 1/N of that grid further on.
 
@@ -133,7 +145,7 @@ class ConsistencyTraining(Task):
             progress: how much of the training is done, `[n]` in [0, 1]: N = first 2^k, k = 0, 1, ... in equal parts.
         """
         way = _way(self.denoiser, self.steps, self.of)
-        doublings = math.floor(math.log2(self.last / self.first))
+        doublings = math.floor(math.log2(self.end / self.first))
         counts = self.first * 2 ** (progress * (doublings + 1)).long().clamp(max=doublings)
         times = way.finest(self.denoiser.schedule)
         gap = (way.of / counts).round().long().clamp(min=1)
