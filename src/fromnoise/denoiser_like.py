@@ -221,7 +221,7 @@ def check_mean(denoiser: DenoiserLike, what: str) -> None:
         InputError: saying what needs it.
     """
     if getattr(denoiser, "grid", None) is not None:
-        raise InputError(f"{what} needs a denoiser's mean, and a model of few steps has none: take its teacher")
+        raise InputError(f"{what} needs a denoiser's mean, and a model of few steps has none: take an ordinary run")
 
 
 def of_rows(denoiser: DenoiserLike, rows: Tensor) -> DenoiserLike:

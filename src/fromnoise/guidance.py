@@ -80,8 +80,8 @@ class Guided(Wrapper):
                 raise InputError("a distilled model is guided as it was taught, without negative, interval and rescale")
         elif getattr(denoiser, "grid", None) is not None and not _all(self.scale, 1.0):
             raise InputError(
-                "a distilled model answers where its step ends, which guidance cannot move: guide the run it was "
-                "distilled from, or distill that one with guidance"
+                "a model of few steps answers where its step ends, which guidance cannot move: guide an ordinary run, "
+                "or distill one with guidance"
             )
         self.interval = _interval(interval)
         if not 0 <= rescale <= 1:
@@ -140,6 +140,14 @@ class Guided(Wrapper):
     def on(self, schedule: Schedule) -> DenoiserLike:
         """Return the same guidance on another path."""
         return self._around(self.base.on(schedule))
+
+
+def guided_each(denoiser: DenoiserLike, scales: Tensor) -> Guided:
+    """Return a guided denoiser with a scale for each row, `[B]`, not looked at: that would wait for their device."""
+    known = scale_of(denoiser.conditioners)
+    guided = Guided(denoiser, 2.0 if known is None else known.usual)
+    guided.scale = scales
+    return guided
 
 
 class AutoGuided(Wrapper):

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from torch import Tensor
 
-from fromnoise.errors import InputError
+from fromnoise.errors import InputError, whole_number
 from fromnoise.registry import STRICT, explain
 from fromnoise.schedule import Schedule, Spacing
 
@@ -121,7 +121,7 @@ class AnySteps(FewSteps):
     rule: ClassVar[str] = "consistency"
 
     def times(self, schedule: Schedule, steps: int | None = None) -> list[float]:
-        count = self.steps if steps is None else steps
+        count = self.steps if steps is None else whole_number("steps", steps)
         if not 1 <= count <= self.of:
             raise self.refuse()
         finest = self.finest(schedule)

@@ -51,6 +51,9 @@ def test_a_student_stands_beside_its_teacher_with_as_many_evaluations(folder):
     torch.testing.assert_close(at["ddim", 1], at["multistep", 1])  # one step of either is x0_hat at t = 1
     found = compared(fn.load(folder / "any"), n=50)
     assert [one.evaluations for one in found if one.model == "student"] == [1, 2, 4, 8]
+    fn.distill(folder / "moons", 2, of=4, method="consistency", out=folder / "short", **QUICK)
+    found = compared(fn.load(folder / "short"), n=50)
+    assert [one.evaluations for one in found if one.model == "student"] == [1, 2, 4]
 
 
 def test_the_command_draws_and_prints_it(folder, run_cli, tmp_path):

@@ -196,7 +196,7 @@ def test_commands_know_it(teacher, run_cli, tmp_path):
         (("sample", out, "--steps", "2000"), "1 to 1,024 steps"),
         (("sample", teacher.folder.path, "--sampler", "consistency"), "trained for it"),
         (("distill", out, "--to", "2"), "is a consistency model"),
-        (("distill", out, "--to", "2", "--method", "consistency"), "distill its teacher"),
+        (("distill", out, "--to", "2", "--method", "consistency"), "has no mean to follow"),
         (("distill", teacher.folder.path, "--method", "nonsense"), "unknown method of distillation 'nonsense'"),
         (("distill", teacher.folder.path, "--method", "consistency", "--to", "2000"), "1,024 steps at most"),
         (("distill", teacher.folder.path, "--method", "consistency", "--to", "0"), "to must be"),
@@ -236,6 +236,38 @@ def test_a_teacher_that_changed_is_told(teacher, tmp_path):
         list(fn.fit(student, fn.data.moons(20), fn.TrainConfig(loss={**loss, "teacher": "/nowhere"}, steps=2)))
     with pytest.raises(ConfigError, match="learned"):
         fn.train("moons", recipe="improved", loss="consistency", predict="v", steps=2)
+
+
+def test_the_weighting_has_no_part_in_it_and_patience_is_refused(tmp_path):
+    for weighting in ("elbo", "landing", "edm"):
+        fn.train("moons", network=SMALL, loss="consistency", weighting=weighting, steps=2, batch_size=8)
+    with pytest.raises(ConfigError, match="change their meaning"):
+        fn.train("moons", loss="consistency", held_out=0.1, patience=2, steps=20, out=tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_denoiser_that_is_trained_on_as_usual_is_usual_again():
+    denoiser = fn.Denoiser(fn.nn.MLP(2, 8), fn.VP(), "v")
+    *_, few = fn.fit(denoiser, fn.data.moons(40), fn.TrainConfig(loss="consistency", steps=2))
+    assert isinstance(few.run.denoiser.grid, AnySteps)
+    *_, usual = fn.fit(denoiser, fn.data.moons(40), fn.TrainConfig(steps=2))
+    assert usual.run.denoiser.grid is None
+    assert usual.run.config.grid is None
+
+
+def test_n_ends_at_the_last():
+    task = ConsistencyTraining(first=3, last=8, of=64).bound(fn.Denoiser(fn.nn.MLP(2, 8), fn.VP(), "v"), in_all=50)
+    t, times = torch.ones(3, dtype=torch.float64), fn.VP().grid(64, "karras")
+    r = task.next_time(t, torch.tensor([0.0, 0.5, 1.0]).double())
+    assert r.tolist() == [times[21], times[11], times[8]]
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("steps", [2.5, "2", True, 0, -1, 2000])
+def test_odd_numbers_of_steps_are_refused(teacher, tmp_path, steps):
+    few = fn.distill(teacher, 2, method="consistency", out=tmp_path / "few", **QUICK).denoiser
+    with pytest.raises(InputError):
+        fn.sample(few, 3, steps=steps)
 
 
 def test_runs_of_both_ways_are_read_again(teacher):

@@ -195,6 +195,43 @@ def test_a_teacher_that_has_gone_or_changed_is_told(teacher, tmp_path):
         next(distill_rounds(fn.train(fn.data.moons(50), steps=1, batch_size=8), 4, tmp_path / "x"))
 
 
+def test_rounds_that_were_begun_otherwise_are_refused_before_anything_is_trained(teacher, tmp_path):
+    fn.distill(teacher, 1, of=8, out=tmp_path / "few", **QUICK)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "few").rglob("*") if path.is_file()}
+    for changes, reason in (
+        ({"of": 8, **QUICK, "steps": 20}, "begun with 12 optimizer steps, and not 20"),
+        ({"of": 16, **QUICK}, "was begun for other steps"),
+        ({"of": 2, **QUICK}, "a round of another distillation"),
+        ({"of": 8, "method": "consistency", **QUICK}, "a round of another distillation"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            fn.distill(teacher, 1, out=tmp_path / "few", resume=True, **changes)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "few").rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="no density"):
+        fn.distill(teacher, 1, of=8, out=tmp_path / "no", weighting="elbo", **QUICK)
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("guidance", [3.0, (1.0,), "1,5"])
+def test_guidance_is_two_scales(teacher, tmp_path, guidance):
+    with pytest.raises(InputError, match="the lowest and the highest scale"):
+        fn.distill(teacher, 1, of=8, out=tmp_path / "no", guidance=guidance, **QUICK)
+
+
+def test_a_run_with_other_weights_than_its_folders_is_no_teacher(tmp_path):
+    fn.train("moons", network={"name": "mlp", "hidden": 8}, steps=20, batch_size=8, out=tmp_path / "run")
+    with pytest.raises(InputError, match="other weights than that gives"):
+        fn.distill(fn.load(tmp_path / "run", weights="model"), 2, of=4, out=tmp_path / "no", **QUICK)
+
+
+def test_ten_samples_are_distilled_without_distances(run_cli, tmp_path):
+    fn.train(torch.randn(10, 2), network={"name": "mlp", "hidden": 8}, steps=5, batch_size=8, out=tmp_path / "ten")
+    code, text, err = run_cli("distill", tmp_path / "ten", "--to", "2", "--from", "8", "--steps-per-round", "4")
+    assert code == 0, err
+    assert "10 samples are too few" in text
+
+
 def test_a_teacher_of_other_steps_is_refused():
     schedule = fn.VP()
     student = fn.Denoiser(fn.nn.MLP(2, 8), schedule, "v", grid=OwnGrid(steps=4, of=16))

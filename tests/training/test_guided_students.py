@@ -116,7 +116,7 @@ def test_scales_that_were_not_taught_are_refused(scale):
         Scale(1.0, 5.0).read(scale)
 
 
-def test_a_student_is_guided_as_it_was_taught(teacher, tmp_path):
+def test_a_student_is_guided_as_it_was_taught(teacher, run_cli, tmp_path):
     student = fn.distill(teacher, 2, of=4, out=tmp_path / "student", guidance=(2.0, 3.0), **QUICK)
     with pytest.raises(LabelError, match=r"scales of 2 to 3, and 1\.5"):
         fn.Guided(student.denoiser, 1.5)
@@ -124,6 +124,7 @@ def test_a_student_is_guided_as_it_was_taught(teacher, tmp_path):
         with pytest.raises(InputError, match="as it was taught"):
             fn.Guided(student.denoiser, 2.0, **more)
     assert student.denoiser.conditioners[-1] == Scale(2.0, 3.0)
+    assert run_cli("plot", tmp_path / "student", "guidance", "-n", "40", "--out", tmp_path / "g.png")[0] == 0
     further = fn.distill(student, 1, out=tmp_path / "further", **QUICK)
     assert further.denoiser.conditioners[-1] == Scale(2.0, 3.0)
     with pytest.raises(InputError, match="distilled for guidance scales of 2 to 3: keep them"):

@@ -83,6 +83,8 @@ def _contenders(names: list[str], everything: bool, settings: list[str] | None) 
 def _rule(name: str, settings: list[str] | None) -> Sampler:
     rule = make_sampler(name, None, settings)
     assert rule is not None  # it has a name
+    if rule.of_few_steps:
+        raise InputError(f"the laws are those of samplers of a mean, and {name} is for models of few steps alone")
     return rule
 
 

@@ -93,7 +93,9 @@ def distill(
     how = f"{len(rounds)} rounds from {fro:,} steps to {to}" if halved else f"a consistency model of {fro:,} times"
     lines = [f"{out}: {how} in {seconds:.1f} s"]
     lines += ["", text_table([_shown(row) for row in rows]), "", *([_LOSS] if halved else []), _COSTS]
-    if last.denoiser.codec.form == "points":
+    if last.source.distribution is None and len(last.source) < 24:
+        lines += ["", f"{len(last.source)} samples are too few to measure distances against: 24 are needed"]
+    elif last.denoiser.codec.form == "points":
         data["samples"] = found = _beside(teacher, last, fro)
         lines += ["", text_table([{**row, "ratio": f"{row['ratio']:.3f}"} for row in found]), "", _RATIO]
     lines.append(f"next: fromnoise sample {shlex.quote(str(out))}")

@@ -45,8 +45,8 @@ def of_points(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
         best = assessor(rule, steps, schedule=denoiser.schedule)
         out["low_noise"] = best.row()
         quietly = " with little noise" if assessor.low_noise else ""
-        exact = "" if best.exact_ratio is None else f", with the exact denoiser {best.exact_ratio:.3f}"
-        lines += ["", _BESIDE_EXACT.format(quietly, best.ratio, exact)]
+        said = _ALONE if best.exact_ratio is None else _BESIDE_EXACT
+        lines += ["", said.format(quietly, best.ratio, best.exact_ratio)]
     if asked.elbo:
         with bar("ELBO") as progress:
             likelihood = likelihood_of(run, n=asked.n, seed=asked.seed, progress=progress)
@@ -56,6 +56,8 @@ def of_points(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
 
 
 _BESIDE_EXACT = (
-    "2-Wasserstein ratio{}: {:.3f}{} "
+    "2-Wasserstein ratio{}: {:.3f}, with the exact denoiser {:.3f} "
     "(1 is as good as fresh data; what lies between the two is the model's part of the error)"
 )
+
+_ALONE = "2-Wasserstein ratio{}: {:.3f} (1 is as good as fresh data)"

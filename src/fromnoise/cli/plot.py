@@ -151,7 +151,11 @@ def _scales(text: str | None, denoiser: DenoiserLike) -> tuple[float, ...]:
 
     if text is None:
         known = scale_of(denoiser.conditioners)
-        return tuple(scale for scale in (0.0, 1.0, 3.0, 5.0) if known is None or known.low <= scale <= known.high)
+        usual = (0.0, 1.0, 3.0, 5.0)
+        if known is None:
+            return usual
+        inside = tuple(scale for scale in usual if known.low <= scale <= known.high)
+        return inside if len(inside) > 1 else tuple(sorted({known.low, (known.low + known.high) / 2, known.high}))
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:

@@ -122,7 +122,7 @@ class Assessor:
         x = draw(model)
         seconds = time.perf_counter() - began
         distance, floor, ratio = self._measure(x)
-        beside = None if exact is None or sampler.of_few_steps else self._measure(draw(exact))[2]
+        beside = None if exact is None or model.grid is not None else self._measure(draw(exact))[2]
         name = f"{samplers.settings(sampler)['name']} {steps}"
         return Result(name, steps, distance, floor, ratio, beside, seconds, x)
 

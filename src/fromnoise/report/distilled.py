@@ -18,6 +18,7 @@ from fromnoise.report.pictures import told_each
 from fromnoise.run import Run, load
 from fromnoise.samplers import DDIM, Multistep, Sampler, sample, settled
 from fromnoise.training.distill import sum_of
+from fromnoise.training.distillation import most_steps
 
 _FEW = (1, 2, 4, 8)
 """The steps in which a consistency model is shown."""
@@ -50,7 +51,7 @@ def lineage(run: Run) -> list[Run]:
         NoRun: if a teacher is no longer there.
     """
     if not run.config.train["loss"].get("teacher"):
-        raise InputError(f"{run.name} was not distilled: distill it (fromnoise distill), and ask for its student")
+        raise InputError(f"{run.name} was not distilled: give a student that fromnoise distill made")
     found = [run]
     while found[0].config.train["loss"].get("teacher"):
         found.insert(0, _teacher_of(found[0]))
@@ -88,7 +89,7 @@ def compared(
     teacher, *students = lineage(run)
     way = students[0].denoiser.grid
     assert way is not None  # it is a student
-    most = way.of if isinstance(way, OwnGrid) else min(way.of, 1024)
+    most = way.of if isinstance(way, OwnGrid) else min(way.of, most_steps(teacher))
     counts = [most // 2**k for k in range(most.bit_length()) if most % 2**k == 0]
     plan = list[tuple[str, Run, Sampler, int, list[float] | None]]()
     schedule = teacher.denoiser.schedule
@@ -101,7 +102,10 @@ def compared(
     for student in students:
         rule, usual = settled(student.denoiser)
         any_number = isinstance(student.denoiser.grid, AnySteps)
-        plan += [("student", student, rule, k, None) for k in (sorted({*_FEW, usual}) if any_number else [usual])]
+        plan += [
+            ("student", student, rule, k, None)
+            for k in (sorted(k for k in {*_FEW, usual} if k <= way.of) if any_number else [usual])
+        ]
     measure = _measure(teacher, n, seed)
     found = list[Compared]()
     for name, model, rule, count, times in plan:

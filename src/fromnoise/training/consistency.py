@@ -28,13 +28,14 @@ from fromnoise.data.source import Batch
 from fromnoise.denoiser import Denoiser
 from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.errors import ConfigError
-from fromnoise.guidance import Guided
+from fromnoise.guidance import guided_each
 from fromnoise.guidance_cond import scale_of
 from fromnoise.own_grid import AnySteps, FewSteps, OwnGrid, place_of
 from fromnoise.training.distill import OnGrid, teacher_from
 from fromnoise.training.draws import Draws
 from fromnoise.training.noising import Objective, objective
 from fromnoise.training.task import Drawn, Task, autocast, losses
+from fromnoise.training.weighting import UniformWeighting
 
 Own = TypeVar("Own", bound="ConsistencyTraining")
 
@@ -71,6 +72,8 @@ class ConsistencyTraining(Task):
     teacher: str = ""
     weights: str = ""
 
+    steady = False
+
     taught: ClassVar[DenoiserLike | None] = None
     """The teacher, once it was needed."""
 
@@ -84,7 +87,7 @@ class ConsistencyTraining(Task):
     ) -> Own:  # fmt: skip
         way = _way(denoiser, self.steps, self.of)
         every = OnGrid(OwnGrid(steps=way.of, of=way.of, spacing=way.spacing))
-        goal = replace(goal or objective(denoiser), times=every)
+        goal = replace(goal or objective(denoiser), times=every, weighting=UniformWeighting())
         return super().bound(denoiser, goal, drop_cond=drop_cond, precision=precision, in_all=in_all)
 
     def taught_by(self: Own, teacher: DenoiserLike) -> Own:
@@ -127,7 +130,7 @@ class ConsistencyTraining(Task):
             x_r = weighted(alpha_r, clean.x, sigma_r, (x_t - alpha * clean.x) / sigma)
         else:
             x_r = self.taught_step(teacher, x_t, drawn.t, r, cond)
-        return drawn._replace(cond=cond, also={**drawn.also, "r": r.to(x_t.device), "x_r": x_r.to(clean.x)})
+        return drawn._replace(cond=cond, also={**drawn.also, "r": r, "x_r": x_r.to(clean.x)})
 
     @property
     def end(self) -> int:
@@ -145,8 +148,8 @@ class ConsistencyTraining(Task):
             progress: how much of the training is done, `[n]` in [0, 1]: N = first 2^k, k = 0, 1, ... in equal parts.
         """
         way = _way(self.denoiser, self.steps, self.of)
-        doublings = math.floor(math.log2(self.end / self.first))
-        counts = self.first * 2 ** (progress * (doublings + 1)).long().clamp(max=doublings)
+        doublings = math.ceil(math.log2(self.end / self.first))
+        counts = (self.first * 2 ** (progress * (doublings + 1)).long().clamp(max=doublings)).clamp(max=self.end)
         times = way.finest(self.denoiser.schedule)
         gap = (way.of / counts).round().long().clamp(min=1)
         return torch.tensor(times, dtype=torch.float64)[(place_of(times, t) + gap).clamp(max=way.of)]
@@ -159,7 +162,7 @@ class ConsistencyTraining(Task):
         goes there with those at t, and again with x0_hat half from either end. Where r is 0 it goes to x0_hat at t.
         """
         if cond is not None and "guidance" in cond.values:
-            teacher = Guided(teacher, cond.values["guidance"])
+            teacher = guided_each(teacher, cond.values["guidance"])
             cond = cond.only([one.value for one in teacher.conditioners])
         alpha, sigma = (expand_to(scale, x_t) for scale in self.denoiser.schedule.scales(t))
         alpha_r, sigma_r = (torch.as_tensor(expand_to(scale, x_t)) for scale in self._scales(r))
@@ -184,7 +187,7 @@ class ConsistencyTraining(Task):
     @torch.no_grad()
     def aim(self, drawn: Drawn) -> Tensor:
         """Return f(x_r, r) `[B, *S]`; x_r itself where r is 0."""
-        denoiser, x_r, r = self.denoiser, drawn.also["x_r"], drawn.also["r"].cpu()
+        denoiser, x_r, r = self.denoiser, drawn.also["x_r"], drawn.also["r"]
         own = torch.where(r == 0, 1.0, r)  # any time at which there is an answer, where none is asked
         alpha, sigma = (expand_to(scale, x_r) for scale in denoiser.schedule.scales(own))
         x = (denoiser.prediction.input_scale(alpha, sigma) * x_r).to(x_r)

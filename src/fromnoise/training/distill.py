@@ -26,10 +26,10 @@ from fromnoise.data.stored import Stored
 from fromnoise.denoiser import Denoiser
 from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.errors import ConfigError, RunError
-from fromnoise.guidance import Guided
+from fromnoise.guidance import guided_each
 from fromnoise.guidance_cond import scale_of
 from fromnoise.nn.network import plain
-from fromnoise.own_grid import OwnGrid, later
+from fromnoise.own_grid import FewSteps, OwnGrid, later
 from fromnoise.run import load
 from fromnoise.samplers.ddim import DDIM
 from fromnoise.schedule import Schedule
@@ -60,6 +60,11 @@ class OnGrid(TimeLaw):
     def at(self, schedule: Schedule, u: Tensor) -> Tensor:
         times = torch.tensor(self.grid.times(schedule), dtype=torch.float64)
         return times[(u * self.grid.steps).long().clamp(max=self.grid.steps - 1)]
+
+    def density(self, schedule: Schedule, t: Tensor) -> Tensor:
+        raise ConfigError(
+            "times on a grid have no density, as this weighting wants: take landing, edm or truncated-snr"
+        )
 
 
 class Steps(Objective):
@@ -107,6 +112,10 @@ class Distilling(Task):
         steps = Steps(denoiser.schedule, goal.prediction, OnGrid(denoiser.grid), goal.weighting, goal.sigma_data)
         return super().bound(denoiser, steps, drop_cond=drop_cond, precision=precision, in_all=in_all)
 
+    @property
+    def few_steps(self) -> FewSteps | None:
+        return self.denoiser.grid
+
     def taught_by(self: Own, teacher: DenoiserLike) -> Own:
         """Return the task, bound, with a teacher that need be no run.
 
@@ -130,6 +139,8 @@ class Distilling(Task):
             raise ConfigError(
                 "a run with a learned variance cannot be distilled: steps without noise teach none; train a run without"
             )
+        starts = torch.tensor(self.goal.times.grid.times(self.denoiser.schedule)[:-1], dtype=torch.float64)  # pyright: ignore[reportAttributeAccessIssue] OnGrid
+        self.goal.weight(starts, self.goal.schedule.scales(starts))  # refuses a weighting that no grid can have
         self.lesson()
 
     def lesson(self) -> tuple[DenoiserLike, list[float]]:
@@ -158,7 +169,7 @@ class Distilling(Task):
         """
         teacher, times = self.lesson()
         if cond is not None and "guidance" in cond.values:
-            teacher = Guided(teacher, cond.values["guidance"])
+            teacher = guided_each(teacher, cond.values["guidance"])
             cond = cond.only([one.value for one in teacher.conditioners])  # the first teacher knows no scales
         m = later(times, t)
         s = later(times, m)

@@ -17,14 +17,17 @@ from fromnoise.guidance_cond import scale_of
 from fromnoise.memory import most_held
 from fromnoise.own_grid import AnySteps, OwnGrid
 from fromnoise.run import Run, RunFolder, load
+from fromnoise.training.distill import sum_of
 from fromnoise.training.loop import Event, fit
 from fromnoise.training.stop import Stop
 from fromnoise.training.students import Lesson, School
 
-_MOST = {"images": 64}
-"""The most steps of the first teacher by its samples' form, where nothing is said and its schedule has as many."""
 
-_MOST_OF_OTHERS = 1024
+def most_steps(run: Run) -> int:
+    """Return the most steps of a first teacher, where nothing is said: 1,024, and 64 of pictures; a table has fewer."""
+    length = run.denoiser.schedule.table_length
+    most = 64 if run.denoiser.codec.form == "images" else 1024
+    return most if length is None else min(length, most)
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,7 @@ def rounds_of(teacher: Run, to: int, of: int | None = None) -> list[OwnGrid]:
     to, own = whole_number("to", to), teacher.denoiser.grid
     if own is None:
         length = teacher.denoiser.schedule.table_length
-        most = _MOST.get(teacher.denoiser.codec.form, _MOST_OF_OTHERS)
-        most = most if length is None else min(length, most)
+        most = most_steps(teacher)
         if of is None:
             of = to
             while 2 * of <= most:
@@ -91,9 +93,11 @@ def rounds_of(teacher: Run, to: int, of: int | None = None) -> list[OwnGrid]:
             of = most if of == to else of
         own = OwnGrid(steps=of, of=of, spacing="karras" if length is None else "uniform")
     elif not isinstance(own, OwnGrid):
-        raise InputError(f"{teacher.name} is a consistency model, whose steps cannot be halved: distill its teacher")
+        raise InputError(
+            f"{_called(teacher)} is a consistency model, whose steps cannot be halved: distill an ordinary run"
+        )
     elif of not in (None, own.steps):
-        raise InputError(f"{teacher.name} was distilled to {own.steps} steps already: it is a teacher of no others")
+        raise InputError(f"{_called(teacher)} was distilled to {own.steps} steps already: it is a teacher of no others")
     found, steps = list[OwnGrid](), own.steps
     while steps > to and steps % 2 == 0:
         steps //= 2
@@ -163,15 +167,23 @@ def distill_rounds(
     """
     if teacher.folder is None:
         raise InputError("distilling needs a teacher on the disk: train it with out=")
+    if sum_of(teacher.denoiser.network) != sum_of(load(teacher.folder.path).denoiser.network):
+        raise InputError(
+            "a teacher is read again by its folder, and this one holds other weights than that gives: load it without "
+            "ema= and weights="
+        )
     if method not in _METHODS:
         raise UnknownName("method of distillation", method, _METHODS)
     school = School.of(teacher, guidance, settings)
     lessons, before = _METHODS[method](teacher, to, of), 0
     lengths = school.lengths(teacher, lessons)
+    places = [Path(out) / "rounds" / f"{one.way.steps:04d}" for one in lessons[:-1]] + [Path(out)]
+    if resume:
+        _check_going_on(Path(out), places, lessons, lengths)
     data, device = teacher.source, teacher.denoiser.device
     for number, lesson in enumerate(lessons, 1):
         last = number == len(lessons)
-        place = Path(out) if last else Path(out) / "rounds" / f"{lesson.way.steps:04d}"
+        place = places[number - 1]
         student, train = school.student_of(teacher, lesson)
         going_on = resume and RunFolder(place).exists
         first, began = _done(place) if going_on else 0, time.perf_counter()
@@ -187,15 +199,21 @@ def distill_rounds(
         teacher.denoiser.to(device)
 
 
+def _called(run: Run) -> str:
+    return run.name if run.folder is None else run.folder.path.name
+
+
 def _progressive(teacher: Run, to: int, of: int | None) -> list[Lesson]:
     return [Lesson(grid, {"name": "distilling"}, "landing") for grid in rounds_of(teacher, to, of)]
 
 
 def _consistency(teacher: Run, to: int, of: int | None) -> list[Lesson]:
     if teacher.denoiser.grid is not None:
-        raise InputError(f"{teacher.name} is a model of few steps, which has no mean to follow: distill its teacher")
+        raise InputError(
+            f"{_called(teacher)} is a model of few steps, which has no mean to follow: distill an ordinary run"
+        )
     length = teacher.denoiser.schedule.table_length
-    most = whole_number("from", _MOST_OF_OTHERS if of is None else of)
+    most = whole_number("from", 1024 if of is None else of)
     most = most if length is None else min(most, length)
     if whole_number("to", to) > most:
         raise InputError(f"a consistency model of {most:,} times takes {most:,} steps at most, not {to:,}")
@@ -209,6 +227,31 @@ _METHODS: dict[str, Callable[[Run, int, int | None], list[Lesson]]] = {
     "progressive": _progressive,
     "consistency": _consistency,
 }
+
+
+def _check_going_on(out: Path, places: list[Path], lessons: list[Lesson], lengths: list[int]) -> None:
+    """Refuse to go on with rounds that were begun otherwise, before anything is trained.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    there = sorted(one for one in (out / "rounds").glob("*") if RunFolder(one).exists)
+    other = next((one for one in there if one not in places), None)
+    if other is not None:
+        raise InputError(
+            f"{other} is a round of another distillation: ask for the same --to and --from, or another --out"
+        )
+    for place, lesson, steps in zip(places, lessons, lengths, strict=True):
+        if not RunFolder(place).exists:
+            continue
+        config = RunFolder(place).config
+        if config.grid != lesson.way:
+            raise InputError(f"{place} was begun for other steps: ask for the same --to and --from, or another --out")
+        if config.train["steps"] != steps:
+            raise InputError(
+                f"{place} was begun with {config.train['steps']:,} optimizer steps, and not {steps:,}: ask for as many "
+                "with --steps-per-round, or another --out"
+            )
 
 
 def _done(place: Path) -> int:

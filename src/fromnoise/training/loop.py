@@ -142,6 +142,10 @@ def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
         )
     task = config.task(denoiser)
     task.check()
+    if config.patience and not task.steady:
+        raise ConfigError(
+            "train: patience compares held-out losses, and those of this loss change their meaning: set it to 0"
+        )
     if task.goal.weighting.of_steps and denoiser.grid is None:
         raise ConfigError(OF_STEPS)
     if task.goal.times.listens and type(task).losses is Task.losses:

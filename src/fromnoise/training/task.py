@@ -113,6 +113,8 @@ class Task:
     denoiser: Denoiser
     goal: Objective
     drop_cond: float = 0.0
+    steady: ClassVar[bool] = True
+    """Whether its loss means the same at every step of a training."""
     precision: ClassVar[str] = "float32"
     in_all: ClassVar[int] = 1
 
@@ -148,7 +150,7 @@ class Task:
     @property
     def few_steps(self) -> FewSteps | None:
         """How the trained denoiser is sampled; None for one whose answer is the mean E[x0 | x_t]."""
-        return self.denoiser.grid
+        return None
 
     @property
     def module(self) -> nn.Module:
