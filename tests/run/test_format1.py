@@ -31,25 +31,15 @@ def test_the_runs_are_of_every_kind_there_was():
         assert "format_version = 1" in (HERE / name / "config.toml").read_text()
 
 
-MADE_ON = "AMD EPYC"
-
-
-def same_cpu() -> bool:
-    """Return whether this is the processor that the expected samples are of: on others the last bits differ."""
-    info = Path("/proc/cpuinfo")
-    return info.exists() and MADE_ON in info.read_text() and torch.__version__.startswith("2.13.")
-
-
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_of_format_1_gives_the_samples_that_are_kept_with_it(name):
     denoiser = fn.load(HERE / name).denoiser
     for kind, expected in load_file(HERE / f"{name}.safetensors").items():
         sampler, seed = SAMPLERS[kind]
         x = fn.sample(denoiser, 40, sampler=sampler, steps=8, seed=seed, cond=COND.get(name))
-        if same_cpu():
-            assert torch.equal(x, expected), kind
-        else:
-            torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            x, expected, rtol=1e-4, atol=1e-4
+        )  # processors differ in the last bits, even of a kind
 
 
 @pytest.mark.parametrize("name", RUNS)
