@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.errors import ConfigError, InputError, RunError
+from fromnoise.errors import ConfigError, InputError, RunError, RunExists
 from fromnoise.own_grid import OwnGrid
 from fromnoise.samplers import settled, walk
 from fromnoise.training import Draws, distill_rounds, objective
@@ -212,6 +212,16 @@ def test_rounds_that_were_begun_otherwise_are_refused_before_anything_is_trained
     assert not (tmp_path / "no").exists()
 
 
+def test_places_that_are_taken_are_refused_before_anything_is_trained(teacher, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_bytes(b"cat")
+    shutil.copytree(teacher.folder.path, tmp_path / "run")
+    for name, reason in (("photos", "exists and is not a run"), ("run", "already holds a run")):
+        with pytest.raises(RunExists, match=reason):
+            fn.distill(teacher, 1, of=8, out=tmp_path / name, **QUICK)
+        assert not (tmp_path / name / "rounds").exists()
+
+
 @pytest.mark.unchecked
 @pytest.mark.parametrize("guidance", [3.0, (1.0,), "1,5"])
 def test_guidance_is_two_scales(teacher, tmp_path, guidance):
@@ -295,3 +305,11 @@ def test_the_command_distills_and_says_how_good_the_student_is(teacher, run_cli,
         assert (code, err.count("\n")) == (2, 1), err
         assert says in err
     assert run_cli("distill", run, "--to", "2", *options, "--resume")[0] == 0
+    few = ("--steps-per-round", "4", "--batch-size", "32", "--out", tmp_path / "rounds")
+    code, text, err = run_cli("distill", run, "--to", "3", "--rounds", "2", *few, "--json")
+    assert code == 0, err
+    assert [row["steps"] for row in json.loads(text)["rounds"]] == [6, 3]
+    for more in (("--rounds", "0"), ("--rounds", "2", "--from", "8"), ("--rounds", "1", "--method", "consistency")):
+        code, _, err = run_cli("distill", run, "--to", "2", *more, "--out", tmp_path / "no")
+        assert (code, err.count("\n")) == (2, 1), err
+    assert not (tmp_path / "no").exists()

@@ -25,7 +25,7 @@ from fromnoise.cli.common import (
     settle_threads,
     text_table,
 )
-from fromnoise.errors import InputError
+from fromnoise.errors import InputError, whole_number
 
 if TYPE_CHECKING:
     from fromnoise.run import Run
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 def distill(
     run: RunPath,
     to: Annotated[int, typer.Option(help="How many steps the last student takes, one evaluation each.")] = 4,
-    out: Annotated[Path | None, typer.Option(help="Its folder; default RUN-STEPS, such as runs/spiral-4.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Its folder; default RUN-STEPS, such as runs/spiral-4, or RUN-METHOD.")
+    ] = None,
     method: Annotated[
         str,
         typer.Option(help="progressive, halving the steps round by round; or consistency, for any number of steps."),
@@ -46,6 +48,9 @@ def distill(
             "--from",
             help="The teacher's steps: --to times a power of two; up to 1,024, of pictures 64, when not given.",
         ),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="How often the steps are halved, in place of --from: 4 rounds to 4 are from 64.")
     ] = None,
     guidance: Annotated[
         str | None,
@@ -77,20 +82,21 @@ def distill(
     teacher = load(run)
     teacher.denoiser.to(check_device(device))
     settle_threads(teacher.denoiser.shape)
-    out = out or run.with_name(f"{run.name}-{to}")
+    out = out or run.with_name(f"{run.name}-{to if method == 'progressive' else method}")
     settings = {"steps": steps, "batch_size": batch_size, "lr": lr, **parse_settings(set_)}
     given = {key: value for key, value in settings.items() if value is not None}
     began = time.perf_counter()
+    of = _teachers_steps(method, to, of, rounds)
     with resumable():
-        rounds = _watched(teacher, to, out, method=method, of=of, guidance=_range(guidance), resume=resume, **given)
-    seconds, last = time.perf_counter() - began, rounds[-1].event.run
+        each = _watched(teacher, to, out, method=method, of=of, guidance=_range(guidance), resume=resume, **given)
+    seconds, last = time.perf_counter() - began, each[-1].event.run
     assert last is not None  # the last event carries it
     assert last.denoiser.grid is not None
-    rows = [_row(one, teacher) for one in rounds]
+    rows = [_row(one, teacher) for one in each]
     data: dict[str, Any] = {"run": str(out), "steps": to, "seconds": round(seconds, 2), "rounds": rows}
     halved = isinstance(last.denoiser.grid, OwnGrid)
-    fro = 2 * rounds[0].steps if halved else last.denoiser.grid.of
-    how = f"{len(rounds)} rounds from {fro:,} steps to {to}" if halved else f"a consistency model of {fro:,} times"
+    fro = 2 * each[0].steps if halved else last.denoiser.grid.of
+    how = f"{len(each)} rounds from {fro:,} steps to {to}" if halved else f"a consistency model of {fro:,} times"
     lines = [f"{out}: {how} in {seconds:.1f} s"]
     lines += ["", text_table([_shown(row) for row in rows]), "", *([_LOSS] if halved else []), _COSTS]
     if last.source.distribution is None and len(last.source) < 24:
@@ -100,6 +106,17 @@ def distill(
         lines += ["", text_table([{**row, "ratio": f"{row['ratio']:.3f}"} for row in found]), "", _RATIO]
     lines.append(f"next: fromnoise sample {shlex.quote(str(out))}")
     result(data, as_json, "\n".join(lines))
+
+
+def _teachers_steps(method: str, to: int, of: int | None, rounds: int | None) -> int | None:
+    """Return the steps of the first teacher, which a number of rounds says too; None where nothing is said."""
+    if rounds is None:
+        return of
+    if of is not None or method != "progressive":
+        raise InputError("--rounds is for the method progressive, in place of --from: give one of the two")
+    if not 1 <= rounds <= 16:
+        raise InputError(f"--rounds must lie in 1 to 16, not {rounds}")
+    return whole_number("to", to) * 2**rounds
 
 
 def _range(text: str | None) -> tuple[float, float] | None:

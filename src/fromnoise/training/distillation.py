@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fromnoise.errors import InputError, UnknownName, whole_number
+from fromnoise.errors import InputError, RunExists, UnknownName, whole_number
 from fromnoise.guidance_cond import scale_of
 from fromnoise.memory import most_held
 from fromnoise.own_grid import AnySteps, OwnGrid
 from fromnoise.run import Run, RunFolder, load
+from fromnoise.run.files import is_unbegun
 from fromnoise.training.distill import sum_of
 from fromnoise.training.loop import Event, fit
 from fromnoise.training.stop import Stop
@@ -180,6 +181,8 @@ def distill_rounds(
     places = [Path(out) / "rounds" / f"{one.way.steps:04d}" for one in lessons[:-1]] + [Path(out)]
     if resume:
         _check_going_on(Path(out), places, lessons, lengths)
+    else:
+        _check_free(places)
     data, device = teacher.source, teacher.denoiser.device
     for number, lesson in enumerate(lessons, 1):
         last = number == len(lessons)
@@ -227,6 +230,19 @@ _METHODS: dict[str, Callable[[Run, int, int | None], list[Lesson]]] = {
     "progressive": _progressive,
     "consistency": _consistency,
 }
+
+
+def _check_free(places: list[Path]) -> None:
+    """Refuse places that hold something, before anything is trained.
+
+    Raises:
+        RunExists: naming it.
+    """
+    for place in places:
+        if RunFolder(place).exists:
+            raise RunExists(f"{place} already holds a run: resume it (--resume, resume=True), or choose another out")
+        if place.exists() and not is_unbegun(place):
+            raise RunExists(f"{place} exists and is not a run: choose another out")
 
 
 def _check_going_on(out: Path, places: list[Path], lessons: list[Lesson], lengths: list[int]) -> None:
