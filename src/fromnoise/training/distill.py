@@ -29,7 +29,7 @@ from fromnoise.errors import ConfigError, RunError
 from fromnoise.guidance import guided_each
 from fromnoise.guidance_cond import scale_of
 from fromnoise.nn.network import plain
-from fromnoise.own_grid import FewSteps, OwnGrid, later
+from fromnoise.own_grid import OwnGrid, later
 from fromnoise.run import load
 from fromnoise.samplers.ddim import DDIM
 from fromnoise.schedule import Schedule
@@ -111,10 +111,6 @@ class Distilling(Task):
         goal = goal or objective(denoiser)
         steps = Steps(denoiser.schedule, goal.prediction, OnGrid(denoiser.grid), goal.weighting, goal.sigma_data)
         return super().bound(denoiser, steps, drop_cond=drop_cond, precision=precision, in_all=in_all)
-
-    @property
-    def few_steps(self) -> FewSteps | None:
-        return self.denoiser.grid
 
     def taught_by(self: Own, teacher: DenoiserLike) -> Own:
         """Return the task, bound, with a teacher that need be no run.

@@ -28,7 +28,7 @@ from fromnoise.data.source import Batch, Source
 from fromnoise.denoiser import Denoiser
 from fromnoise.exact import mixture_of_data
 from fromnoise.nn.network import plain
-from fromnoise.own_grid import FewSteps
+from fromnoise.own_grid import FewSteps, OwnGrid
 from fromnoise.registry import Registry
 from fromnoise.training.draws import Draws
 from fromnoise.training.noising import Objective, objective
@@ -149,8 +149,11 @@ class Task:
 
     @property
     def few_steps(self) -> FewSteps | None:
-        """How the trained denoiser is sampled; None for one whose answer is the mean E[x0 | x_t]."""
-        return None
+        """How the trained denoiser is sampled; None for one whose answer is the mean E[x0 | x_t].
+
+        Times of its own stay with a denoiser; a consistency model that is trained by another task is none any more.
+        """
+        return self.denoiser.grid if isinstance(self.denoiser.grid, OwnGrid) else None
 
     @property
     def module(self) -> nn.Module:
