@@ -24,7 +24,7 @@ def students(tmp_path_factory):
         "one": fn.distill(teacher, 1, of=4, out=path / "one", **QUICK),
         "three": fn.distill(teacher, 3, of=12, out=path / "three", guidance=(0.0, 2.5), **QUICK),
         "plain": fn.distill(teacher, 2, of=4, out=path / "plain", guidance=(1.0, 1.0), **QUICK),
-        "table": fn.distill(table, 5, out=path / "of table", **QUICK),
+        "table": fn.distill(table, 5, of=20, out=path / "of table", **QUICK),
         "any": fn.distill(teacher, 2, method="consistency", out=path / "any", **QUICK),
     }
     for run in found.values():

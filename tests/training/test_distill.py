@@ -122,7 +122,9 @@ def teacher(tmp_path_factory):
 
 def test_rounds_halve_the_steps_down_to_the_last(teacher):
     assert [grid.steps for grid in rounds_of(teacher, 4)] == [512, 256, 128, 64, 32, 16, 8, 4]
-    assert [grid.steps for grid in rounds_of(teacher, 3)] == [384, 192, 96, 48, 24, 12, 6, 3]
+    assert [grid.steps for grid in rounds_of(teacher, 3, 24)] == [12, 6, 3]
+    with pytest.raises(InputError, match=r"a power of two steps, and 3 is none: .* 768 \(--from 768\)"):
+        rounds_of(teacher, 3)
     assert [(grid.steps, grid.of) for grid in rounds_of(teacher, 2, 8)] == [(4, 8), (2, 8)]
     for to, of in ((4, 4), (4, 12), (8, 4), (3, 8)):
         with pytest.raises(InputError, match="cannot be halved"):

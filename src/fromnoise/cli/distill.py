@@ -46,7 +46,7 @@ def distill(
         int | None,
         typer.Option(
             "--from",
-            help="The teacher's steps: --to times a power of two; up to 1,024, of pictures 64, when not given.",
+            help="The teacher's steps: --to times a power of two; when not given 1,024, of pictures 64, or less.",
         ),
     ] = None,
     rounds: Annotated[

@@ -77,8 +77,8 @@ def rounds_of(teacher: Run, to: int, of: int | None = None) -> list[OwnGrid]:
     Args:
         teacher: the run; one that is distilled already is distilled further.
         to: the steps of the last student.
-        of: the steps with which the teacher is sampled; to times a power of two when not given, 1,024 at most,
-            and 64 of pictures, for which each round is long.
+        of: the steps with which the teacher is sampled; when not given, a power of two, 1,024 at most, and 64 of
+            pictures, for which each round is long.
 
     Raises:
         InputError: if the teacher's steps cannot be halved to these.
@@ -91,6 +91,11 @@ def rounds_of(teacher: Run, to: int, of: int | None = None) -> list[OwnGrid]:
             of = to
             while 2 * of <= most:
                 of *= 2
+            if of > to and to & (to - 1):
+                raise InputError(
+                    f"a student takes a power of two steps, and {to} is none: say how many its teacher takes, such as "
+                    f"{of:,} (--from {of})"
+                )
             of = most if of == to else of
         own = OwnGrid(steps=of, of=of, spacing="karras" if length is None else "uniform")
     elif not isinstance(own, OwnGrid):
