@@ -117,3 +117,13 @@ def shapes_page(shapes_run, tmp_path_factory):
     path = tmp_path_factory.mktemp("pages") / "shapes.html"
     path.write_text(to_html(shapes_run))
     return path
+
+
+@pytest.fixture(scope="module")
+def hook(chromium, spiral_page):
+    """A page whose test hook computes for us."""
+    page = chromium.new_page()
+    page.goto(spiral_page.as_uri())
+    page.wait_for_selector("html[data-ready]", state="attached")
+    yield page
+    page.close()

@@ -33,15 +33,6 @@ def students(tmp_path_factory):
     return found
 
 
-@pytest.fixture(scope="module")
-def hook(chromium, spiral_page):
-    page = chromium.new_page()
-    page.goto(spiral_page.as_uri())
-    page.wait_for_selector("html[data-ready]", state="attached")
-    yield page
-    page.close()
-
-
 def drawn(hook, run, steps, label, guidance):
     hook.evaluate("([run]) => window.fromnoise.load('tested', run, null)", [run_payload("tested", run)])
     question = {

@@ -36,16 +36,6 @@ COMBINATIONS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def hook(chromium, spiral_page):
-    """A page whose test hook computes for us."""
-    page = chromium.new_page()
-    page.goto(spiral_page.as_uri())
-    page.wait_for_selector("html[data-ready]", state="attached")
-    yield page
-    page.close()
-
-
 def drawn(hook, payload, sampler, steps, *, seed=0, label=None, guidance=None, backend=None, n=300):
     """Return the page's samples `[n, D]`."""
     hook.evaluate("([run, backend]) => window.fromnoise.load('tested', run, backend)", [payload, backend])

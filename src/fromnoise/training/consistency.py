@@ -28,10 +28,8 @@ from fromnoise.data.source import Batch
 from fromnoise.denoiser import Denoiser
 from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.errors import ConfigError
-from fromnoise.guidance import guided_each
-from fromnoise.guidance_cond import scale_of
 from fromnoise.own_grid import AnySteps, FewSteps, OwnGrid, place_of
-from fromnoise.training.distill import OnGrid, teacher_from
+from fromnoise.training.distill import OnGrid, guided_by, teacher_from, told_scales
 from fromnoise.training.draws import Draws
 from fromnoise.training.noising import Objective, objective
 from fromnoise.training.task import Drawn, Task, autocast, losses
@@ -119,9 +117,7 @@ class ConsistencyTraining(Task):
 
     def draw(self, clean: Batch, draws: Draws) -> Drawn:
         drawn, denoiser = super().draw(clean, draws), self.denoiser
-        scales, cond, teacher = scale_of(denoiser.conditioners), drawn.cond, self._teacher()
-        if scales is not None and cond is not None:
-            cond = cond.told(guidance=scales.drawn(draws).to(drawn.x))
+        cond, teacher = told_scales(denoiser, drawn, draws), self._teacher()
         r = self.next_time(drawn.t, draws.progress(self.in_all))
         alpha, sigma = (expand_to(scale, clean.x) for scale in denoiser.schedule.scales(drawn.t))
         x_t = drawn.x / denoiser.prediction.input_scale(alpha, sigma)
@@ -161,9 +157,7 @@ class ConsistencyTraining(Task):
         Along the ODE x_r = alpha_r x0_hat + sigma_r eps_hat for a mean of x0_hat and eps_hat between t and r: the step
         goes there with those at t, and again with x0_hat half from either end. Where r is 0 it goes to x0_hat at t.
         """
-        if cond is not None and "guidance" in cond.values:
-            teacher = guided_each(teacher, cond.values["guidance"])
-            cond = cond.only([one.value for one in teacher.conditioners])
+        teacher, cond = guided_by(teacher, cond)
         alpha, sigma = (expand_to(scale, x_t) for scale in self.denoiser.schedule.scales(t))
         alpha_r, sigma_r = (torch.as_tensor(expand_to(scale, x_t)) for scale in self._scales(r))
         last = _rows(r == 0, x_t)

@@ -149,9 +149,7 @@ class Distilling(Task):
 
     def draw(self, clean: Batch, draws: Draws) -> Drawn:
         drawn, denoiser = super().draw(clean, draws), self.denoiser
-        scales = scale_of(denoiser.conditioners)
-        if scales is not None and drawn.cond is not None:
-            drawn = drawn._replace(cond=drawn.cond.told(guidance=scales.drawn(draws).to(drawn.x)))
+        drawn = drawn._replace(cond=told_scales(denoiser, drawn, draws))
         alpha, sigma = (expand_to(scale, drawn.x) for scale in denoiser.schedule.scales(drawn.t))
         x_t = drawn.x / denoiser.prediction.input_scale(alpha, sigma)
         x0 = self.target_of(x_t, drawn.t, drawn.cond)
@@ -164,9 +162,7 @@ class Distilling(Task):
         Where the condition holds guidance scales, the teacher is guided by them.
         """
         teacher, times = self.lesson()
-        if cond is not None and "guidance" in cond.values:
-            teacher = guided_each(teacher, cond.values["guidance"])
-            cond = cond.only([one.value for one in teacher.conditioners])  # the first teacher knows no scales
+        teacher, cond = guided_by(teacher, cond)
         m = later(times, t)
         s = later(times, m)
         rule, rest = DDIM(), {"cond": cond, "noise": lambda: x_t, "state": None}
@@ -192,6 +188,22 @@ class Distilling(Task):
 
     def losses(self, drawn: Drawn) -> Tensor:
         return row_square(self.network_output(drawn), drawn.target, drawn.weight)
+
+
+def told_scales(student: Denoiser, drawn: Drawn, draws: Draws) -> Cond | None:
+    """Return the condition of drawn rows with a guidance scale for each, where the student takes one."""
+    scales = scale_of(student.conditioners)
+    if scales is None or drawn.cond is None:
+        return drawn.cond
+    return drawn.cond.told(guidance=scales.drawn(draws).to(drawn.x))
+
+
+def guided_by(teacher: DenoiserLike, cond: Cond | None) -> tuple[DenoiserLike, Cond | None]:
+    """Return a teacher guided by the scales that a condition holds, and what else it is asked under."""
+    if cond is None or "guidance" not in cond.values:
+        return teacher, cond
+    guided = guided_each(teacher, cond.values["guidance"])
+    return guided, cond.only([one.value for one in teacher.conditioners])  # the first teacher knows no scales
 
 
 def sum_of(network: nn.Module) -> str:

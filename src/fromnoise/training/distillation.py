@@ -21,7 +21,7 @@ from fromnoise.run.files import is_unbegun
 from fromnoise.training.distill import sum_of
 from fromnoise.training.loop import Event, fit
 from fromnoise.training.stop import Stop
-from fromnoise.training.students import Lesson, School
+from fromnoise.training.students import Lesson, School, called
 
 
 def most_steps(run: Run) -> int:
@@ -100,10 +100,10 @@ def rounds_of(teacher: Run, to: int, of: int | None = None) -> list[OwnGrid]:
         own = OwnGrid(steps=of, of=of, spacing="karras" if length is None else "uniform")
     elif not isinstance(own, OwnGrid):
         raise InputError(
-            f"{_called(teacher)} is a consistency model, whose steps cannot be halved: distill an ordinary run"
+            f"{called(teacher)} is a consistency model, whose steps cannot be halved: distill an ordinary run"
         )
     elif of not in (None, own.steps):
-        raise InputError(f"{_called(teacher)} was distilled to {own.steps} steps already: it is a teacher of no others")
+        raise InputError(f"{called(teacher)} was distilled to {own.steps} steps already: it is a teacher of no others")
     found, steps = list[OwnGrid](), own.steps
     while steps > to and steps % 2 == 0:
         steps //= 2
@@ -207,10 +207,6 @@ def distill_rounds(
         teacher.denoiser.to(device)
 
 
-def _called(run: Run) -> str:
-    return run.name if run.folder is None else run.folder.path.name
-
-
 def _progressive(teacher: Run, to: int, of: int | None) -> list[Lesson]:
     return [Lesson(grid, {"name": "distilling"}, "landing") for grid in rounds_of(teacher, to, of)]
 
@@ -218,7 +214,7 @@ def _progressive(teacher: Run, to: int, of: int | None) -> list[Lesson]:
 def _consistency(teacher: Run, to: int, of: int | None) -> list[Lesson]:
     if teacher.denoiser.grid is not None:
         raise InputError(
-            f"{_called(teacher)} is a model of few steps, which has no mean to follow: distill an ordinary run"
+            f"{called(teacher)} is a model of few steps, which has no mean to follow: distill an ordinary run"
         )
     length = teacher.denoiser.schedule.table_length
     most = whole_number("from", 1024 if of is None else of)

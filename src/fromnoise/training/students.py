@@ -122,17 +122,23 @@ class School:
         return new or teacher.denoiser.prediction.needs_signal
 
 
+def called(run: Run) -> str:
+    """Return what a run is called: its folder, or its data where it was not kept."""
+    return run.name if run.folder is None else run.folder.path.name
+
+
 def _scales_of(teacher: Run, guidance: tuple[float, float] | None) -> Scale | None:
     """Return the guidance scales that students are taught; None for none. Raises InputError if they cannot be."""
     denoiser, name = teacher.denoiser, teacher.config.network["name"]
-    called = teacher.name if teacher.folder is None else teacher.folder.path.name
     if guidance is not None and (not isinstance(guidance, tuple | list) or len(guidance) != 2):
         raise InputError(f"guidance is the lowest and the highest scale, such as (1, 5), not {guidance!r}")
     known = scale_of(denoiser.conditioners)
     if known is not None or denoiser.grid is not None:
         own = (1.0, 1.0) if known is None else (known.low, known.high)
         if guidance not in (None, own):
-            raise InputError(f"{called} was distilled for guidance scales of {own[0]:g} to {own[1]:g}: keep them")
+            raise InputError(
+                f"{called(teacher)} was distilled for guidance scales of {own[0]:g} to {own[1]:g}: keep them"
+            )
         return known
     takes = "guidance" in networks.schema(name).model_fields
     droppable = any(one.droppable for one in denoiser.conditioners)
