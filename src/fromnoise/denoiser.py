@@ -5,7 +5,6 @@ Training makes one, guidance combines them, an exact answer is one, and a sample
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +15,6 @@ from fromnoise.arrays import Batch, Scale, Time, expand_to
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, Labels, Words, label_names_of, needed_of, read_cond
 from fromnoise.data.codec import Affine, Codec, codec_of
-from fromnoise.data.moments import effective_dimension, rms_about_mean
-from fromnoise.data.source import Source, samples
 from fromnoise.denoiser_like import (
     NEVER_WITHOUT,
     NO_VARIANCE,
@@ -32,10 +29,10 @@ from fromnoise.denoiser_like import (
 )
 from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import InputError, LabelError
+from fromnoise.model import Model
 from fromnoise.nn.network import Network, conditioners_of, plain
 from fromnoise.own_grid import FewSteps
 from fromnoise.process import Prediction, prediction, predictions
-from fromnoise.rng import stream
 from fromnoise.schedule import Schedule, schedules
 
 __all__ = [
@@ -50,14 +47,11 @@ __all__ = [
     "start_std",
 ]
 
-_MEASURED = 2**25
-"""Of how many numbers of the data, at most, the spread and the effective dimension are measured."""
-
 NEARLY_NO_SIGNAL = 160.0
 """The sigma/alpha above which eps and the score tell nothing of x0; DDPM's linear table ends just below, at 157."""
 
 
-class Denoiser(nn.Module):
+class Denoiser(Model):
     """A network on a schedule, with the meaning of its output.
 
     A network that predicts eps or the score tells x0 with sigma/alpha times its own error. Where that factor is above
@@ -93,17 +87,11 @@ class Denoiser(nn.Module):
         conditioners: Sequence[Conditioner] = (),
         grid: FewSteps | None = None,
     ) -> None:
-        super().__init__()
-        self.grid = grid
-        self.network = network
+        super().__init__(network, codec)
+        inside = plain(network)
+        self.grid: FewSteps | None = grid
         self.schedule = schedule = schedules.get(schedule)
         self.predict = prediction(predict)
-        inside = plain(network)
-        if not hasattr(inside, "shape"):
-            raise InputError(
-                f"a network says the shape of one sample by its attribute `shape`, and {type(inside).__name__} has none"
-            )
-        self.shape: tuple[int, ...] = tuple(inside.shape)  # pyright: ignore[reportArgumentType] every network has one
         self.rescale(codec or Affine(), sigma_data, effective_dimension)
         self._may_measure = codec is None
         self.unconditional = True  # whether it has an answer without a condition; `trained_dropping` says
@@ -124,32 +112,6 @@ class Denoiser(nn.Module):
 
     told, raw, scaling = Renamed("c_noise"), Renamed("prediction_of"), Renamed("codec")
     say, scale_in, halves = Renamed("network_output"), Renamed("precondition"), Renamed("split_variance")
-
-    def measure(self, data: Source, codec: Codec | None = None) -> None:
-        """Take codec, sigma_data and conditioners from the data, unless a codec was given at construction.
-
-        Args:
-            data: what will be trained on.
-            codec: measured on the data, unless it was already; `Affine()` when not given.
-
-        Raises:
-            InputError: if the data's shape is not the network's, or the codec makes no finite numbers of them.
-            LabelError: if the network takes other conditions than the data have.
-        """
-        if self._may_measure:
-            codec = codec or Affine()
-            codec = codec if codec.shape else codec.fitted(data)
-        else:
-            codec = self.codec
-        if codec.shape_of(data.shape) != self.shape:
-            raise InputError(f"the data's samples have shape {list(data.shape)}, the network's {list(self.shape)}")
-        self._know(data.conditioners)
-        if self._may_measure:
-            z = codec.into(codec.store(samples(data, _MEASURED)), stream(0, "measured"))
-            bad = int((~torch.isfinite(z)).flatten(1).any(1).sum())
-            if bad:
-                raise InputError(f"{bad:,} of {len(z):,} samples are not finite once the codec has taken them in")
-            self.rescale(codec, rms_about_mean(z) or 1.0, effective_dimension(z))  # a point has no spread
 
     def trained_dropping(self, drop_cond: float) -> None:
         """Note with which probability the training left conditions out: without any, only conditions are answered."""
@@ -197,23 +159,12 @@ class Denoiser(nn.Module):
             sigma_data: one coordinate's standard deviation about the mean.
             effective_dimension: in how many directions the data vary; in all, where it was not measured.
         """
-        self.codec, self.sigma_data, self._may_measure = codec.shaped(self.shape), sigma_data, False
-        self.effective_dimension = effective_dimension or float(math.prod(self.shape))
+        super().rescale(codec, sigma_data, effective_dimension)
         self.prediction: Prediction = self.predict.fitted(sigma_data, self.codec)
         scales = [self.schedule.scales(t) for t in (0.0, 0.5, 1.0)]
         self._rescales = any(self.prediction.input_scale(*scale) != 1 for scale in scales)
         alpha, sigma = scales[-1]
         self._ends_in_noise = self.prediction.needs_signal and bool(sigma > NEARLY_NO_SIGNAL * alpha)
-
-    @property
-    def chunk_rows(self) -> int | None:
-        """How many rows suit the network at once; None where it does not say."""
-        return getattr(plain(self.network), "chunk_rows", None)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.network.parameters()).device
 
     def c_noise(self, t: Time) -> Scale:
         """Return what the network is given as the time, shaped like t: a table's index, or the clamped log SNR."""

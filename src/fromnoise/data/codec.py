@@ -50,6 +50,10 @@ class Codec:
         """Return the shape of z for samples of this shape; that of z as it was measured, unless a codec knows more."""
         return self.shape
 
+    def sample_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return the shape of a sample whose z has this shape; None where the codec does not say."""
+        return None
+
     def ndim(self, of_z: int) -> int:
         """Return how many axes a sample has, `of_z` being those of z; as many, unless a codec knows more."""
         return of_z
@@ -111,9 +115,21 @@ class Codec:
         """Return the codec with its tensors on a device."""
         return self
 
+    @property
+    def store_key(self) -> str | None:
+        """What `store` depends on, as a sum, where it is slow: what it gives is then kept in the cache under it.
+
+        None where it is quick, as it mostly is.
+        """
+        return None
+
     def tensors(self) -> dict[str, Tensor]:
         """Return what was measured, as the run keeps it."""
         raise NotImplementedError
+
+    def most_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return how many bytes `tensors` has at most where z has this shape; a file that has more is not read."""
+        return 64 * math.prod(shape)
 
     def with_tensors(self, tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Codec:
         """Return the codec with what a run kept of it.
@@ -183,6 +199,9 @@ class Affine(Codec):
 
     def shape_of(self, sample: tuple[int, ...]) -> tuple[int, ...]:
         return sample
+
+    def sample_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
 
     def into(self, stored: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.exactly_into(stored).float()

@@ -63,6 +63,9 @@ class Pixels(Codec):
     def shape_of(self, sample: tuple[int, ...]) -> tuple[int, ...]:
         return sample
 
+    def sample_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
     def into(self, stored: Tensor, generator: torch.Generator | None = None) -> Tensor:
         mean, std = self.mean.to(stored.device), self.std.to(stored.device)
         return (stored.float() - 255 * mean) / (255 * std)

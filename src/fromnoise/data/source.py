@@ -97,12 +97,15 @@ def samples(data: Source | Tensor, most: int | None = None) -> Tensor:
         data: the samples.
         most: how many numbers instead.
     """
-    if isinstance(data, Tensor):
-        return data
+    return data if isinstance(data, Tensor) else data.read(measured_rows(data, most)).x
+
+
+def measured_rows(data: Source, most: int | None = None) -> slice | Tensor:
+    """Return the rows of the samples that something is measured on; see `samples`."""
     count = max(2, (most or _MEASURED) // max(math.prod(data.shape), 1))
     if len(data) <= count:
-        return data.read(slice(None)).x
-    return data.read(torch.randperm(len(data), generator=stream(0, "measured"))[:count].sort().values).x
+        return slice(None)
+    return torch.randperm(len(data), generator=stream(0, "measured"))[:count].sort().values
 
 
 def cond_for(cond: Cond | None, known: Sequence[Conditioner]) -> Cond | None:

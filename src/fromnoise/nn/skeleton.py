@@ -11,14 +11,16 @@ from torch.overrides import TorchFunctionMode
 
 from fromnoise.errors import FromnoiseError
 from fromnoise.nn.network import networks
+from fromnoise.registry import Registry
 from fromnoise.rng import seeded
 
 
-def skeleton(settings: Mapping[str, Any]) -> nn.Module:
+def skeleton(settings: Mapping[str, Any], registry: Registry[Any] = networks) -> nn.Module:
     """Build a network on the meta device; one of a user's own that cannot be built there is built for real.
 
     Args:
         settings: of the network, as `networks.build` takes them.
+        registry: of what it is, where it is no network of a denoiser.
 
     Raises:
         UnknownName: if no network has that name.
@@ -27,11 +29,11 @@ def skeleton(settings: Mapping[str, Any]) -> nn.Module:
     with seeded(0, "network"):
         try:
             with torch.device("meta"), _Unfilled():
-                return networks.build(settings)
+                return registry.build(settings)
         except FromnoiseError:
             raise
         except Exception:  # whatever a user's constructor does with the values of its tensors
-            return networks.build(settings)
+            return registry.build(settings)
 
 
 _FILLING = frozenset(

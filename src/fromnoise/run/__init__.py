@@ -1,11 +1,15 @@
 """The run folder: configuration, checkpoints, metrics and samples of one training."""
 
-from fromnoise.run.config import Measured, RunConfig, describe
+from fromnoise.run.config import AnyConfig, AutoencoderConfig, Measured, RunConfig, describe
 from fromnoise.run.folder import Checkpoint, RunFolder
 from fromnoise.run.log import held_out_losses, last_loss
-from fromnoise.run.run import Run, load
+from fromnoise.run.run import AnyRun, AutoencoderRun, Run, latent, load, load_any, load_autoencoder, run_of
 
 __all__ = [
+    "AnyConfig",
+    "AnyRun",
+    "AutoencoderConfig",
+    "AutoencoderRun",
     "Checkpoint",
     "Measured",
     "Run",
@@ -14,5 +18,9 @@ __all__ = [
     "describe",
     "held_out_losses",
     "last_loss",
+    "latent",
     "load",
+    "load_any",
+    "load_autoencoder",
+    "run_of",
 ]

@@ -7,11 +7,12 @@ import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomli_w
 import torch
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
+from torch import nn
 
 from fromnoise.conditioners import conditioners
 from fromnoise.data.codec import Codec, codecs
@@ -21,7 +22,11 @@ from fromnoise.data.source import Source
 from fromnoise.data.views import inmost
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError, FormatTooNew, RunError, shown
+from fromnoise.latent import Autoencoder
+from fromnoise.model import Model
+from fromnoise.nn.autoencoder import autoencoders
 from fromnoise.nn.network import networks, plain
+from fromnoise.nn.skeleton import skeleton
 from fromnoise.own_grid import AnySteps, OwnGrid
 from fromnoise.process import predictions
 from fromnoise.registry import STRICT, Settings
@@ -51,8 +56,13 @@ def _way(grid: Any) -> str:
 Way = Annotated[Annotated[OwnGrid, Tag("own")] | Annotated[AnySteps, Tag("any")], Discriminator(_way)]
 
 
-class RunConfig(BaseModel):
-    """Everything that makes a run what it is, as data.
+NO_DENOISER = (
+    "{0} is the run of an autoencoder, and no denoiser: train one in its latents, fromnoise train DATA --latent {0}"
+)
+
+
+class AnyConfig(BaseModel):
+    """What makes a run what it is, as data, whatever was trained.
 
     Attributes:
         format_version: of the folder.
@@ -60,10 +70,7 @@ class RunConfig(BaseModel):
         conditioners: what turns a user's words into conditions, a component's settings each.
         codec: a component's settings; what it measured is in codec.safetensors.
         measured: the shape of z, its standard deviation, and in how many directions it varies.
-        schedule: a component's settings.
         network: a component's settings.
-        predict: what the network's output means, a component's settings.
-        grid: of a model of few steps, how it is sampled.
         train: the settings of the training (`TrainConfig`).
     """
 
@@ -74,10 +81,7 @@ class RunConfig(BaseModel):
     conditioners: list[Settings] = Field(default_factory=list)
     codec: Settings
     measured: Measured
-    schedule: Settings
     network: Settings
-    predict: Settings
-    grid: Way | None = None
     train: dict[str, Any]
 
     @model_validator(mode="before")
@@ -85,12 +89,39 @@ class RunConfig(BaseModel):
     def _as_toml_has_it(cls, raw: Any) -> Any:
         return _without_none(raw) if isinstance(raw, dict) else raw
 
-    def denoiser(self, codec: Codec) -> Denoiser:
-        """Build the denoiser this describes, with fresh weights.
+    def model(self, codec: Codec) -> Model:
+        """Build the model this describes, with fresh weights.
 
         Args:
             codec: as it was measured.
         """
+        raise NotImplementedError
+
+    def skeleton(self) -> nn.Module:
+        """Return its network without numbers; see `nn.skeleton`."""
+        return skeleton(self.network)
+
+    @property
+    def sample_shape(self) -> list[int] | None:
+        """The shape of one sample of the data; None where the codec does not say."""
+        shape = codecs.build(self.codec).sample_shape(tuple(self.measured.shape))
+        return None if shape is None else list(shape)
+
+
+class RunConfig(AnyConfig):
+    """Everything that makes the run of a denoiser what it is, as data: what `AnyConfig` has, and these.
+
+    Attributes:
+        schedule: a component's settings.
+        predict: what the network's output means, a component's settings.
+        grid: of a model of few steps, how it is sampled.
+    """
+
+    schedule: Settings
+    predict: Settings
+    grid: Way | None = None
+
+    def model(self, codec: Codec) -> Denoiser:
         return Denoiser(
             networks.build(self.network),
             schedules.build(self.schedule),
@@ -103,24 +134,53 @@ class RunConfig(BaseModel):
         )
 
 
-def describe(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> RunConfig:
+class AutoencoderConfig(AnyConfig):
+    """Everything that makes the run of an autoencoder what it is, as data.
+
+    Attributes:
+        kind: by which its config.toml is known.
+    """
+
+    kind: Literal["autoencoder"] = "autoencoder"
+
+    def model(self, codec: Codec) -> Autoencoder:
+        made = Autoencoder(autoencoders.build(self.network), codec)
+        made.rescale(codec, self.measured.sigma_data, self.measured.effective_dimension)
+        return made
+
+    def skeleton(self) -> nn.Module:
+        return skeleton(self.network, autoencoders)
+
+
+def config_of(raw: Mapping[str, Any]) -> AnyConfig:
+    """Return the configuration that a config.toml holds. Raises as pydantic does."""
+    return AutoencoderConfig(**raw) if raw.get("kind") == "autoencoder" else RunConfig(**raw)
+
+
+def describe(model: Model, data: Source, train: Mapping[str, Any]) -> AnyConfig:
     """Return the configuration of a training.
 
     Raises:
         ConfigError: if the network or the schedule is of a class that was never registered.
     """
-    return RunConfig(
-        data=data.identity if isinstance(inmost(data), Dataset | Files) else _of_source(data),
-        conditioners=[_plain(conditioners.settings(one)) for one in denoiser.conditioners],
-        codec=codecs.settings(denoiser.codec),
-        measured=Measured(
-            shape=list(denoiser.shape), sigma_data=denoiser.sigma_data, effective_dimension=denoiser.effective_dimension
+    common: dict[str, Any] = {
+        "data": data.identity if isinstance(inmost(data), Dataset | Files) else _of_source(data),
+        "conditioners": [_plain(conditioners.settings(one)) for one in model.conditioners],
+        "codec": codecs.settings(model.codec),
+        "measured": Measured(
+            shape=list(model.shape), sigma_data=model.sigma_data, effective_dimension=model.effective_dimension
         ),
-        schedule=schedules.settings(denoiser.schedule),
-        network=networks.settings(plain(denoiser.network)),  # pyright: ignore[reportArgumentType] a user's own may be any module
-        predict=predictions.settings(denoiser.predict),
-        grid=denoiser.grid,  # pyright: ignore[reportArgumentType] one of the two
-        train=dict(train),
+        "train": dict(train),
+    }
+    if isinstance(model, Autoencoder):
+        return AutoencoderConfig(network=autoencoders.settings(model.inner), **common)
+    assert isinstance(model, Denoiser)
+    return RunConfig(
+        schedule=schedules.settings(model.schedule),
+        network=networks.settings(plain(model.network)),  # pyright: ignore[reportArgumentType] a user's own may be any module
+        predict=predictions.settings(model.predict),
+        grid=model.grid,  # pyright: ignore[reportArgumentType] one of the two
+        **common,
     )
 
 
@@ -145,7 +205,7 @@ def check_version(version: Any, path: Path) -> None:
         )
 
 
-def check_settings(path: Path, config: RunConfig) -> None:
+def check_settings(path: Path, config: AnyConfig) -> None:
     """Refuse settings that are of no use where the library reads them later: the data's name, the training's sizes."""
     if not isinstance(config.data.get("name"), str):
         raise ConfigError(f"{path}: data.name must be a text, not {shown(config.data.get('name'))}")
@@ -161,7 +221,7 @@ def check_settings(path: Path, config: RunConfig) -> None:
 
 
 def differences(
-    old: RunConfig, new: RunConfig, *, free: frozenset[str], usual: Mapping[str, Any]
+    old: AnyConfig, new: AnyConfig, *, free: frozenset[str], usual: Mapping[str, Any]
 ) -> list[tuple[str, Any, Any]]:
     """Return the settings in which a training differs from the run it would go on with: key, then and now.
 

@@ -13,20 +13,20 @@ from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source
 from fromnoise.data.views import Seen
 from fromnoise.errors import CheckpointDamaged, RunError, shown
-from fromnoise.run.config import RunConfig
+from fromnoise.run.config import AnyConfig
 from fromnoise.run.files import load_data
 from fromnoise.run.guard import distrusting
 
 STORED = "data.safetensors"
 
 
-def is_held(folder: Path, config: RunConfig) -> bool:
+def is_held(folder: Path, config: AnyConfig) -> bool:
     """Return whether the data can be had from a run's folder: they are stored, or built in."""
     about = config.data
     return "source" not in about and ("sha256" not in about or (folder / STORED).exists())
 
 
-def read_data(folder: Path, config: RunConfig) -> Dataset | Source:
+def read_data(folder: Path, config: AnyConfig) -> Dataset | Source:
     """Return the data a run was trained on.
 
     Raises:
@@ -49,7 +49,7 @@ def _made(about: Mapping[str, Any]) -> Any:
     return seen.of(make(own))
 
 
-def _stored(path: Path, config: RunConfig) -> Any:
+def _stored(path: Path, config: AnyConfig) -> Any:
     about = config.data
     made = {"image"} if about.get("from_size") else set[str]()  # of the pictures themselves
     known = [one for one in map(conditioners.build, config.conditioners) if one.value not in made]
@@ -68,7 +68,8 @@ def _found_again(folder: Path, about: Mapping[str, Any]) -> Source:
     return data
 
 
-def _fitting(folder: Path, config: RunConfig, data: Any) -> Any:
-    if list(data.shape) != config.measured.shape:
-        raise RunError(f"{folder}: the data are {list(data.shape)}, and the run's {config.measured.shape}")
+def _fitting(folder: Path, config: AnyConfig, data: Any) -> Any:
+    wanted = config.sample_shape
+    if wanted is not None and list(data.shape) != wanted:
+        raise RunError(f"{folder}: the data are {list(data.shape)}, and the run's {wanted}")
     return data

@@ -87,14 +87,14 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def read_measured(path: Path, numbers: int) -> dict[str, Tensor]:
-    """Read what a codec measured, a few numbers for each of a sample's `numbers`.
+def read_measured(path: Path, most: int) -> dict[str, Tensor]:
+    """Read what a codec measured, of `most` bytes at most.
 
     Raises:
         CheckpointDamaged: if the file cannot be read, or is larger.
     """
     with distrusting(path, CheckpointDamaged):
-        checked_size(path, STATE_BYTES + 64 * numbers)
+        checked_size(path, STATE_BYTES + most)
         names = read_header(path)
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in names}

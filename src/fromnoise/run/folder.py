@@ -19,7 +19,6 @@ with a warning that says so. Nothing is ever unpickled.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shutil
@@ -50,15 +49,18 @@ from fromnoise.errors import (
     RunExists,
     shown,
 )
+from fromnoise.model import Model
 from fromnoise.nn.network import plain
 from fromnoise.registry import explain
 from fromnoise.rng import seeded
 from fromnoise.run.averages import Averages, Snapshot
 from fromnoise.run.config import (
     FORMAT_VERSION,
-    RunConfig,
+    NO_DENOISER,
+    AnyConfig,
     check_settings,
     check_version,
+    config_of,
     differences,
     environment,
     to_toml,
@@ -127,7 +129,7 @@ class RunFolder:
 
     def begin(
         self,
-        config: RunConfig,
+        config: AnyConfig,
         codec: Codec,
         data: Source | None,
         lock: RunLock,
@@ -187,7 +189,7 @@ class RunFolder:
             write(self.path / "config.toml", text)  # last: it is what makes this a run
         return False
 
-    def _check_same(self, config: RunConfig, free: frozenset[str], usual: Mapping[str, Any]) -> None:
+    def _check_same(self, config: AnyConfig, free: frozenset[str], usual: Mapping[str, Any]) -> None:
         changed = differences(self.config, config, free=free, usual=usual)
         if changed:
             what = ", ".join(f"{key} was {old!r} and is now {new!r}" for key, old, new in changed[:4])
@@ -215,7 +217,7 @@ class RunFolder:
             self.__dict__.pop(name, None)
 
     @cached_property
-    def config(self) -> RunConfig:
+    def config(self) -> AnyConfig:
         """The run's configuration.
 
         Raises:
@@ -226,7 +228,7 @@ class RunFolder:
         path = self.path / "config.toml"
         with distrusting(path):
             try:
-                config = RunConfig(**upgraded(self._raw))
+                config = config_of(upgraded(self._raw))
             except ValidationError as error:
                 raise explain(error, str(path)) from None
             check_settings(path, config)
@@ -252,20 +254,31 @@ class RunFolder:
         """
         path, shape = self.path / "codec.safetensors", tuple(self.config.measured.shape)
         with distrusting(path, CheckpointDamaged):
-            tensors = codec_tensors(self._raw)
+            tensors, codec = codec_tensors(self._raw), codecs.build(self.config.codec)
             if tensors is None:
-                tensors = read_measured(path, math.prod(shape))
-            return codecs.build(self.config.codec).with_tensors(tensors, shape)
+                tensors = read_measured(path, codec.most_bytes(shape))
+            return codec.with_tensors(tensors, shape)
+
+    def model(self) -> Model:
+        """Build the run's model, with fresh weights, without a trace in torch's own random state."""
+        with seeded(0, "network"):
+            model = self.config.model(self.codec())
+        if list(model.shape) != self.config.measured.shape:
+            raise RunError(
+                f"{self.path}: the network is for {list(model.shape)}, and samples are {self.config.measured.shape}"
+            )
+        return model
 
     def denoiser(self) -> Denoiser:
-        """Build the run's denoiser, with fresh weights, without a trace in torch's own random state."""
-        with seeded(0, "network"):
-            denoiser = self.config.denoiser(self.codec())
-        if list(denoiser.shape) != self.config.measured.shape:
-            raise RunError(
-                f"{self.path}: the network is for {list(denoiser.shape)}, and samples are {self.config.measured.shape}"
-            )
-        return denoiser
+        """Build the run's denoiser, with fresh weights.
+
+        Raises:
+            RunError: if it is a run of something else.
+        """
+        model = self.model()
+        if not isinstance(model, Denoiser):
+            raise RunError(NO_DENOISER.format(self.path))
+        return model
 
     @property
     def holds_data(self) -> bool:
@@ -358,9 +371,9 @@ class RunFolder:
         for leftover in (self.path / "checkpoints").glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
-    def load(self, denoiser: Denoiser, *, optimizer: bool = False) -> Checkpoint:
-        """Return the latest checkpoint that is sound and fits a denoiser's network. Raises as `latest` does."""
-        return self.latest(plain(denoiser.network), optimizer=optimizer)
+    def load(self, model: Model, *, optimizer: bool = False) -> Checkpoint:
+        """Return the latest checkpoint that is sound and fits a model's network. Raises as `latest` does."""
+        return self.latest(plain(model.network), optimizer=optimizer)
 
     def latest(self, network: nn.Module, *, optimizer: bool = False) -> Checkpoint:
         """Return the latest checkpoint that is sound.

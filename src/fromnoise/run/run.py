@@ -16,8 +16,9 @@ from fromnoise.data.views import as_alike
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
-from fromnoise.nn.skeleton import skeleton
-from fromnoise.run.config import RunConfig
+from fromnoise.latent import Autoencoder, Latent
+from fromnoise.model import Model
+from fromnoise.run.config import NO_DENOISER, AnyConfig, RunConfig
 from fromnoise.run.folder import RunFolder
 from fromnoise.run.guard import distrusting
 from fromnoise.run.log import last_loss
@@ -28,21 +29,21 @@ _SHOWN = 300
 
 
 @dataclass(frozen=True)
-class Run:
-    """A trained run: `fn.load("runs/spiral")`.
+class AnyRun:
+    """A training that is kept or was just done, whatever was trained.
 
     Attributes:
         folder: on disk, or None for a training that was not kept.
         config: everything that made it.
-        denoiser: with the averaged weights, or the last ones where no average was kept.
+        model: with the averaged weights, or the last ones where no average was kept.
         opened: the data, where they are in memory.
         step: how many steps it was trained for.
         rows: what `history` gives where there is no folder.
     """
 
     folder: RunFolder | None
-    config: RunConfig
-    denoiser: Denoiser
+    config: AnyConfig
+    model: Model
     opened: Source | None
     step: int
     rows: tuple[dict[str, Any], ...] = ()
@@ -91,7 +92,20 @@ class Run:
 
     def __repr__(self) -> str:
         where = self.folder.path if self.folder else "not kept"
-        return f"Run({where}, {self.name}, {self.step} steps)"
+        return f"{type(self).__name__}({where}, {self.name}, {self.step} steps)"
+
+
+@dataclass(frozen=True, repr=False)
+class Run(AnyRun):
+    """A trained run: `fn.load("runs/spiral")`. It has what `AnyRun` has, its config is a `RunConfig`."""
+
+    config: RunConfig
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """With the averaged weights, or the last ones where no average was kept."""
+        assert isinstance(self.model, Denoiser)
+        return self.model
 
     def _repr_html_(self) -> str:
         """Return the run's card, for a notebook: what it is, and samples of it where they are points in the plane."""
@@ -116,6 +130,32 @@ class Run:
         return card("A run" if self.folder is None else str(self.folder.path), numbers, picture)
 
 
+@dataclass(frozen=True, repr=False)
+class AutoencoderRun(AnyRun):
+    """A trained run of an autoencoder: `fn.load_autoencoder("runs/autoencoder")`."""
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """With the averaged weights, or the last ones where no average was kept."""
+        assert isinstance(self.model, Autoencoder)
+        return self.model
+
+
+def run_of(
+    folder: RunFolder | None,
+    config: AnyConfig,
+    model: Model,
+    opened: Source | None,
+    step: int,
+    *,
+    rows: tuple[dict[str, Any], ...] = (),
+) -> AnyRun:
+    """Return the run of whatever was trained; see `AnyRun`."""
+    if isinstance(config, RunConfig):
+        return Run(folder, config, model, opened, step, rows)
+    return AutoencoderRun(folder, config, model, opened, step, rows)
+
+
 def load(path: str | Path, *, weights: str = "ema", ema: float | None = None) -> Run:
     """Load a run, without the data it was trained on: `run.source` reads them when asked for.
 
@@ -129,6 +169,32 @@ def load(path: str | Path, *, weights: str = "ema", ema: float | None = None) ->
         RunError: if there is no run, it is damaged, or a newer fromnoise wrote it.
         InputError: if the run kept no snapshots for an average of another length.
     """
+    run = load_any(path, weights=weights, ema=ema)
+    if not isinstance(run, Run):
+        raise InputError(NO_DENOISER.format(path))
+    return run
+
+
+def load_autoencoder(path: str | Path, *, weights: str = "ema", ema: float | None = None) -> AutoencoderRun:
+    """Load a run of an autoencoder. Arguments and errors are those of `load`."""
+    run = load_any(path, weights=weights, ema=ema)
+    if not isinstance(run, AutoencoderRun):
+        raise InputError(
+            f"{path} is no run of an autoencoder, but of a denoiser: train one, fromnoise train-autoencoder DATA"
+        )
+    return run
+
+
+def latent(path: str | Path, *, weights: str = "ema", ema: float | None = None) -> Latent:
+    """Return the codec of a trained autoencoder, to train in its latents: `fn.train(x, codec=fn.latent(path))`.
+
+    Arguments and errors are those of `load`.
+    """
+    return Latent.from_autoencoder(load_autoencoder(path, weights=weights, ema=ema).autoencoder)
+
+
+def load_any(path: str | Path, *, weights: str = "ema", ema: float | None = None) -> AnyRun:
+    """Load a run of whatever was trained. Arguments and errors are those of `load`."""
     if weights not in ("ema", "model"):
         raise InputError(f'weights must be "ema" or "model", not {weights!r}')
     if ema is not None and weights != "ema":
@@ -136,12 +202,12 @@ def load(path: str | Path, *, weights: str = "ema", ema: float | None = None) ->
     folder = RunFolder(path)
     with distrusting(folder.path):
         config = folder.config
-        checkpoint = folder.latest(skeleton(config.network))  # before memory is taken for the network
-        denoiser = folder.denoiser()
-        denoiser.network.load_state_dict(getattr(checkpoint, weights))
+        checkpoint = folder.latest(config.skeleton())  # before memory is taken for the network
+        model = folder.model()
+        model.network.load_state_dict(getattr(checkpoint, weights))
         if ema is not None:
-            parameters = dict(denoiser.network.named_parameters())
-            denoiser.network.load_state_dict(folder.averages.mixed(ema, checkpoint.step, parameters), strict=False)
-        denoiser.eval().requires_grad_(False)
-        denoiser.trained_dropping(config.train["drop_cond"])
-    return Run(folder, config, denoiser, None, checkpoint.step)
+            parameters = dict(model.network.named_parameters())
+            model.network.load_state_dict(folder.averages.mixed(ema, checkpoint.step, parameters), strict=False)
+        model.eval().requires_grad_(False)
+        model.trained_dropping(config.train["drop_cond"])
+    return run_of(folder, config, model, None, checkpoint.step)

@@ -15,7 +15,6 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 from fromnoise.data import Dataset, make
 from fromnoise.data.points import names
 from fromnoise.errors import InputError, RunError, UnknownName
-from fromnoise.nn.skeleton import skeleton
 from fromnoise.registry import STRICT, explain
 from fromnoise.run import RunFolder
 from fromnoise.settings import Tree, flat, grouped
@@ -191,7 +190,7 @@ def going_on(path: Path) -> Training:
         raise RunError(f"{path} has no checkpoint to go on from: train it anew")
     if steps[0] >= train.steps:
         raise RunError(f"{path} is trained to its end, step {train.steps}")
-    folder.latest(skeleton(config.network))  # before memory is taken for the network
+    folder.latest(config.skeleton())  # before memory is taken for the network
     return Training(folder.denoiser(), folder.data(), train)
 
 

@@ -13,7 +13,7 @@ from fromnoise.data.stored import Stored
 from fromnoise.errors import ConfigError
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.draws import PARTS, Draws
-from fromnoise.training.task import Drawn, Task
+from fromnoise.training.task import AnyTask, Drawn
 
 _TOGETHER = 2**16
 """About how many numbers the noisy batches of a round of steps have together, where one batch has fewer."""
@@ -59,11 +59,11 @@ class Batches:
         waited: the seconds in which steps waited for samples to be read and taken through the codec.
     """
 
-    def __init__(self, task: Task, source: Stored, config: TrainConfig) -> None:
+    def __init__(self, task: AnyTask, source: Stored, config: TrainConfig) -> None:
         self.task, self.source = task, source
-        numbers = config.batch_size * math.prod(task.denoiser.shape)
+        numbers = config.batch_size * math.prod(task.model.shape)
         self.round = min(max(_TOGETHER // numbers, 1), 64)
-        self.draws = Draws(config.seed, config.batch_size, self.round, device=task.denoiser.device)
+        self.draws = Draws(config.seed, config.batch_size, self.round, device=task.model.device)
         self.passes = passes(config.batch_size, config.parts_together)
         self._number, self._drawn, self.waited = -1, list[Drawn](), 0.0
 
@@ -72,7 +72,7 @@ class Batches:
         number, place = divmod(step, self.round)
         if number != self._number:
             if place == 0:  # a training that is resumed inside a round draws this as it was drawn
-                self.task.goal.times.turn()
+                self.task.turn()
             self._number, self._drawn = number, self._make(number)
         return self._drawn[place * self.passes : (place + 1) * self.passes]
 

@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
-from fromnoise.denoiser import Denoiser
+from fromnoise.model import Model
 from fromnoise.registry import STRICT, Settings, explain
-from fromnoise.training.noising import objective
-from fromnoise.training.task import Task, losses
+from fromnoise.training.task import AnyTask, losses
 from fromnoise.training.times import time_laws
 from fromnoise.training.weighting import weightings
 
@@ -109,11 +108,16 @@ class TrainConfig(BaseModel):
         except ValidationError as error:
             raise explain(error, "train", type(self).model_fields) from None
 
-    def task(self, denoiser: Denoiser) -> Task:
-        """Return the task of training a denoiser with these settings."""
-        goal = objective(denoiser, self.weighting, self.times)
+    def task(self, model: Model) -> AnyTask:
+        """Return the task of training a model with these settings.
+
+        Raises:
+            ConfigError: if the loss trains no models of this kind.
+        """
         task = losses.build(self.loss)
-        return task.bound(denoiser, goal, drop_cond=self.drop_cond, precision=self.precision, in_all=self.steps)
+        task.check_model(model)
+        goal = task.goal_of(model, self.weighting, self.times)
+        return task.bound(model, goal, drop_cond=self.drop_cond, precision=self.precision, in_all=self.steps)
 
 
 FREE_KEYS = frozenset({"steps", "log_every", "save_every", "keep", "parts_together", "checkpointing", "compile"})

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch
 from pydantic import Field
@@ -80,13 +80,13 @@ class ConsistencyTraining(Task):
         return _way(self.denoiser, self.steps, self.of)
 
     def bound(
-        self: Own, denoiser: Denoiser, goal: Objective | None = None, *, drop_cond: float = 0.0,
-        precision: str = "float32", in_all: int = 1,
+        self: Own, model: Any, goal: Objective | None = None, *, drop_cond: float = 0.0, precision: str = "float32",
+        in_all: int = 1,
     ) -> Own:  # fmt: skip
-        way = _way(denoiser, self.steps, self.of)
+        way = _way(model, self.steps, self.of)
         every = OnGrid(OwnGrid(steps=way.of, of=way.of, spacing=way.spacing))
-        goal = replace(goal or objective(denoiser), times=every, weighting=UniformWeighting())
-        return super().bound(denoiser, goal, drop_cond=drop_cond, precision=precision, in_all=in_all)
+        goal = replace(goal or objective(model), times=every, weighting=UniformWeighting())
+        return super().bound(model, goal, drop_cond=drop_cond, precision=precision, in_all=in_all)
 
     def taught_by(self: Own, teacher: DenoiserLike) -> Own:
         """Return the task, bound, with a teacher that need be no run."""

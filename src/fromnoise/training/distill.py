@@ -14,7 +14,7 @@ import copy
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -103,14 +103,14 @@ class Distilling(Task):
     """The teacher and its times, once they were needed."""
 
     def bound(
-        self: Own, denoiser: Denoiser, goal: Objective | None = None, *, drop_cond: float = 0.0,
-        precision: str = "float32", in_all: int = 1,
+        self: Own, model: Any, goal: Objective | None = None, *, drop_cond: float = 0.0, precision: str = "float32",
+        in_all: int = 1,
     ) -> Own:  # fmt: skip
-        if not isinstance(denoiser.grid, OwnGrid):
+        if not isinstance(model.grid, OwnGrid):
             raise ConfigError("distilling is for a student with a grid of its own: distill a run (fn.distill)")
-        goal = goal or objective(denoiser)
-        steps = Steps(denoiser.schedule, goal.prediction, OnGrid(denoiser.grid), goal.weighting, goal.sigma_data)
-        return super().bound(denoiser, steps, drop_cond=drop_cond, precision=precision, in_all=in_all)
+        goal = goal or objective(model)
+        steps = Steps(model.schedule, goal.prediction, OnGrid(model.grid), goal.weighting, goal.sigma_data)
+        return super().bound(model, steps, drop_cond=drop_cond, precision=precision, in_all=in_all)
 
     def taught_by(self: Own, teacher: DenoiserLike) -> Own:
         """Return the task, bound, with a teacher that need be no run.

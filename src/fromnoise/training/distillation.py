@@ -16,7 +16,7 @@ from fromnoise.errors import InputError, RunExists, UnknownName, whole_number
 from fromnoise.guidance_cond import scale_of
 from fromnoise.memory import most_held
 from fromnoise.own_grid import AnySteps, OwnGrid
-from fromnoise.run import Run, RunFolder, load
+from fromnoise.run import Run, RunConfig, RunFolder, load
 from fromnoise.run.files import is_unbegun
 from fromnoise.training.distill import sum_of
 from fromnoise.training.loop import Event, fit
@@ -262,7 +262,7 @@ def _check_going_on(out: Path, places: list[Path], lessons: list[Lesson], length
         if not RunFolder(place).exists:
             continue
         config = RunFolder(place).config
-        if config.grid != lesson.way:
+        if not isinstance(config, RunConfig) or config.grid != lesson.way:
             raise InputError(f"{place} was begun for other steps: ask for the same --to and --from, or another --out")
         if config.train["steps"] != steps:
             raise InputError(

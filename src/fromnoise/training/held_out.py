@@ -11,13 +11,13 @@ import torch
 
 from fromnoise.data.source import Source, held_apart
 from fromnoise.data.stored import Stored
-from fromnoise.denoiser import Denoiser
 from fromnoise.errors import CheckpointDamaged, shown
+from fromnoise.model import Model
 from fromnoise.rng import stream
 from fromnoise.training.batches import clean_batch
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.draws import Draws
-from fromnoise.training.task import Task
+from fromnoise.training.task import AnyTask
 
 _DRAWS, _LEVELS = 1024, 8
 """How many noisy samples the held-out loss is the mean of, and in how many groups of noise levels."""
@@ -62,15 +62,13 @@ class HeldOut:
         seed: of the training.
     """
 
-    def __init__(self, task: Task, source: Stored, seed: int) -> None:
+    def __init__(self, task: AnyTask, source: Stored, seed: int) -> None:
         self.task = task
-        draws = Draws(seed, _DRAWS, device=task.denoiser.device, name="held out")
+        draws = Draws(seed, _DRAWS, device=task.model.device, name="held out")
         order = torch.randperm(_DRAWS, generator=stream(seed, "held out/order"))
         rows = (order * len(source)) // _DRAWS  # every row as often as the others, within one
         drawn = task.draw(clean_batch(source, rows.chunk(draws.parts), draws), draws)
-        self.groups = drawn.rows(drawn.t.argsort(stable=True)).split(_LEVELS)
-        level = task.goal.schedule.noise_level
-        self.levels = tuple(float(level(float(group.t.median()))) for group in self.groups)
+        self.groups, self.levels = task.by_level(drawn, _LEVELS)
 
     def loss(self) -> HeldOutLoss:
         """Return the loss of the network as it is."""
@@ -79,11 +77,11 @@ class HeldOut:
         return HeldOutLoss(sum(losses) / len(losses), self.levels, tuple(losses))
 
 
-def held_out_loss_of(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> HeldOutLoss | None:
-    """Return the held-out loss of a denoiser as its training takes it; None where no samples were held out.
+def held_out_loss_of(model: Model, data: Source, train: Mapping[str, Any]) -> HeldOutLoss | None:
+    """Return the held-out loss of a model as its training takes it; None where no samples were held out.
 
     Args:
-        denoiser: with the weights to be looked at.
+        model: with the weights to be looked at.
         data: all the samples.
         train: the settings of the training (`TrainConfig` as data).
     """
@@ -91,8 +89,8 @@ def held_out_loss_of(denoiser: Denoiser, data: Source, train: Mapping[str, Any])
     held = held_apart(data, config.held_out, config.seed)[1]
     if held is None:
         return None
-    stored = Stored(held, denoiser.codec, denoiser.conditioners)
-    return HeldOut(config.task(denoiser), stored, config.seed).loss()
+    stored = Stored(held, model.codec, model.conditioners)
+    return HeldOut(config.task(model), stored, config.seed).loss()
 
 
 @dataclass

@@ -15,7 +15,7 @@ from fromnoise.run import Checkpoint
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.ema import EMA, PowerAverage
 from fromnoise.training.muon import Muon, hidden_matrices
-from fromnoise.training.task import Drawn, Task
+from fromnoise.training.task import AnyTask, Drawn
 
 
 class Learner:
@@ -26,7 +26,7 @@ class Learner:
         config: its settings.
     """
 
-    def __init__(self, task: Task, config: TrainConfig) -> None:
+    def __init__(self, task: AnyTask, config: TrainConfig) -> None:
         self.task, self.config = task, config
         self.module = task.module.train().requires_grad_(True)
         self.average = EMA(self.module, config.ema) if config.ema else None
@@ -66,11 +66,10 @@ class Learner:
 
     def _loss(self, piece: Drawn) -> Tensor:
         """Return the loss of a piece, and let the law of times hear those of its rows if it listens."""
-        goal = self.task.goal
-        if not goal.times.listens:
+        if self.task.listener is None:
             return self.task.loss(piece)
         each = self.task.losses(piece)
-        goal.times.hear(goal.schedule, piece.t, each.detach())
+        self.task.hear(piece.t, each.detach())
         return each.mean()
 
     def mean_loss(self, first: int) -> float:
@@ -134,8 +133,8 @@ class Learner:
             f"{name}.{key}": value for name, p in self.parameters.items() for key, value in moments.get(p, {}).items()
         }
         ema = model if self.average is None else self.average.state_dict()
-        if self.task.goal.times.listens:
-            state = {**state, "times": self.task.goal.times.state()}
+        if self.task.listener is not None:
+            state = {**state, "times": self.task.listener.state()}
         averages = {track.length: track.averages for track in self.tracks} if step else {}
         return Checkpoint(step, model, ema, optimizer, {"seed": self.config.seed, **state}, averages)
 
@@ -150,9 +149,9 @@ class Learner:
                 self._unlogged = float(total), count
             case other:
                 raise CheckpointDamaged(f"the losses not yet logged at step {checkpoint.step} are {shown(other)}")
-        if self.task.goal.times.listens and checkpoint.step:
+        if self.task.listener is not None and checkpoint.step:
             kept = checkpoint.state.get("times")
-            self.task.goal.times.restore(kept if isinstance(kept, Mapping) else {})
+            self.task.listener.restore(kept if isinstance(kept, Mapping) else {})
         self.module.load_state_dict(checkpoint.model)
         if self.average is not None:
             self.average.load_state_dict(checkpoint.ema)

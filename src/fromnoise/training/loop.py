@@ -24,13 +24,12 @@ from fromnoise.data.dataset import Dataset
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source, held_apart
 from fromnoise.data.stored import Stored
-from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import Renamed, renamed_argument
 from fromnoise.errors import ConfigError, InputError
 from fromnoise.memory import keep_freed_memory
+from fromnoise.model import Model
 from fromnoise.nn.network import plain
-from fromnoise.nn.skeleton import skeleton
-from fromnoise.run import Run, RunConfig, RunFolder, describe
+from fromnoise.run import AnyConfig, Run, RunFolder, describe, run_of
 from fromnoise.run.files import Writing
 from fromnoise.run.lock import RunLock
 from fromnoise.training.batches import Batches, passes
@@ -39,8 +38,6 @@ from fromnoise.training.held_out import HeldOut, HeldOutLoss, Patience
 from fromnoise.training.learner import Learner
 from fromnoise.training.optimum import Floor
 from fromnoise.training.stop import Interrupted, Stop, stop_on_signals
-from fromnoise.training.task import Task
-from fromnoise.training.weighting import OF_STEPS
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Event:
         lr: the learning rate.
         rate: steps a second.
         seconds_left: at that rate.
-        run: the finished run, with the last event only.
+        run: the finished run, with the last event only; a `Run`, or an `AutoencoderRun`.
         held_out: the last held-out loss; None before the first, and where no rows are held out.
         waiting: the part of the steps' time in which they waited for samples to be read.
     """
@@ -69,16 +66,17 @@ class Event:
     lr: float
     rate: float
     seconds_left: float
-    run: Run | None = None
+    run: Run | Any | None = None
     held_out: HeldOutLoss | None = None
     waiting: float = 0.0
 
     share = Renamed("progress")
 
 
+@renamed_argument("denoiser", "model", lambda model: model)
 @renamed_argument("scaling", "codec", codec_of)
 def fit(
-    denoiser: Denoiser,
+    model: Model,
     data: Dataset | Tensor | Any,
     config: TrainConfig | None = None,
     *,
@@ -88,16 +86,17 @@ def fit(
     keep_data: bool = True,
     stop: Stop | None = None,
 ) -> Iterator[Event]:
-    """Train a denoiser, step by step: a generator whose caller owns the loop.
+    """Train a model, step by step: a generator whose caller owns the loop.
 
     Args:
-        denoiser: trained in place; its device is the training's. At the end it holds the averaged weights.
+        model: a denoiser or an autoencoder, trained in place; its device is the training's. At the end it holds the
+            averaged weights.
         data: a data set, or an array `[N, *S]`.
         config: the settings; `TrainConfig()` when not given.
         out: the run folder; None keeps nothing on disk.
         resume: go on with the run in `out` if there is one.
-        codec: between the data's units and the denoiser's, an object, settings or a name, unless the denoiser was
-            made with one; `Affine()` when not given.
+        codec: between the data's units and the model's, an object, settings or a name, unless the model was made
+            with one; `Affine()` when not given.
         keep_data: whether the run folder holds the samples, where they are not built in: without them the run can be
             loaded, sampled and resumed, and for its floor, distances and report the data must be at hand again.
         stop: asks the training to stop. When not given, Ctrl-C and SIGTERM do, while steps are done: between two
@@ -116,61 +115,58 @@ def fit(
     source = open_data(data)
     with RunLock(folder.path if folder is not None else None) as lock:
         loop = _begin(
-            denoiser, source, config or TrainConfig(), built, folder, lock=lock, resume=resume, keep_data=keep_data
+            model, source, config or TrainConfig(), built, folder, lock=lock, resume=resume, keep_data=keep_data
         )
         last = yield from loop.steps(stop)
         last = loop.finish(last)
     yield last
 
 
-def check_fit(denoiser: Denoiser, config: TrainConfig) -> None:
-    """Refuse settings with which a denoiser cannot be trained, before anything is done.
+def check_fit(model: Model, config: TrainConfig) -> None:
+    """Refuse settings with which a model cannot be trained, before anything is done.
 
     Raises:
         InputError: saying why they do not fit.
     """
-    if config.drop_cond and not denoiser.conditioners:
+    if config.drop_cond and not model.conditioners:
         raise ConfigError("train: drop_cond needs a network with classes or cond_dim, and this one has neither")
     if torch.is_inference_mode_enabled():
         raise InputError("training takes gradients: call it outside torch.inference_mode()")
     if config.patience and not config.held_out:
         raise ConfigError("train: patience waits for the held-out loss: set train.held_out above 0 too")
     passes(config.batch_size, config.parts_together)
-    if config.checkpointing and not getattr(plain(denoiser.network), "can_checkpoint", False):
+    if config.checkpointing and not getattr(plain(model.network), "can_checkpoint", False):
         raise ConfigError(
             "train: checkpointing is for networks of pictures, and this one has no blocks to compute again"
         )
-    task = config.task(denoiser)
+    task = config.task(model)
     task.check()
     if config.patience and not task.steady:
         raise ConfigError(
             "train: patience compares held-out losses, and those of this loss change their meaning: set it to 0"
         )
-    if task.goal.weighting.of_steps and denoiser.grid is None:
-        raise ConfigError(OF_STEPS)
-    if task.goal.times.listens and type(task).losses is Task.losses:
-        raise ConfigError("train: loss-aware times hear the loss of each row, and this loss tells their mean alone")
+    task.check_goal()
 
 
 def _begin(
-    denoiser: Denoiser, source: Source, config: TrainConfig, codec: Codec | None, folder: RunFolder | None, *,
+    model: Model, source: Source, config: TrainConfig, codec: Codec | None, folder: RunFolder | None, *,
     lock: RunLock, resume: bool, keep_data: bool = True,
 ) -> _Loop:  # fmt: skip
     """Measure the data, make or find the folder, and go to its last checkpoint."""
     keep_freed_memory()
-    check_fit(denoiser, config)
+    check_fit(model, config)
     rows, held = held_apart(source, config.held_out, config.seed)
-    denoiser.measure(rows, codec)
-    denoiser.grid = config.task(denoiser).few_steps
+    model.measure(rows, codec)
+    model.grid = config.task(model).few_steps
     if folder is not None and resume and folder.exists:  # a run of an earlier release may have chosen another codec
-        denoiser.rescale(denoiser.codec.resumed(folder.codec()), denoiser.sigma_data, denoiser.effective_dimension)
-    described = describe(denoiser, source, config.model_dump(mode="json"))
+        model.rescale(model.codec.resumed(folder.codec()), model.sigma_data, model.effective_dimension)
+    described = describe(model, source, config.model_dump(mode="json"))
     if folder is not None:
-        _check_kept(described, denoiser)
+        _check_kept(described, model)
     kept = source if keep_data else None
     usual = TrainConfig().model_dump(mode="json")
     going_on = folder is not None and folder.begin(
-        described, denoiser.codec, kept, lock, resume=resume, free=FREE_KEYS, usual=usual
+        described, model.codec, kept, lock, resume=resume, free=FREE_KEYS, usual=usual
     )
     lock.acquire()  # the folder is there now
     if folder is not None and going_on:
@@ -178,23 +174,23 @@ def _begin(
     if folder is not None and going_on:  # what was measured then, to the last bit
         described = folder.config
         measured = described.measured
-        denoiser.rescale(folder.codec(), measured.sigma_data, measured.effective_dimension)
-    denoiser.trained_dropping(config.drop_cond)
+        model.rescale(folder.codec(), measured.sigma_data, measured.effective_dimension)
+    model.trained_dropping(config.drop_cond)
     if config.checkpointing:
-        plain(denoiser.network).checkpointing = True  # pyright: ignore[reportArgumentType] `check_fit` looked
-    if config.compile and plain(denoiser.network) is denoiser.network:
-        denoiser.network = torch.compile(denoiser.network)  # pyright: ignore[reportAttributeAccessIssue] a module
-    task = config.task(denoiser)
-    device = denoiser.device
+        plain(model.network).checkpointing = True  # pyright: ignore[reportArgumentType] `check_fit` looked
+    if config.compile and plain(model.network) is model.network:
+        model.network = torch.compile(model.network)  # pyright: ignore[reportAttributeAccessIssue] a module
+    task = config.task(model)
+    device = model.device
     stored = [
         part
         if part is None
-        else Stored(part.resident(device, _budget(device)), denoiser.codec, denoiser.conditioners, _budget(device))
+        else Stored(part.resident(device, _budget(device)), model.codec, model.conditioners, _budget(device))
         for part in (rows, held)
     ]
     assert stored[0] is not None
     loop = _Loop(
-        denoiser=denoiser, source=source, config=config, folder=folder, described=described, floor=task.floor(rows),
+        model=model, source=source, config=config, folder=folder, described=described, floor=task.floor(rows),
         learner=Learner(task, config), patience=Patience(config.patience), batches=Batches(task, stored[0], config),
         check=None if stored[1] is None else HeldOut(task, stored[1], config.seed),
     )  # fmt: skip
@@ -202,14 +198,14 @@ def _begin(
     return loop
 
 
-def _check_kept(described: RunConfig, denoiser: Denoiser) -> None:
+def _check_kept(described: AnyConfig, model: Model) -> None:
     """Refuse a network that its settings do not make again: what is kept of it could not be loaded.
 
     Raises:
         ConfigError: naming a tensor that differs.
     """
-    again = skeleton(described.network).state_dict()
-    kept = plain(denoiser.network).state_dict()
+    again = described.skeleton().state_dict()
+    kept = plain(model.network).state_dict()
     differ = [n for n in (*kept, *again) if n not in kept or n not in again or kept[n].shape != again[n].shape]
     if differ:
         raise ConfigError(
@@ -228,11 +224,11 @@ def _budget(device: torch.device) -> float:
 class _Loop:
     """A training under way, after `done` steps."""
 
-    denoiser: Denoiser
+    model: Model
     source: Source
     config: TrainConfig
     folder: RunFolder | None
-    described: RunConfig
+    described: AnyConfig
     floor: Floor | None
     learner: Learner
     patience: Patience
@@ -248,7 +244,7 @@ class _Loop:
         if self.folder is None:
             return
         if self.folder.steps():
-            checkpoint = self.folder.load(self.denoiser, optimizer=True)
+            checkpoint = self.folder.load(self.model, optimizer=True)
             self.learner.restore(checkpoint)
             self.done = checkpoint.step
             if self.config.patience:
@@ -348,11 +344,11 @@ class _Loop:
         self.folder.save(self.learner.checkpoint(self.done, state), self.config.keep)
 
     def finish(self, last: Event | None) -> Event:
-        """Leave the averaged weights in the denoiser; return the last event, the run with it."""
+        """Leave the averaged weights in the model; return the last event, the run with it."""
         self.learner.finish()
-        self.denoiser.eval().requires_grad_(False)
+        self.model.eval().requires_grad_(False)
         kept = () if self.folder is not None else tuple(self.rows)
-        run = Run(self.folder, self.described, self.denoiser, self.source, self.done, kept)
+        run = run_of(self.folder, self.described, self.model, self.source, self.done, rows=kept)
         if last is not None:
             return replace(last, run=run)
         loss = math.nan if run.loss is None else run.loss  # nothing was left to do

@@ -91,7 +91,7 @@ class School:
         config = its.model_copy(
             update={"grid": lesson.way, "predict": predict, "network": network, "conditioners": known}
         )
-        student = config.denoiser(teacher.folder.codec()).to(teacher.denoiser.device)
+        student = config.model(teacher.folder.codec()).to(teacher.denoiser.device)
         weights, own = plain(teacher.denoiser.network).state_dict(), plain(student.network).state_dict()
         student.network.load_state_dict({**own, **weights})
         place = {"teacher": str(teacher.folder.path.resolve()), "weights": sum_of(teacher.denoiser.network)}

@@ -26,17 +26,21 @@ from fromnoise.conditioners import augmented
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import Batch, Source
 from fromnoise.denoiser import Denoiser
+from fromnoise.errors import ConfigError
 from fromnoise.exact import mixture_of_data
+from fromnoise.model import Model
 from fromnoise.nn.network import plain
 from fromnoise.own_grid import FewSteps, OwnGrid
 from fromnoise.registry import Registry
 from fromnoise.training.draws import Draws
 from fromnoise.training.noising import Objective, objective
 from fromnoise.training.optimum import Floor, Losses, Optimum, floor_at
+from fromnoise.training.times import TimeLaw
+from fromnoise.training.weighting import OF_STEPS
 
-losses: Registry[Task] = Registry("loss", "losses")
+losses: Registry[AnyTask] = Registry("loss", "losses")
 
-Own = TypeVar("Own", bound="Task")
+Own = TypeVar("Own", bound="AnyTask")
 
 _LARGEST = 4096
 """How many numbers a sample may have for its data's floor to be computed."""
@@ -99,74 +103,173 @@ def autocast(x: Tensor, precision: str) -> contextlib.AbstractContextManager[Any
     return torch.autocast(x.device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
-class Task:
-    """What a training does. Settings are its own; the rest is there once it is `bound`.
+class AnyTask:
+    """What a training does, whatever it trains. Settings are its own; the rest is there once it is `bound`.
 
     Attributes:
-        denoiser: whose network is trained.
-        goal: noise, target and weight of clean samples.
+        model: whose network is trained.
         drop_cond: the probability with which a row's condition is left out.
         precision: of the network's arithmetic.
         in_all: how many optimizer steps the training has.
     """
 
-    denoiser: Denoiser
-    goal: Objective
+    model: Model
     drop_cond: float = 0.0
     steady: ClassVar[bool] = True
     """Whether its loss means the same at every step of a training."""
     precision: ClassVar[str] = "float32"
     in_all: ClassVar[int] = 1
 
+    def check_model(self, model: Model) -> None:
+        """Raise ConfigError if it trains no models of this kind."""
+        raise NotImplementedError
+
+    def goal_of(self, model: Model, weighting: Any, times: Any) -> Objective | None:
+        """Return what is minimized under these settings of a training; None for a task without noise."""
+        return None
+
     def bound(
         self: Own,
-        denoiser: Denoiser,
+        model: Any,
         goal: Objective | None = None,
         *,
         drop_cond: float = 0.0,
         precision: str = "float32",
         in_all: int = 1,
     ) -> Own:
-        """Return the task of training a denoiser; `check` says whether the two go together.
+        """Return the task of training a model; `check` says whether the two go together.
 
         Args:
-            denoiser: what is trained.
-            goal: noise, target and weight; uniform weights and stratified times when not given.
+            model: what is trained.
+            goal: noise, target and weight, of a task that has these.
             drop_cond: the probability with which a row's condition is left out.
             precision: of the network's arithmetic.
             in_all: how many optimizer steps the training has.
         """
         task = copy.copy(self)
-        settings = {
-            "goal": goal or objective(denoiser), "drop_cond": drop_cond, "precision": precision, "in_all": in_all,
-        }  # fmt: skip
-        for name, value in {"denoiser": denoiser, **settings}.items():
+        settings = {"model": model, "drop_cond": drop_cond, "precision": precision, "in_all": in_all}
+        for name, value in {**settings, **({} if goal is None else {"goal": goal})}.items():
             object.__setattr__(task, name, value)  # a task is frozen
         return task
 
     def check(self) -> None:
-        """Raise ConfigError if the denoiser cannot be trained with it."""
+        """Raise ConfigError if the model cannot be trained with it."""
+
+    def check_goal(self) -> None:
+        """Raise ConfigError if the model cannot be trained for what is minimized."""
 
     @property
     def few_steps(self) -> FewSteps | None:
-        """How the trained denoiser is sampled; None for one whose answer is the mean E[x0 | x_t].
-
-        Times of its own stay with a denoiser; a consistency model that is trained by another task is none any more.
-        """
-        return self.denoiser.grid if isinstance(self.denoiser.grid, OwnGrid) else None
+        """How the trained model is sampled; None for one whose answer is the mean E[x0 | x_t]."""
+        return None
 
     @property
     def module(self) -> nn.Module:
         """What is trained."""
-        return plain(self.denoiser.network)
+        return plain(self.model.network)
+
+    @property
+    def listener(self) -> TimeLaw | None:
+        """The law of times, if it hears the losses; None for one that does not, and for a task without times."""
+        return None
+
+    def hear(self, t: Tensor, losses: Tensor) -> None:
+        """Let the law of times hear the losses of rows at times t, `[B]` each."""
+
+    def turn(self) -> None:
+        """Let what times are drawn by change with what was heard, at the start of a round."""
 
     def draw(self, clean: Batch, draws: Draws) -> Drawn:
         """Return the rows that the losses of a round are taken of.
 
         Args:
-            clean: what the denoiser sees of the data, `[K N, *S]`, and its conditions.
+            clean: what the model sees of the data, `[K N, *S]`, and its conditions.
             draws: the round's random numbers.
         """
+        raise NotImplementedError
+
+    def by_level(self, drawn: Drawn, count: int) -> tuple[list[Drawn], tuple[float, ...]]:
+        """Return drawn rows in so many groups by their noise level, and these levels; none where there are none."""
+        return drawn.split(count), ()
+
+    def loss(self, drawn: Drawn) -> Tensor:
+        """Return the mean loss of some rows, `[]`."""
+        raise NotImplementedError
+
+    def losses(self, drawn: Drawn) -> Tensor:
+        """Return the loss of each row, `[B]`, whose mean is `loss`; needed for a law of times that listens alone."""
+        raise NotImplementedError
+
+    def has_floor(self, goal: Objective) -> bool:
+        """Return whether the least expected loss is known for this schedule, prediction and weighting."""
+        return False
+
+    def least(self, best: Optimum) -> Losses:
+        """Return the loss of the best network for drawn samples, and that of an output of 0, `[n]` each."""
+        raise NotImplementedError
+
+    def floor(self, source: Source) -> Floor | None:
+        """Return the least expected loss on some data; None where it is not known."""
+        return None
+
+
+class Task(AnyTask):
+    """What the training of a denoiser does.
+
+    Attributes:
+        goal: noise, target and weight of clean samples.
+    """
+
+    goal: Objective
+
+    def check_model(self, model: Model) -> None:
+        if not isinstance(model, Denoiser):
+            raise ConfigError(
+                "train: this loss is for denoisers, and an autoencoder is trained by the loss autoencoding"
+            )
+
+    def goal_of(self, model: Model, weighting: Any, times: Any) -> Objective:
+        assert isinstance(model, Denoiser)  # `check_model` looked
+        return objective(model, weighting, times)
+
+    def bound(
+        self: Own, model: Any, goal: Objective | None = None, *, drop_cond: float = 0.0, precision: str = "float32",
+        in_all: int = 1,
+    ) -> Own:  # fmt: skip
+        goal = goal or objective(model)
+        return super().bound(model, goal, drop_cond=drop_cond, precision=precision, in_all=in_all)
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """Whose network is trained."""
+        assert isinstance(self.model, Denoiser)
+        return self.model
+
+    @property
+    def few_steps(self) -> FewSteps | None:
+        """How the trained denoiser is sampled.
+
+        Times of its own stay with a denoiser; a consistency model that is trained by another task is none any more.
+        """
+        return self.denoiser.grid if isinstance(self.denoiser.grid, OwnGrid) else None
+
+    def check_goal(self) -> None:
+        if self.goal.weighting.of_steps and self.denoiser.grid is None:
+            raise ConfigError(OF_STEPS)
+        if self.goal.times.listens and type(self).losses is AnyTask.losses:
+            raise ConfigError("train: loss-aware times hear the loss of each row, and this loss tells their mean alone")
+
+    @property
+    def listener(self) -> TimeLaw | None:
+        return self.goal.times if self.goal.times.listens else None
+
+    def hear(self, t: Tensor, losses: Tensor) -> None:
+        self.goal.times.hear(self.goal.schedule, t, losses)
+
+    def turn(self) -> None:
+        self.goal.times.turn()
+
+    def draw(self, clean: Batch, draws: Draws) -> Drawn:
         denoiser, goal, x0 = self.denoiser, self.goal, clean.x
         t = draws.times(goal.times, goal.schedule)
         noised = goal.noised(x0, t, draws.normal("noise", x0))
@@ -181,29 +284,17 @@ class Task:
         also = {} if importance is None else {"importance": importance.to(x)}
         return Drawn(x, torch.as_tensor(denoiser.c_noise(t)).to(x), cond, noised.target, weight, t, x0, also)
 
-    def loss(self, drawn: Drawn) -> Tensor:
-        """Return the mean loss of some rows, `[]`."""
-        raise NotImplementedError
-
-    def losses(self, drawn: Drawn) -> Tensor:
-        """Return the loss of each row, `[B]`, whose mean is `loss`; needed for a law of times that listens alone."""
-        raise NotImplementedError
+    def by_level(self, drawn: Drawn, count: int) -> tuple[list[Drawn], tuple[float, ...]]:
+        groups = drawn.rows(drawn.t.argsort(stable=True)).split(count)
+        level = self.goal.schedule.noise_level
+        return groups, tuple(float(level(float(group.t.median()))) for group in groups)
 
     def network_output(self, drawn: Drawn, x: Tensor | None = None) -> Tensor:
         """Return the network's output for drawn rows, or for `x` in place of theirs, in the training's precision."""
         with autocast(drawn.x, self.precision):
             return self.denoiser.network_output(drawn.x if x is None else x, drawn.c_noise, drawn.cond)
 
-    def has_floor(self, goal: Objective) -> bool:
-        """Return whether the least expected loss is known for this schedule, prediction and weighting."""
-        return False
-
-    def least(self, best: Optimum) -> Losses:
-        """Return the loss of the best network for drawn samples, and that of an output of 0, `[n]` each."""
-        raise NotImplementedError
-
     def floor(self, source: Source) -> Floor | None:
-        """Return the least expected loss on some data; None where it is not known."""
         linear, small = self.denoiser.prediction.is_linear, math.prod(source.shape) <= _LARGEST
         if not (isinstance(source, Dataset) and linear and small and self.has_floor(self.goal)):
             return None

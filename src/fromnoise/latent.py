@@ -1,0 +1,257 @@
+"""Latents: an autoencoder between samples and the space in which diffusion is cheap, as a codec.
+
+    store    x -> the mean and log variance of its latent, the slow part, done once
+    into     z = (l - m)/s, with l drawn anew from its law in each use; m and s of each channel
+    out      x_hat(m + s z)
+
+So nothing else in the library knows of latents: a denoiser of z is trained and sampled as any other.
+Source: Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models", section 3.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor, nn
+
+from fromnoise.data.codec import Codec, codecs
+from fromnoise.data.source import Source, samples
+from fromnoise.data.stored import stored_of
+from fromnoise.errors import InputError
+from fromnoise.model import Model
+from fromnoise.nn.autoencoder import KLAutoencoder, Posterior, autoencoders
+from fromnoise.nn.network import plain
+from fromnoise.nn.skeleton import skeleton
+from fromnoise.registry import Settings
+from fromnoise.rng import seeded
+
+_TOGETHER: Final = 2**16
+"""About how many numbers of samples are encoded or decoded at a time."""
+
+
+class Autoencoder(Model):
+    """A trained autoencoder with the codec of its pictures: `fn.load_autoencoder("runs/autoencoder").autoencoder`.
+
+    Args:
+        network: a `KLAutoencoder`, or another that is registered.
+        codec: between pictures and what the network sees; measured on the data where none is given.
+    """
+
+    network: KLAutoencoder  # pyright: ignore[reportIncompatibleVariableOverride] or one with the same methods
+
+    def __init__(self, network: nn.Module, codec: Codec | None = None) -> None:
+        super().__init__(network, codec)
+        if codec is not None:
+            self.rescale(codec, 1.0)
+
+    @property
+    def inner(self) -> KLAutoencoder:
+        """The network, without what compiles it."""
+        return plain(self.network)  # pyright: ignore[reportReturnType] see above
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of a latent, [L, h, w]."""
+        return self.inner.latent_shape
+
+    def moments(self, x: Tensor) -> Tensor:
+        """Return mean and log variance of the latents of samples `[N, *X]`, side by side, `[N, 2 L, h, w]` float32."""
+        with torch.no_grad():
+            z = (self.codec.into(self.codec.store(part)).to(self.device) for part in self._parts(x))
+            return torch.cat([self.inner.moments(part).float() for part in z])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the samples `[N, *X]` of latents `[N, L, h, w]`, in the data's units and type."""
+        with torch.no_grad():
+            return torch.cat([self.codec.out(self.inner.decode(part.to(self.device))) for part in self._parts(latents)])
+
+    def reconstructed(self, x: Tensor) -> Tensor:
+        """Return samples `[N, *X]` through the mean of their latents and back: the best that decoded samples can be."""
+        return self.decode(Posterior.of_moments(self.moments(x)).mean)
+
+    def _parts(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield rows in chunks of a fixed number, so that how many there are changes no bit of any."""
+        return iter(x.split(max(1, _TOGETHER // math.prod(self.shape))))
+
+
+@codecs.register("latent")
+@dataclass(frozen=True, eq=False)
+class Latent(Codec):
+    """z = (l - mean)/std of each channel, l a latent that an autoencoder gives: `fn.latent("runs/autoencoder")`.
+
+    Args:
+        network: the autoencoder's settings.
+        inner: the settings of its own codec, between samples and what it sees.
+        weights: the sum of its weights.
+    """
+
+    network: Settings
+    inner: Settings
+    weights: str
+
+    autoencoder: ClassVar[Autoencoder | None] = None
+    mean: ClassVar[Tensor] = torch.tensor(0.0)
+    std: ClassVar[Tensor] = torch.tensor(1.0)
+    _elsewhere: ClassVar[dict[torch.device, Autoencoder]] = {}
+
+    @classmethod
+    def from_autoencoder(cls, autoencoder: Autoencoder) -> Latent:
+        """Return the codec of a trained autoencoder, not yet fitted to data."""
+        settings = {key: value for key, value in autoencoders.settings(autoencoder.inner).items() if key != "critic"}
+        network, trained = autoencoders.build(settings), autoencoder.inner.state_dict()
+        network.load_state_dict({name: trained[name] for name in network.state_dict()})
+        kept = Autoencoder(network, autoencoder.codec).eval().requires_grad_(False)
+        made = cls(network=_plain(settings), inner=_plain(codecs.settings(autoencoder.codec)), weights=_sum(kept))
+        return made._with(autoencoder=kept)
+
+    @property
+    def form(self) -> str:
+        return self._known.codec.form
+
+    @property
+    def _known(self) -> Autoencoder:
+        if self.autoencoder is None:
+            raise InputError(
+                "the codec latent is an autoencoder's, and only its settings were given: give the run of a trained "
+                "one, --latent RUN or codec=fn.latent(RUN)"
+            )
+        return self.autoencoder
+
+    @property
+    def store_key(self) -> str:
+        return self.weights
+
+    def fitted(self, data: Source | Tensor) -> Latent:
+        self.check_fits(data)
+        moments = self.store(data) if isinstance(data, Tensor) else stored_of(data, self)
+        law = Posterior.of_moments(moments)
+        mean = law.mean.double().mean((0, 2, 3), keepdim=True)[0]
+        spread = law.mean.double().sub(mean).square().mean((0, 2, 3)) + law.log_variance.double().exp().mean((0, 2, 3))
+        std = spread.sqrt()[:, None, None]
+        return self._with(mean=mean.float(), std=torch.where(std > 0, std, 1.0).float(), shape=self._known.latent_shape)
+
+    def check_fits(self, data: Source | Tensor) -> None:
+        """Raise InputError if the samples are not of the shape and type that the autoencoder was trained on."""
+        wanted, first = self._known.shape, samples(data)[:1] if isinstance(data, Tensor) else data.read(slice(0, 1)).x
+        shape = tuple(first.shape[1:])
+        if shape != wanted:
+            a, b = (" x ".join(map(str, one)) for one in (shape, wanted))
+            raise InputError(
+                f"the samples are {a} (channels, height, width), and the autoencoder is for {b}: bring them to that, "
+                "or train an autoencoder on them"
+            )
+        try:
+            codecs.build(self.inner).fitted(first)
+        except InputError:
+            raise InputError(
+                f"the autoencoder is for pictures of whole numbers 0..255, uint8, and these are {first.dtype}: "
+                "train an autoencoder on them"
+            ) from None
+
+    def shape_of(self, sample: tuple[int, ...]) -> tuple[int, ...]:
+        return self._known.latent_shape if tuple(sample) == self._known.shape else ()
+
+    def sample_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(self.network["shape"])
+
+    def store(self, x: Tensor) -> Tensor:
+        return self._on(x.device).moments(x)
+
+    def into(self, stored: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        law = Posterior.of_moments(stored)
+        eps = None if generator is None else torch.randn(law.mean.shape, generator=generator, device=stored.device)
+        latents = law.mean if eps is None else law.at(eps)
+        return (latents - self.mean.to(stored)) / self.std.to(stored)
+
+    def out(self, z: Tensor) -> Tensor:
+        z = z.float()
+        return self._on(z.device).decode(self.mean.to(z) + self.std.to(z) * z)
+
+    def reconstructed(self, x: Tensor) -> Tensor:
+        """Return samples through their latents and back: the ceiling of what decoded samples can be."""
+        return self._on(x.device).reconstructed(x)
+
+    def _on(self, device: torch.device) -> Autoencoder:
+        """Return the autoencoder on a device, where it then stays too."""
+        if self._known.device == device:
+            return self._known
+        if device not in self._elsewhere:
+            self._elsewhere[device] = copy.deepcopy(self._known).to(device)
+        return self._elsewhere[device]
+
+    def equals(self, other: Codec) -> bool:
+        if not isinstance(other, Latent) or self.weights != other.weights:
+            return False
+        return all(torch.allclose(a, b.to(a), rtol=1e-6) for a, b in ((self.mean, other.mean), (self.std, other.std)))
+
+    def to(self, device: torch.device) -> Latent:
+        return self._with(autoencoder=self._on(device), mean=self.mean.to(device), std=self.std.to(device))
+
+    def tensors(self) -> dict[str, Tensor]:
+        known = self._known
+        inner = {f"inner.{name}": tensor for name, tensor in known.codec.tensors().items()}
+        return {"mean": self.mean.cpu(), "std": self.std.cpu(), **inner, **_weights(known)}
+
+    def most_bytes(self, shape: tuple[int, ...]) -> int:
+        network = skeleton(self.network, autoencoders)
+        return 64 * (1024 + sum(p.numel() for p in network.parameters()))
+
+    def with_tensors(self, tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Latent:
+        wanted = skeleton(self.network, autoencoders).state_dict()
+        own = {name: tensors[f"network.{name}"] for name in wanted}
+        for name, tensor in own.items():
+            like = wanted[name]
+            if tensor.shape != like.shape or tensor.dtype != like.dtype or not torch.isfinite(tensor).all():
+                raise ValueError(f"{name} is not what the autoencoder's settings say")
+        with seeded(0, "network"):
+            network = autoencoders.build(self.network)
+        network.load_state_dict(own)
+        inner = {name.removeprefix("inner."): tensor for name, tensor in tensors.items() if name.startswith("inner.")}
+        known = Autoencoder(network, codecs.build(self.inner).with_tensors(inner, tuple(network.shape)))
+        known.eval().requires_grad_(False)
+        if _sum(known) != self.weights:
+            raise ValueError("its weights are not those of the configuration")
+        if tuple(shape) != known.latent_shape:
+            raise ValueError(f"latents of shape {list(known.latent_shape)} for z of {list(shape)}")
+        mean, std = tensors["mean"], tensors["std"]
+        for part in (mean, std):
+            if part.shape != (shape[0], 1, 1) or part.dtype != torch.float32 or not torch.isfinite(part).all():
+                raise ValueError(f"a mean or std of shape {list(part.shape)} for latents of {list(shape)}")
+        if not bool((std > 0).all()):
+            raise ValueError("a std that is not positive")
+        return self._with(autoencoder=known, mean=mean, std=std, shape=tuple(shape))
+
+    def _with(self, **values: Any) -> Latent:
+        made = copy.copy(self)
+        values.setdefault("_elsewhere", {} if "autoencoder" in values else self._elsewhere)
+        for name, value in values.items():
+            object.__setattr__(made, name, value)
+        return made
+
+
+def _plain(settings: Settings) -> Settings:
+    """Return settings as a TOML file gives them back."""
+    return json.loads(json.dumps({key: value for key, value in settings.items() if value is not None}))
+
+
+def _weights(autoencoder: Autoencoder) -> dict[str, Tensor]:
+    """Return the parameters of an autoencoder, as a run keeps them."""
+    state = autoencoder.inner.state_dict()
+    return {f"network.{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def _sum(autoencoder: Autoencoder) -> str:
+    """Return a sum of an autoencoder's weights and of its codec."""
+    total = hashlib.sha256()
+    both = {**_weights(autoencoder), **autoencoder.codec.tensors()}
+    for name, tensor in sorted(both.items()):
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()[:16]
