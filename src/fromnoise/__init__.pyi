@@ -22,11 +22,14 @@ from .guidance import AutoGuided as AutoGuided
 from .guidance import ClassifierGuided as ClassifierGuided
 from .guidance import Guided as Guided
 from .guidance import Inpainted as Inpainted
+from .latent import Autoencoder as Autoencoder
 from .likelihood import elbo as elbo
 from .likelihood import log_likelihood as log_likelihood
 from .metrics import evaluate as evaluate
+from .run import AutoencoderRun as AutoencoderRun
 from .run import Run as Run
 from .run import load as load
+from .run import load_autoencoder as load_autoencoder
 from .samplers import DDIM as DDIM
 from .samplers import DDPM as DDPM
 from .samplers import SDE as SDE

@@ -302,6 +302,8 @@ def interpolate(
     count = whole_number("count", count, least=2)
     codec, flow = denoiser.codec, ProbabilityFlow(denoiser, tolerance)
     both = torch.stack([torch.as_tensor(first), torch.as_tensor(second)])
+    if codec.shape_of(tuple(both.shape[1:])) != denoiser.shape:
+        raise InputError(f"these samples have shape {list(both.shape[1:])}, and are none of this denoiser's")
     z = codec.into(codec.store(both)).to(denoiser.device)
     a, b = flow.encode(z, cond)
     cosine = float((a * b).sum() / (a.norm() * b.norm()))

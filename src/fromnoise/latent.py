@@ -84,7 +84,7 @@ class Autoencoder(Model):
 @codecs.register("latent")
 @dataclass(frozen=True, eq=False)
 class Latent(Codec):
-    """z = (l - mean)/std of each channel, l a latent that an autoencoder gives: `fn.latent("runs/autoencoder")`.
+    """z = (l - mean)/std of each channel, l a latent of an autoencoder: `fn.load_autoencoder(path).latents`.
 
     Args:
         network: the autoencoder's settings.
@@ -92,24 +92,30 @@ class Latent(Codec):
         weights: the sum of its weights.
     """
 
-    network: Settings
-    inner: Settings
-    weights: str
+    network: Settings | None = None
+    inner: Settings | None = None
+    weights: str = ""
 
     autoencoder: ClassVar[Autoencoder | None] = None
     mean: ClassVar[Tensor] = torch.tensor(0.0)
     std: ClassVar[Tensor] = torch.tensor(1.0)
+    _suits: ClassVar[Mapping[str, Any]] = {}
     _elsewhere: ClassVar[dict[torch.device, Autoencoder]] = {}
 
     @classmethod
-    def from_autoencoder(cls, autoencoder: Autoencoder) -> Latent:
-        """Return the codec of a trained autoencoder, not yet fitted to data."""
+    def from_autoencoder(cls, autoencoder: Autoencoder, suits: Mapping[str, Any] | None = None) -> Latent:
+        """Return the codec of a trained autoencoder, not yet fitted to data.
+
+        Args:
+            autoencoder: which is copied.
+            suits: settings of the data that suit it: the size of pictures and what else its own data were read with.
+        """
         settings = {key: value for key, value in autoencoders.settings(autoencoder.inner).items() if key != "critic"}
         network, trained = autoencoders.build(settings), autoencoder.inner.state_dict()
         network.load_state_dict({name: trained[name] for name in network.state_dict()})
         kept = Autoencoder(network, autoencoder.codec).eval().requires_grad_(False)
         made = cls(network=_plain(settings), inner=_plain(codecs.settings(autoencoder.codec)), weights=_sum(kept))
-        return made._with(autoencoder=kept)
+        return made._with(autoencoder=kept, _suits=dict(suits or {}))
 
     @property
     def form(self) -> str:
@@ -120,9 +126,21 @@ class Latent(Codec):
         if self.autoencoder is None:
             raise InputError(
                 "the codec latent is an autoencoder's, and only its settings were given: give the run of a trained "
-                "one, --latent RUN or codec=fn.latent(RUN)"
+                "one, --latent RUN or latent=RUN"
             )
         return self.autoencoder
+
+    @property
+    def of_bytes(self) -> bool:
+        return self._known.codec.of_bytes
+
+    @property
+    def density_of(self) -> str:
+        return "latents, in the denoiser's units"
+
+    @property
+    def suits(self) -> Mapping[str, Any]:
+        return self._suits
 
     @property
     def store_key(self) -> str:
@@ -147,19 +165,21 @@ class Latent(Codec):
                 f"the samples are {a} (channels, height, width), and the autoencoder is for {b}: bring them to that, "
                 "or train an autoencoder on them"
             )
-        try:
-            codecs.build(self.inner).fitted(first)
-        except InputError:
+        if self.of_bytes and first.dtype != torch.uint8:
             raise InputError(
                 f"the autoencoder is for pictures of whole numbers 0..255, uint8, and these are {first.dtype}: "
                 "train an autoencoder on them"
-            ) from None
+            )
 
     def shape_of(self, sample: tuple[int, ...]) -> tuple[int, ...]:
         return self._known.latent_shape if tuple(sample) == self._known.shape else ()
 
     def sample_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(self.network["shape"])
+        return tuple((self.network or {}).get("shape", ()))
+
+    def sizes(self) -> dict[str, Any]:
+        odd = any(side % 2 for side in self._known.latent_shape[1:])
+        return {"widths": [96]} if odd else {}  # a U-Net of one level, where latents such as 7 x 7 cannot be halved
 
     def store(self, x: Tensor) -> Tensor:
         return self._on(x.device).moments(x)
@@ -169,6 +189,9 @@ class Latent(Codec):
         eps = None if generator is None else torch.randn(law.mean.shape, generator=generator, device=stored.device)
         latents = law.mean if eps is None else law.at(eps)
         return (latents - self.mean.to(stored)) / self.std.to(stored)
+
+    def variance(self, stored: Tensor) -> Tensor:
+        return Posterior.of_moments(stored).log_variance.exp() / self.std.to(stored).square()
 
     def out(self, z: Tensor) -> Tensor:
         z = z.float()
@@ -200,21 +223,21 @@ class Latent(Codec):
         return {"mean": self.mean.cpu(), "std": self.std.cpu(), **inner, **_weights(known)}
 
     def most_bytes(self, shape: tuple[int, ...]) -> int:
-        network = skeleton(self.network, autoencoders)
+        network = skeleton(self.network or {}, autoencoders)
         return 64 * (1024 + sum(p.numel() for p in network.parameters()))
 
     def with_tensors(self, tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Latent:
-        wanted = skeleton(self.network, autoencoders).state_dict()
+        wanted = skeleton(self.network or {}, autoencoders).state_dict()
         own = {name: tensors[f"network.{name}"] for name in wanted}
         for name, tensor in own.items():
             like = wanted[name]
             if tensor.shape != like.shape or tensor.dtype != like.dtype or not torch.isfinite(tensor).all():
                 raise ValueError(f"{name} is not what the autoencoder's settings say")
         with seeded(0, "network"):
-            network = autoencoders.build(self.network)
+            network = autoencoders.build(self.network or {})
         network.load_state_dict(own)
         inner = {name.removeprefix("inner."): tensor for name, tensor in tensors.items() if name.startswith("inner.")}
-        known = Autoencoder(network, codecs.build(self.inner).with_tensors(inner, tuple(network.shape)))
+        known = Autoencoder(network, codecs.build(self.inner or {}).with_tensors(inner, tuple(network.shape)))
         known.eval().requires_grad_(False)
         if _sum(known) != self.weights:
             raise ValueError("its weights are not those of the configuration")

@@ -63,6 +63,7 @@ class ELBO:
         times: the grid, from 1 to 0.
         simple: each step's fraction of the simple loss, the sum of E|eps - eps_hat|^2, the noisiest first.
         dimension: the number of coordinates of a sample.
+        of: what it is the likelihood of, where that is not the data: latents.
     """
 
     prior: float
@@ -73,6 +74,7 @@ class ELBO:
     times: tuple[float, ...]
     simple: tuple[float, ...]
     dimension: int
+    of: str = ""
 
     @property
     def nats(self) -> float:
@@ -95,10 +97,10 @@ class ELBO:
             ("prior", self.prior),
             (f"{len(self.steps)} steps", sum(self.steps)),
             ("reconstruction", self.reconstruction),
-            *((("the data's units", self.units),) if self.units is not None else ()),
+            *((("the data's units", self.units),) if self.units is not None and not self.of else ()),
             ("-ELBO", self.nats),
         )
-        head = f"{'':<18}{'nats':>10}{'bits/dim':>10}"
+        head = f"{'':<18}{'nats':>10}{'bits/dim':>10}" + (f"  of {self.of}" if self.of else "")
         lines = [f"{name:<18}{value:10.4f}{value * bits:10.4f}" for name, value in rows]
         return "\n".join([head, *lines[:-1], f"{lines[-1]}  +- {self.error:.4f} nats"])
 
@@ -118,6 +120,8 @@ def elbo(
 ) -> ELBO:
     """Return the ELBO of data under a denoiser's sampling chain: of a density, or of the probability of pictures.
 
+    Where the codec is not affine, as that of latents, it is a density of what the denoiser sees, and says so.
+
     Args:
         denoiser: the model whose sampling chain is used.
         data: in their own units; their conditions go in as far as the denoiser knows them.
@@ -132,13 +136,13 @@ def elbo(
         InputError: if the data's shape is not the denoiser's, or a setting cannot be used.
     """
     data = open_data(data)
-    if data.shape != denoiser.shape:
+    if denoiser.codec.shape_of(data.shape) != denoiser.shape:
         raise InputError(f"the data's samples have shape {list(data.shape)}, the denoiser's {list(denoiser.shape)}")
     if variance not in get_args(Variance):
         raise InputError(f'variance must be "small", "large" or "learned", not {variance!r}')
     draws = whole_number("draws", draws, least=2)
     check_mean(denoiser, "an ELBO")
-    schedule, d = denoiser.schedule, math.prod(data.shape)
+    schedule, d = denoiser.schedule, math.prod(denoiser.shape)
     codec, units = _known(denoiser)
     times = tuple(grid or _chain(schedule, steps, denoiser.sigma_data or 1.0, codec.spacing))
     x, conds = _read(denoiser, data)
@@ -161,7 +165,7 @@ def elbo(
     total = sum(simple)
     return ELBO(
         prior, tuple(terms[:-1]), terms[-1], units, math.sqrt(sum(variances)), times,
-        tuple(part / total for part in simple), d,
+        tuple(part / total for part in simple), d, _of(codec),
     )  # fmt: skip
 
 
@@ -186,7 +190,7 @@ def _read(denoiser: DenoiserLike, data: Source) -> tuple[Tensor, Cond | None]:
         data = data.take(torch.randperm(len(data), generator=stream(0, "elbo's data"))[:most])
     x, cond = data.read(slice(None))
     codec = denoiser.codec
-    z = codec.exactly_into(x.double()) if isinstance(codec, Affine) else codec.into(codec.store(x))
+    z = _exactly(codec, x, stream(0, "elbo's codec"))
     cond = cond_for(cond, denoiser.conditioners)
     z = z.to(denoiser.device, finest(denoiser.device))
     return z, None if cond is None else cond.to(z.device)
@@ -254,14 +258,17 @@ def _last(schedule: Schedule, t: float, x0: Tensor, x0_hat: Tensor, codec: Codec
 def _known(denoiser: DenoiserLike) -> tuple[Codec, float | None]:
     """Return the denoiser's codec and the term of its units; None for rounded values, whose bound has no unit."""
     codec = denoiser.codec
-    return (codec, None) if codec.spacing is not None else (codec, _affine(denoiser).log_volume)
+    return (codec, None) if codec.spacing is not None else (codec, codec.log_volume or 0.0)
 
 
-def _affine(denoiser: DenoiserLike) -> Affine:
-    """Return the denoiser's codec, if densities can be carried through it."""
-    if not isinstance(denoiser.codec, Affine):
-        raise InputError("a density in the data's units needs an affine codec, and this one is not")
-    return denoiser.codec
+def _of(codec: Codec) -> str:
+    """Return what a density is of, where it cannot be carried to samples."""
+    return codec.density_of if codec.log_volume is None else ""
+
+
+def _exactly(codec: Codec, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Return z of samples, in double precision where the codec can; it may draw from the generator."""
+    return codec.exactly_into(x.double()) if isinstance(codec, Affine) else codec.into(codec.store(x), generator)
 
 
 def log_likelihood(
@@ -275,6 +282,8 @@ def log_likelihood(
 ) -> Tensor:
     """Return log p(x) in nats, `[B]` float64, by the probability-flow ODE.
 
+    Where the codec is not affine it is the density of what the denoiser sees: of latents, in the denoiser's units.
+
     Args:
         denoiser: the model whose flow is used.
         x: `[B, *S]`, in the data's units.
@@ -287,8 +296,11 @@ def log_likelihood(
         NotConverged: if the tolerance cannot be kept.
     """
     x = as_samples(x)
-    if tuple(x.shape[1:]) != denoiser.shape:
+    codec = denoiser.codec
+    if codec.shape_of(tuple(x.shape[1:])) != denoiser.shape:
         raise InputError(f"x has samples of shape {list(x.shape[1:])}, the denoiser {list(denoiser.shape)}")
-    z = _affine(denoiser).exactly_into(x.to(denoiser.device))
+    if codec.spacing is not None:
+        raise InputError("values that are rounded have no density: take their ELBO")
+    z = _exactly(codec, x.to(denoiser.device))
     found = ProbabilityFlow(denoiser, tolerance).density(z, cond, trace=trace, seed=seed)
-    return found.log_prob - _affine(denoiser).log_volume
+    return found.log_prob - (codec.log_volume or 0.0)

@@ -294,7 +294,8 @@ def test_strict_refuses_what_is_otherwise_left_out(run_cli, tmp_path):
         (["--net", "mlp"], "is for points and tables"),
         (["--net", "resnet"], "unknown network"),
         (["--net", "unet", "--set", "network.widths=[7,9]", "--set", "network.patch=3"], "divides the sides"),
-        (["--set", "codec=latent"], "unknown codec"),
+        (["--set", "codec=latent"], "give the run of a trained one"),
+        (["--set", "codec=vq"], "unknown codec"),
         (["--set", "train.matrix_lr=0"], "matrix_lr"),
     ],
 )

@@ -29,6 +29,7 @@ from fromnoise.cli.common import (
 from fromnoise.cli.evaluate_ema import curve, lengths_of
 from fromnoise.cli.evaluate_images import of_pictures
 from fromnoise.cli.evaluate_points import of_points
+from fromnoise.cli.of_autoencoder import evaluated
 from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure the distances of samples to the data, beside their floor and those of the exact denoiser's samples."""
-    from fromnoise.run import load
+    from fromnoise.run import AutoencoderRun, Run, load_any
 
     load_plugins(plugin)
     asked = Asked(
@@ -74,7 +75,13 @@ def evaluate(
         file=samples, features=features, pairs=pairs, exact=exact, elbo=elbo, seed=seed,
     )  # fmt: skip
     place, lengths = check_device(device), None if ema is None else lengths_of(ema)
-    trained = load(run)
+    trained = load_any(run)
+    if isinstance(trained, AutoencoderRun):
+        trained.autoencoder.to(place)
+        out, lines = evaluated(trained, features, n=n, pairs=pairs, seed=seed)
+        result({"run": str(run), **out}, as_json, "\n".join([f"{run}: {lines[0]}", *lines[1:]]))
+        return
+    assert isinstance(trained, Run)
     trained.denoiser.to(place)
     settle_threads(trained.denoiser.shape)
     measure = _MEASURED.get(trained.denoiser.codec.form, of_points)

@@ -12,8 +12,8 @@ from fromnoise.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fromnoise.metrics import Features
-    from fromnoise.run import Run
+    from fromnoise.metrics import Evaluation, Features
+    from fromnoise.run import AnyRun, Run
 
 
 def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
@@ -27,11 +27,15 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     from fromnoise.training.judge import Judge
 
     (rows, held), names = run.parts(), run.denoiser.label_names
-    space = _space(run, asked.features)
+    space = space_of(run, asked.features)
     x, labels, how = _drawn(run, asked) if asked.file is None else (_read(asked.file), None, str(asked.file))
     found = metrics.evaluate(x, rows, pairs=asked.pairs, seed=asked.seed, features=space, held_out=held)
     data: dict[str, Any] = {"n": found.n, "against": found.against, "measures": measures_of(found)}
     lines = [how, str(found)]
+    ceiling = _ceiling(run, found.n, space, pairs=asked.pairs, seed=asked.seed)
+    if ceiling is not None:
+        data["ceiling"] = measures_of(ceiling)
+        lines += ["", f"reconstructions by the autoencoder, the ceiling of these samples: {ceiling}", ""]
     if isinstance(space, Judge):
         data["judge_accuracy"] = space.accuracy
         line = f"judge: {space.accuracy:.2%} right on pictures that it was not trained on"
@@ -53,7 +57,7 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     return data, lines
 
 
-def _space(run: Run, features: str | None) -> Features | None:
+def space_of(run: AnyRun, features: str | None) -> Features | None:
     """Return the space to measure in: the judge where it is asked for or the run has labels; None for pixels."""
     from fromnoise.training.feature_files import features_from
     from fromnoise.training.judge import Judge, judge_of
@@ -71,6 +75,17 @@ def _space(run: Run, features: str | None) -> Features | None:
     train = run.config.train
     with bar("training the judge, once for these data") as progress:
         return judge_of(run.source, held_out=train["held_out"], seed=train["seed"], progress=progress)
+
+
+def _ceiling(run: Run, n: int, space: Features | None, *, pairs: int, seed: int) -> Evaluation | None:
+    """Measure reconstructions of training pictures as the samples are; None for a run that is not in latents."""
+    from fromnoise.latent import Latent
+    from fromnoise.report import ceiling_of_samples
+
+    codec = run.denoiser.codec
+    if not isinstance(codec, Latent):
+        return None
+    return ceiling_of_samples(codec, *run.parts(), features=space, n=n, pairs=pairs, seed=seed)
 
 
 def _drawn(run: Run, asked: Asked) -> tuple[Tensor, Tensor | None, str]:

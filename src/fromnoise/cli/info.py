@@ -118,9 +118,13 @@ def _of_installation() -> dict[str, Any]:
 
 
 def _of_run(path: Path) -> dict[str, Any]:
-    from fromnoise.run import load
+    from fromnoise.cli.of_autoencoder import described
+    from fromnoise.run import AutoencoderRun, Run, load_any
 
-    run = load(path)
+    run = load_any(path)
+    if isinstance(run, AutoencoderRun):
+        return described(run)
+    assert isinstance(run, Run)
     assert run.folder is not None
     c, loss = run.config, run.loss
     return {

@@ -30,6 +30,7 @@ from fromnoise.cli.sample import sample
 from fromnoise.cli.schedule import schedule
 from fromnoise.cli.studio import studio
 from fromnoise.cli.train import train
+from fromnoise.cli.train_autoencoder import train_autoencoder
 from fromnoise.errors import Diverged, InputError, NotConverged, RunError
 
 _UsageError: Any = typer.BadParameter.__mro__[2]
@@ -45,9 +46,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    train, sample, evaluate, plot, distill, encode, decode, interpolate, export, schedule, certify, studio, info, demo
+    train, train_autoencoder, sample, evaluate, plot, distill, encode, decode, interpolate, export, schedule, certify,
+    studio, info, demo,
 ):  # fmt: skip
-    app.command()(command)
+    app.command(command.__name__.replace("_", "-"))(command)
 
 
 @app.callback(invoke_without_command=True)

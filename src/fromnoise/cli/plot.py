@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fromnoise.cli import plot_images
+from fromnoise.cli import of_autoencoder, plot_images
 from fromnoise.cli.common import (
     Eta,
     GuidanceScale,
@@ -44,7 +44,8 @@ def plot(
         str,
         typer.Argument(
             help="samples, trajectory, guidance, dissolve, elbo, loss or schedule; of points also score and variance; "
-            "of pictures also neighbours; of a distilled run also distillation."
+            "of pictures also neighbours; of a distilled run also distillation; of an autoencoder loss and "
+            "reconstructions."
         ),
     ] = "samples",
     out: Annotated[Path | None, typer.Option(help="The picture's file; by default in the run's folder.")] = None,
@@ -65,15 +66,21 @@ def plot(
 ) -> None:
     """Draw a run: samples, trajectory, the score beside the exact one, the loss beside its floor, and more."""
     from fromnoise.rng import check_seed
-    from fromnoise.run import load
+    from fromnoise.run import AutoencoderRun, Run, load_any
     from fromnoise.samplers import settled
 
     load_plugins(plugin)
     n, seed = whole_number("n", n), check_seed(seed)
-    if kind not in {*_KINDS, *_OF_IMAGES}:
-        raise UnknownName("kind of plot", kind, {*_KINDS, *_OF_IMAGES})
+    if kind not in (every := {*_KINDS, *_OF_IMAGES, *of_autoencoder.KINDS}):
+        raise UnknownName("kind of plot", kind, every)
     asked = make_sampler(sampler, eta, set_)
-    trained = load(run)
+    trained = load_any(run)
+    if isinstance(trained, AutoencoderRun):
+        path = out or run / f"{'reconstructions' if kind == 'samples' else kind}.png"
+        of_autoencoder.plotted(trained, kind, path, seed)
+        result({"kind": kind, "out": str(path)}, as_json, str(path))
+        return
+    assert isinstance(trained, Run)
     settle_threads(trained.denoiser.shape)
     kinds = _OF_IMAGES if trained.denoiser.codec.form == "images" else _KINDS
     if kind not in kinds:

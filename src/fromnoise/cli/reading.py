@@ -26,9 +26,9 @@ def samples_from(path: Path, denoiser: DenoiserLike, option: str) -> Tensor:
     Raises:
         InputError: if they cannot be read, or are of another shape.
     """
-    if denoiser.codec.spacing is not None:  # pictures of whole numbers
-        return pictures_from(path, denoiser.shape, option)
-    return _numbers(path, denoiser.shape, option)
+    codec = denoiser.codec
+    shape = codec.sample_shape(denoiser.shape) or denoiser.shape
+    return pictures_from(path, shape, option) if codec.of_bytes else _numbers(path, shape, option)
 
 
 def pictures_from(path: Path, shape: Sequence[int], option: str) -> Tensor:
@@ -113,7 +113,7 @@ def completing(denoiser: DenoiserLike, known: Path | None, mask: Path | None) ->
     if denoiser.codec.form != "images":
         raise InputError("--known and --mask are for runs on pictures")
     given = samples_from(known, denoiser, "--known")
-    white = pictures_from(mask, (1, *denoiser.shape[1:]), "--mask") >= 128
+    white = pictures_from(mask, (1, *given.shape[2:]), "--mask") >= 128
     kept = (~white).expand(-1, given.shape[1], -1, -1)
     return Inpainted(denoiser, given if len(given) > 1 else given[0], kept if len(kept) > 1 else kept[0])
 

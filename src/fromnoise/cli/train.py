@@ -25,12 +25,29 @@ from fromnoise.cli.common import (
     settle_threads,
     what_was_found,
 )
+from fromnoise.cli.training_options import (
+    BatchSize,
+    ConfigFile,
+    Fit,
+    Flip,
+    KeepData,
+    Rate,
+    Report,
+    Resume,
+    Seed,
+    Settings,
+    Size,
+    Steps,
+    Strict,
+    Threads,
+)
 from fromnoise.cli.writers import usual
 from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fromnoise.data import Codec
     from fromnoise.denoiser import Denoiser
     from fromnoise.run import Run, RunFolder
     from fromnoise.training import Event, Floor, Training
@@ -63,34 +80,28 @@ def train(
         str | None,
         typer.Option(help="What is minimized: denoising, consistency (for samples in a few steps), sliced, hybrid."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples in each step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The seed of every random number.")] = None,
-    n: Annotated[int | None, typer.Option("-n", help="How many points of the built-in data to train on.")] = None,
-    size: Annotated[int | None, typer.Option(help="The height and width that pictures are brought to.")] = None,
-    fit: Annotated[
-        str | None, typer.Option(help="How, where they are no squares: crop their longer side, or pad the shorter.")
+    latent: Annotated[
+        Path | None, typer.Option(help="Train in the latents of an autoencoder: its run's folder.", metavar="RUN")
     ] = None,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    seed: Seed = None,
+    n: Annotated[int | None, typer.Option("-n", help="How many points of the built-in data to train on.")] = None,
+    size: Size = None,
+    fit: Fit = None,
     from_size: Annotated[
         int | None, typer.Option(help="Train to enlarge pictures of this height and width, which are the condition.")
     ] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Train on the pictures' mirror images too.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse the data where a picture cannot be read.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings that override the recipe's.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any setting, such as --set network.hidden=256.", metavar="K=V"),
-    ] = None,
+    flip: Flip = False,
+    strict: Strict = False,
+    resume: Resume = False,
+    config: ConfigFile = None,
+    set_: Settings = None,
     device: Device = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(help="How many processor threads to use; by default one for small pictures.")
-    ] = None,
-    keep_data: Annotated[
-        bool, typer.Option("--data/--no-data", help="Whether the run folder holds the samples of your own data.")
-    ] = True,
-    report: Annotated[bool, typer.Option(help="Sample at the end and write report.html.")] = True,
+    threads: Threads = None,
+    keep_data: KeepData = True,
+    report: Report = True,
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
@@ -99,28 +110,42 @@ def train(
     from fromnoise.training.plan import prepare
 
     load_plugins(plugin)
-    _set_threads(threads)
-    changes = _changes(
+    set_threads(threads)
+    changes = changes_of(
         config, set_, schedule=schedule, predict=predict, network=net,
         train={"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, "loss": task},
         data={"n": n, "size": size, "fit": fit, "from_size": from_size, "flip": flip or None, "strict": strict or None},
     )  # fmt: skip
+    codec = None if latent is None else _codec_of(latent, changes)
     with bar("decoding pictures") as progress:
-        plan, source = prepare(data, recipe, changes, progress=progress)
+        plan, source = prepare(data, recipe, changes, codec=codec, progress=progress)
     for line in what_was_found(source):
         say(line)
     if threads is None:
         settle_threads(source.shape)
     folder = out or Path("runs") / source.name
-    training = plan.assemble(source, device=check_device(device))
-    note = _resuming(RunFolder(folder), training.config.steps) if resume else None
+    with bar("taking pictures into latents") as progress:
+        training = plan.assemble(source, codec=codec, device=check_device(device), progress=progress)
+    note = resuming(RunFolder(folder), training.config.steps) if resume else None
     began = time.perf_counter()
     with resumable():
         run, last = watch(training, folder, resume, note=note, keep_data=keep_data)
     summarize(run, last, time.perf_counter() - began, report=report, as_json=as_json)
 
 
-def _resuming(folder: RunFolder, steps: int) -> str | None:
+def _codec_of(latent: Path, changes: dict[str, Any]) -> Codec:
+    """Return the codec of an autoencoder's run, and say in the changes to a recipe that it is the codec."""
+    from fromnoise.data import codecs
+    from fromnoise.run import load_autoencoder
+
+    if "codec" in changes:
+        raise InputError("--latent makes the autoencoder the codec, and another was set: leave one of the two out")
+    codec = load_autoencoder(latent).latents
+    changes["codec"] = codecs.settings(codec)
+    return codec
+
+
+def resuming(folder: RunFolder, steps: int) -> str | None:
     """Return what a resume does that its user may not expect: it begins a run anew, or ends it at another step."""
     if not folder.exists:
         return f"note: there is no run at {folder.path} to go on with: a new one begins"
@@ -128,7 +153,8 @@ def _resuming(folder: RunFolder, steps: int) -> str | None:
     return None if planned == steps else f"note: the run was begun with {planned:,} steps, and goes on to {steps:,}"
 
 
-def _set_threads(threads: int | None) -> None:
+def set_threads(threads: int | None) -> None:
+    """Compute in so many threads; as ever, where the user says nothing."""
     if threads is None:
         return
     import torch
@@ -138,7 +164,7 @@ def _set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def _changes(config: Path | None, pairs: list[str] | None, **flags: Any) -> dict[str, Any]:
+def changes_of(config: Path | None, pairs: list[str] | None, **flags: Any) -> dict[str, Any]:
     """Return the user's changes: file first, then --set, then flags, each overriding the ones before."""
     import tomllib
 
@@ -162,7 +188,7 @@ def _changes(config: Path | None, pairs: list[str] | None, **flags: Any) -> dict
 
 def watch(
     training: Training, out: Path, resume: bool, *, note: str | None = None, keep_data: bool = True
-) -> tuple[Run, Event]:
+) -> tuple[Any, Event]:
     """Train while showing loss, floor, progress, rate and time left; return the run and the last event.
 
     The note is shown once the training goes: a refusal stands alone.
@@ -257,6 +283,8 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
         lines.append(f"loss {loss:.4f}, floor {_short(floor)}{copying}: {floor.describe(loss)}")
     if last.held_out is not None:
         lines += _held_out(run, progress)
+    if run.config.codec["name"] == "latent" and report:
+        lines += _in_latents(run, data)
     few = run.source.distribution is None and len(run.source) < 12
     if report and few:
         lines.append(f"no report: {len(run.source)} samples are too few to measure distances against, 12 are needed")
@@ -291,6 +319,15 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
         )
     lines.append(f"next: fromnoise sample {shlex.quote(str(run.folder.path))} {_wishes(run.denoiser)}")
     result(data, as_json, "\n".join(lines))
+
+
+def _in_latents(run: Run, data: dict[str, Any]) -> list[str]:
+    """Say how much less computing latents take, and note it in the data."""
+    from fromnoise.report import computing_of
+
+    found = computing_of(run)
+    data["computing"] = None if found is None else found.row()
+    return [] if found is None else [found.line()]
 
 
 def _wishes(denoiser: Denoiser) -> str:

@@ -33,6 +33,16 @@ class Codec:
     shape: tuple[int, ...] = ()
 
     @property
+    def suits(self) -> Mapping[str, Any]:
+        """Settings of data, such as the size of pictures, that suit a codec which is no longer fitted to any shape."""
+        return {}
+
+    @property
+    def of_bytes(self) -> bool:
+        """Whether samples are whole numbers 0..255."""
+        return False
+
+    @property
     def form(self) -> str:
         """What samples are, under which plots, reports, exports and commands find what fits: "points", "images"."""
         raise NotImplementedError
@@ -42,9 +52,17 @@ class Codec:
         """Log |d sample/d z|, in nats; None where the codec is not affine."""
         return None
 
+    @property
+    def density_of(self) -> str:
+        """What densities of z are of, where they cannot be carried to samples."""
+        return "z, in the denoiser's units"
+
     def fitted(self, data: Source | Tensor) -> Codec:
         """Return the codec measured on data, a source or `[N, *X]`."""
         raise NotImplementedError
+
+    def check_fits(self, data: Source | Tensor) -> None:
+        """Raise InputError if samples are none that the codec can ever be fitted to, before they are all read."""
 
     def shape_of(self, sample: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of z for samples of this shape; that of z as it was measured, unless a codec knows more."""
@@ -58,6 +76,10 @@ class Codec:
         """Return how many axes a sample has, `of_z` being those of z; as many, unless a codec knows more."""
         return of_z
 
+    def sizes(self) -> dict[str, Any]:
+        """Return the settings of a network that follow from the codec, where a network has them and none are given."""
+        return {}
+
     def store(self, x: Tensor) -> Tensor:
         """Return what is kept of samples `[N, *X]`: the slow and deterministic part, done once."""
         return x
@@ -65,6 +87,10 @@ class Codec:
     def into(self, stored: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return z `[B, *S]`, float32, of stored samples; it may draw from the generator."""
         raise NotImplementedError
+
+    def variance(self, stored: Tensor) -> Tensor | None:
+        """Return the variance with which `into` draws each number of z, `[B, *S]`; None where it draws nothing."""
+        return None
 
     def out(self, z: Tensor) -> Tensor:
         """Return samples `[B, *X]` in the user's units and type, of z `[B, *S]`."""

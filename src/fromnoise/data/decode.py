@@ -49,11 +49,13 @@ class Decoder:
         fit: what is done where a picture is no square: "crop" cuts its longer side at both ends, "pad" fills its
             shorter side with the background.
         background: what lies behind clear pixels and around padded pictures, a colour's name or #rrggbb.
+        channels: 1 to make all grey, 3 to make all coloured, 0 to leave them as they are.
     """
 
     size: Annotated[int, Field(ge=0, le=8192)] = 0
     fit: Literal["crop", "pad"] = "crop"
     background: str = "white"
+    channels: Literal[0, 1, 3] = 0
 
     def __post_init__(self) -> None:
         try:
@@ -96,6 +98,8 @@ class Decoder:
             upright = ImageOps.exif_transpose(image)
         height, width = upright.height, upright.width
         pixels = self._sized(self._opaque(upright))
+        if self.channels:
+            pixels = pixels.convert("L" if self.channels == 1 else "RGB")
         array = np.asarray(pixels)
         return Decoded(array[None] if array.ndim == 2 else array.transpose(2, 0, 1), (height, width), animated)
 

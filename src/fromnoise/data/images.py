@@ -48,17 +48,19 @@ class PictureSettings(Seen):
         size: their height and width, to which they are scaled; 0 for the size they all have.
         fit: "crop" cuts the longer side of what is no square, "pad" fills the shorter one with the background.
         background: what lies behind clear pixels and around padded pictures, a colour's name or #rrggbb.
+        channels: 1 to make all grey, 3 to make all coloured; 0 for grey where all are, else coloured.
         strict: refuse the data where any picture cannot be read, instead of leaving it out.
     """
 
     size: Annotated[int, Field(ge=0, le=8192)] = 0
     fit: Literal["crop", "pad"] = "crop"
     background: str = "white"
+    channels: Literal[0, 1, 3] = 0
     strict: bool = False
 
     def decoder(self) -> Decoder:
         """Return what decodes pictures so."""
-        return Decoder(self.size, self.fit, self.background)
+        return Decoder(self.size, self.fit, self.background, self.channels)
 
     def told(self) -> dict[str, Any]:
         """Return the settings that change the pictures, as far as they are not the defaults."""
@@ -117,7 +119,8 @@ class Files:
             raise InputError(f"{self.path}: there is no such file or folder")
         if (self.path / "config.toml").exists() and (self.path / "checkpoints").exists():
             raise InputError(f"{self.path} is a run, and no folder of pictures: fromnoise sample draws from it")
-        key = hashlib.sha256(json.dumps([_LAYOUT, fingerprint(self.path), asdict(decoder)]).encode()).hexdigest()
+        how = {name: value for name, value in asdict(decoder).items() if name != "channels" or value}
+        key = hashlib.sha256(json.dumps([_LAYOUT, fingerprint(self.path), how]).encode()).hexdigest()
         place, index = entry("pictures", key, lambda folder: _decode_all(self.path, decoder, folder, progress))
         skipped = {why: (int(count), str(first)) for why, (count, first) in index["skipped"].items()}
         self.found = Found(

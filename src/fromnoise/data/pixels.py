@@ -32,6 +32,10 @@ class Pixels(Codec):
     std: ClassVar[Tensor] = torch.tensor(0.5)
 
     @property
+    def of_bytes(self) -> bool:
+        return True
+
+    @property
     def form(self) -> str:
         return "images"
 

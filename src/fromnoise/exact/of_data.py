@@ -7,6 +7,7 @@ import torch
 from fromnoise.data.codec import Affine, Codec
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.distribution import Distribution
+from fromnoise.errors import InputError
 from fromnoise.exact.mixture import GaussianMixture
 from fromnoise.rng import stream
 
@@ -20,6 +21,11 @@ def mixture_of_data(
     with Gaussian jitter (1,024 Gaussians along each curve), else the finite set of a subsample. `note` says which.
     """
     codec = codec or Affine()
+    if not has_law(data, codec, at_most=at_most):
+        raise InputError(
+            f"the exact law of {min(len(data), at_most):,} samples whose codec draws z anew each time takes too much "
+            "memory: give fewer samples"
+        )
     if len(data) > at_most:
         true = _true_law(data, codec)
         if true is not None:
@@ -30,8 +36,23 @@ def mixture_of_data(
         note = f"{at_most:,} of {len(data):,} samples"
     cond = data.cond_for(data.conditioners)
     cond = None if cond is None else cond.rows(rows)
-    x = codec.into(codec.store(data.x[rows]), stream(seed, "codec"))
-    return GaussianMixture(x, 0.0, cond=cond, conditioners=data.conditioners, note=note)
+    stored = codec.store(data.x[rows])
+    spread, known = codec.variance(stored), {"cond": cond, "conditioners": data.conditioners, "note": note}
+    if spread is not None:  # each sample is a Gaussian of its own
+        return GaussianMixture(codec.into(stored), covariances=torch.diag_embed(spread.flatten(1)), **known)
+    return GaussianMixture(codec.into(stored, stream(seed, "codec")), 0.0, **known)
+
+
+def has_law(data: Dataset, codec: Codec, *, at_most: int = 10_000) -> bool:
+    """Return whether the exact law behind a data set can be had: where a codec draws, only of few and small z."""
+    first = codec.store(data.x[:1])
+    if codec.variance(first) is None:
+        return True
+    return min(len(data), at_most) * codec.into(first).numel() ** 2 <= _LARGEST
+
+
+_LARGEST = 2**18
+"""How many numbers the covariances of samples may have together."""
 
 
 def _true_law(data: Dataset, codec: Codec, count: int = 1024) -> GaussianMixture | None:

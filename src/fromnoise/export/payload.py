@@ -18,9 +18,7 @@ import torch
 from torch import Tensor
 
 from fromnoise import __version__, dynamics, guidance, process
-from fromnoise.data.codec import Affine
 from fromnoise.data.dataset import Dataset
-from fromnoise.data.pixels import Pixels
 from fromnoise.errors import InputError
 from fromnoise.exact import ExactDenoiser, GaussianMixture, mixture_of_data
 from fromnoise.export.pictures import pictures_payload
@@ -76,7 +74,7 @@ def run_payload(name: str, run: Run, *, with_data: bool = True) -> Tree:
     denoiser, about = run.denoiser, run.config.data
     data = run.source if with_data and run.holds_data and isinstance(run.source, Dataset) else None
     codec = denoiser.codec
-    if not isinstance(codec, Affine | Pixels):
+    if codec.form not in ("points", "images"):
         raise InputError("the page shows points and pictures, and this run has neither")
     network, why_not = network_payload(run)
     shown = data if denoiser.shape == (2,) else None  # no panel shows others
@@ -91,7 +89,7 @@ def run_payload(name: str, run: Run, *, with_data: bool = True) -> Tree:
         "predict": run.config.predict["name"],
         "sigma_data": denoiser.sigma_data,
         "effective_dimension": denoiser.effective_dimension,
-        "scaling": {"mean": array(codec.mean.reshape(-1)), "std": array(codec.std.reshape(-1))},
+        "scaling": {name: array(codec.tensors()[name].reshape(-1)) for name in ("mean", "std")},
         "labels": list(denoiser.label_names),
         "few_steps": _few_steps(run),
         "parameters": sum(p.numel() for p in denoiser.network.parameters()),

@@ -10,6 +10,7 @@ from fromnoise.metrics.features import (
     manifold_precision_recall,
 )
 from fromnoise.metrics.neighbours import Memorisation, Nearest, memorisation, nearest
+from fromnoise.metrics.reconstruction import psnr, ssim
 
 __all__ = [
     "Evaluation",
@@ -29,7 +30,9 @@ __all__ = [
     "memorisation",
     "nearest",
     "precision_recall",
+    "psnr",
     "sliced_wasserstein2",
+    "ssim",
     "wasserstein2",
     "wasserstein_floor",
 ]

@@ -185,7 +185,7 @@ class KLAutoencoder(nn.Module):
         *,
         widths: Annotated[tuple[Width, ...], Field(min_length=2, max_length=4)] | None = None,
         blocks: Annotated[int, Field(ge=1, le=16)] = 1,
-        groups: Width = 16,
+        groups: Width = 4,
         attention: bool = True,
         critic: Annotated[int, Field(ge=0, le=2**10)] = 0,
     ) -> None:

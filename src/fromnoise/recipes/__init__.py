@@ -8,9 +8,16 @@ from typing import Any
 
 from fromnoise.errors import UnknownName
 
+AUTOENCODER = "autoencoder"
+"""The recipe of autoencoders; all others are of denoisers."""
+
 
 def names() -> list[str]:
-    """Return the recipes' names."""
+    """Return the names of the recipes of denoisers."""
+    return [name for name in _all() if name != AUTOENCODER]
+
+
+def _all() -> list[str]:
     return sorted(p.name.removesuffix(".toml") for p in resources.files(__name__).iterdir() if p.name.endswith(".toml"))
 
 
@@ -20,6 +27,6 @@ def read(name: str) -> dict[str, Any]:
     Raises:
         UnknownName: if there is no such recipe.
     """
-    if name not in names():
-        raise UnknownName("recipe", name, names())
+    if name not in _all():
+        raise UnknownName("recipe", name, _all())
     return tomllib.loads(resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8"))

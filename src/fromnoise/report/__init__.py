@@ -1,6 +1,9 @@
 """A run's results beside the best that is possible: as a table, and as one page."""
 
 from fromnoise.report.assess import Assessor, Result, exact_beside, path_for, table_for
+from fromnoise.report.autoencoder import write_autoencoder_report
+from fromnoise.report.ceiling import Ceiling, ceiling_of, ceiling_of_samples
+from fromnoise.report.computing import Computing, computing_of
 from fromnoise.report.density import Bits, Likelihood, bits_of, likelihood_of
 from fromnoise.report.distilled import Compared, compared, lineage
 from fromnoise.report.field import ScoreField, score_fields
@@ -12,14 +15,19 @@ __all__ = [
     "Assessor",
     "AtScale",
     "Bits",
+    "Ceiling",
     "Compared",
+    "Computing",
     "Likelihood",
     "Respaced",
     "Result",
     "ScoreField",
     "at_scales",
     "bits_of",
+    "ceiling_of",
+    "ceiling_of_samples",
     "compared",
+    "computing_of",
     "exact_beside",
     "likelihood_of",
     "lineage",
@@ -28,5 +36,6 @@ __all__ = [
     "score_fields",
     "table_for",
     "table_rows",
+    "write_autoencoder_report",
     "write_report",
 ]

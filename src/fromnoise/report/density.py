@@ -117,7 +117,7 @@ class Bits:
         """Return the bounds as lines of text."""
         parts = [("held-out pictures", self.held_out), ("training pictures", self.trained_on)]
         return [
-            f"bits per dimension of {what}: {bound.bits_per_dim:.4f} +- "
+            f"bits per dimension of {bound.of and f'{bound.of}, of '}{what}: {bound.bits_per_dim:.4f} +- "
             f"{bound.error / (bound.dimension * math.log(2)):.4f} (prior and steps {bound.rate:.4f}, last step "
             f"{bound.bits_per_dim - bound.rate:.4f})"
             for what, bound in parts

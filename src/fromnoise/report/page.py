@@ -15,7 +15,7 @@ from fromnoise import plot
 from fromnoise.report.assess import Result
 from fromnoise.report.pictures import GUIDANCE, STEPS, guided_for_show, measured, sheets
 from fromnoise.run import Run, held_out_losses
-from fromnoise.run.config import to_toml
+from fromnoise.run.config import AnyConfig, to_toml
 from fromnoise.run.files import Writing, write
 from fromnoise.run.guard import is_finite
 from fromnoise.samplers import usual_steps
@@ -101,29 +101,41 @@ def write_report(run: Run, results: Sequence[Result], *, floor: Floor | None = N
         parts += ["<h2>From noise to data</h2>", _inline(gif.read_bytes(), "gif", "points gathering from noise")]
     if results:
         parts += ["<h2>Distances</h2>", _table(table_rows(results)), _DISTANCES]
-    if metrics:
-        figure = plot.loss(
-            [row["step"] for row in metrics], [row["loss"] for row in metrics],
-            floor=None if floor is None else floor.value, what="" if floor is None else floor.note,
-            held_out=held_out_losses(metrics),
-        )  # fmt: skip
-        parts += (
-            ["<h2>Loss</h2>", image(figure, "training loss")]
-            if floor is None
-            else [
-                "<h2>Loss against its floor</h2>",
-                image(figure, "training loss and its floor"),
-                _FLOOR[run.denoiser.codec.form == "images"],
-            ]
-        )
-    parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(to_toml(run.config))}</pre>"]
-    title = f"{run.name}: a fromnoise run"
+    parts += loss_of(metrics, floor, _FLOOR[run.denoiser.codec.form == "images"])
+    return write_page(run.folder.path, f"{run.name}: a fromnoise run", [*parts, *settings_of(run.config)])
+
+
+def loss_of(metrics: Sequence[Mapping[str, Any]], floor: Floor | None, what_it_is: str) -> list[str]:
+    """Return the part of a page with a training's loss, beside its floor where that is known."""
+    if not metrics:
+        return []
+    figure = plot.loss(
+        [row["step"] for row in metrics], [row["loss"] for row in metrics],
+        floor=None if floor is None else floor.value, what="" if floor is None else floor.note,
+        held_out=held_out_losses(metrics),
+    )  # fmt: skip
+    if floor is None:
+        return ["<h2>Loss</h2>", image(figure, "training loss")]
+    return ["<h2>Loss against its floor</h2>", image(figure, "training loss and its floor"), what_it_is]
+
+
+def settings_of(config: AnyConfig) -> list[str]:
+    """Return the part of a page with a run's whole configuration."""
+    return ["<h2>Configuration</h2>", f"<pre>{html.escape(to_toml(config))}</pre>"]
+
+
+def write_page(folder: Path, title: str, parts: Sequence[str]) -> Path:
+    """Write report.html into a folder and return its path.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
         f"<body><main>{''.join(parts)}</main></body></html>"
     )
-    path = run.folder.path / "report.html"
+    path = folder / "report.html"
     with Writing(path):
         write(path, page.encode())
     return path
@@ -157,6 +169,8 @@ def _pictures(run: Run, _results: Sequence[Result]) -> list[str]:
     quality = measured(run)
     if quality.distances is not None:
         parts += ["<h2>Distances</h2>", f"<pre>{html.escape(str(quality.distances))}</pre>", _SPACE]
+    if quality.ceiling is not None:
+        parts += ["<h2>The autoencoder's ceiling</h2>", f"<pre>{html.escape(str(quality.ceiling))}</pre>", _CEILING]
     near = plot.pictures(quality.neighbours, columns=quality.far)
     parts += ["<h2>Nearest training pictures</h2>", image(near, "samples above the training pictures nearest to them")]
     if quality.near is not None:
@@ -193,6 +207,10 @@ _SPACE = (
     "<code>fromnoise evaluate</code> the space is that of a classifier, which sees shapes, and tells how many are "
     "what they were asked to be.</p>"
 )
+_CEILING = (
+    '<p class="quiet">Reconstructions of training pictures, measured as the samples are: what the autoencoder loses no '
+    "model in its latents can bring back.</p>"
+)
 _DISTANCES = (
     '<p class="quiet">Two finite sets of one distribution are never at distance 0: the floor is the distance of two '
     "fresh draws of the data. The ratio is distance over floor: 1 is as good as fresh data. The exact denoiser, driven "
@@ -218,13 +236,18 @@ def _one_line(run: Run) -> str:
 
 def _numbers(run: Run, floor: Floor | None, results: Sequence[Result]) -> str:
     loss, finite = run.loss, run.denoiser.codec.form == "images"
-    cards = [] if loss is None else [("loss", f"{loss:.4f}")]
+    shown = [] if loss is None else [("loss", f"{loss:.4f}")]
     held = held_out_losses(run.history)
     if held:
-        cards.append(("held-out loss", f"{held[max(held)]:.4f}"))
+        shown.append(("held-out loss", f"{held[max(held)]:.4f}"))
     if floor is not None:
-        cards.append(("loss of copying the data" if finite else "floor", f"{floor.value:.4f}"))
-        cards += [] if loss is None else [("progress towards it" if finite else "progress", floor.describe(loss))]
+        shown.append(("loss of copying the data" if finite else "floor", f"{floor.value:.4f}"))
+        shown += [] if loss is None else [("progress towards it" if finite else "progress", floor.describe(loss))]
     if results:
-        cards.append((f"ratio to the floor, {results[0].sampler}", f"{results[0].ratio:.3f}"))
-    return '<div class="numbers">' + "".join(f"<div>{k}<b>{v}</b></div>" for k, v in cards) + "</div>"
+        shown.append((f"ratio to the floor, {results[0].sampler}", f"{results[0].ratio:.3f}"))
+    return cards(shown)
+
+
+def cards(numbers: Sequence[tuple[str, str]]) -> str:
+    """Return numbers by name as cards side by side."""
+    return '<div class="numbers">' + "".join(f"<div>{k}<b>{v}</b></div>" for k, v in numbers) + "</div>"

@@ -14,7 +14,9 @@ from fromnoise.data.source import Source
 from fromnoise.denoiser_like import DenoiserLike
 from fromnoise.guidance import Guided
 from fromnoise.guidance_cond import scale_of
+from fromnoise.latent import Latent
 from fromnoise.metrics import Evaluation, Memorisation, evaluate, memorisation, nearest
+from fromnoise.report.ceiling import ceiling_of_samples
 from fromnoise.rng import stream
 from fromnoise.run import Run
 from fromnoise.samplers import sample, trajectory, usual_steps
@@ -137,12 +139,14 @@ class Measured(NamedTuple):
         near: whether they were learned by heart; None where none were held out.
         neighbours: a few samples and the three training pictures nearest to each, as rows by name.
         far: how far the nearest is from each of these.
+        ceiling: of a run in latents the distances of reconstructions, the best that its samples can have; else None.
     """
 
     distances: Evaluation | None
     near: Memorisation | None
     neighbours: dict[str, Tensor]
     far: list[str]
+    ceiling: Evaluation | None = None
 
 
 def measured(run: Run, *, seed: int = 2) -> Measured:
@@ -158,10 +162,13 @@ def measured(run: Run, *, seed: int = 2) -> Measured:
         seed=seed,
     ).cpu()
     found = nearest(rows, x[:_ACROSS], count=min(3, len(rows)))
+    codec = run.denoiser.codec
+    ceiling = ceiling_of_samples(codec, rows, held, n=n, seed=seed) if isinstance(codec, Latent) else None
     shown = {"sample": x[:_ACROSS]} | {f"nearest {k + 1}": found.x[:, k] for k in range(found.x.shape[1])}
     return Measured(
         evaluate(x, rows, seed=seed, pairs=4, held_out=held) if len(rows) >= 40 else None,
         None if held is None else memorisation(x, rows, held, seed=seed),
         shown,
         [f"{distance:.0f}" for distance in found.distances[:, 0].tolist()],
+        ceiling,
     )

@@ -140,6 +140,14 @@ class AutoencoderRun(AnyRun):
         assert isinstance(self.model, Autoencoder)
         return self.model
 
+    @property
+    def latents(self) -> Latent:
+        """The codec that it is, to train in its latents: `fn.train(x, codec=run.latents)`."""
+        of_data = ("size", "fit", "background", "channels")
+        return Latent.from_autoencoder(
+            self.autoencoder, {key: value for key, value in self.config.data.items() if key in of_data}
+        )
+
 
 def run_of(
     folder: RunFolder | None,
@@ -183,14 +191,6 @@ def load_autoencoder(path: str | Path, *, weights: str = "ema", ema: float | Non
             f"{path} is no run of an autoencoder, but of a denoiser: train one, fromnoise train-autoencoder DATA"
         )
     return run
-
-
-def latent(path: str | Path, *, weights: str = "ema", ema: float | None = None) -> Latent:
-    """Return the codec of a trained autoencoder, to train in its latents: `fn.train(x, codec=fn.latent(path))`.
-
-    Arguments and errors are those of `load`.
-    """
-    return Latent.from_autoencoder(load_autoencoder(path, weights=weights, ema=ema).autoencoder)
 
 
 def load_any(path: str | Path, *, weights: str = "ema", ema: float | None = None) -> AnyRun:

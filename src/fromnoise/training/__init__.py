@@ -1,5 +1,6 @@
 """Training: tasks and their floors, the loop, the moving average."""
 
+from fromnoise.training.autoencoder import AutoencoderPlan, Autoencoding
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.consistency import ConsistencyTraining
 from fromnoise.training.distill import Distilling
@@ -15,11 +16,14 @@ from fromnoise.training.noising import Objective, objective
 from fromnoise.training.optimum import Floor
 from fromnoise.training.plan import Plan, Training, train
 from fromnoise.training.stop import Interrupted, Stop, stop_on_signals
-from fromnoise.training.task import Drawn, Task
+from fromnoise.training.task import AnyTask, Drawn, Task
 from fromnoise.training.times import TimeLaw, time_laws
 from fromnoise.training.weighting import Weighting, weightings
 
 __all__ = [
+    "AnyTask",
+    "AutoencoderPlan",
+    "Autoencoding",
     "ConsistencyTraining",
     "Denoising",
     "Distilling",

@@ -22,10 +22,11 @@ class FromNetwork:
     Attributes:
         name: what stands in the names of distances.
         network: of what `prepare` makes of pictures `[n, C, H, W]` uint8; answers `[n, d]`.
+        prepare: the change from pictures to what the network takes.
     """
 
     def __init__(self, name: str, network: nn.Module, prepare: Callable[[Tensor], Tensor]) -> None:
-        self.name, self.network, self._prepare = name, network.eval(), prepare
+        self.name, self.network, self.prepare = name, network.eval(), prepare
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the features `[n, d]` of pictures `[n, C, H, W]` uint8.
@@ -40,7 +41,7 @@ class FromNetwork:
         x = x.round().to(torch.uint8)
         try:
             with torch.no_grad():
-                parts = [self.network(self._prepare(part.cpu())) for part in x.split(64)]
+                parts = [self.network(self.prepare(part.cpu())) for part in x.split(64)]
         except Exception as error:  # a network of the user's may raise anything
             raise InputError(f"{self.name}: the network cannot take these: {one_line(str(error), 120)}") from None
         if not all(isinstance(part, Tensor) for part in parts):

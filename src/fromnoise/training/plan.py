@@ -19,17 +19,19 @@ from fromnoise.conditioners import needed_of
 from fromnoise.data import builtin
 from fromnoise.data.codec import Codec, codec_of, codecs
 from fromnoise.data.dataset import Dataset
-from fromnoise.data.images import Progress
+from fromnoise.data.images import Progress, is_pictures
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source, held_apart
+from fromnoise.data.stored import stored_of
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import alias, renamed_argument, retired, warn
 from fromnoise.errors import ConfigError, InputError
+from fromnoise.model import Model
 from fromnoise.nn.network import Network, networks
 from fromnoise.process import Prediction, predictions
 from fromnoise.registry import STRICT, Settings, explain
 from fromnoise.rng import seeded
-from fromnoise.run import Run
+from fromnoise.run import AutoencoderRun, Run, load_autoencoder
 from fromnoise.schedule import Schedule, schedules
 from fromnoise.settings import Tree, merge, name_of
 from fromnoise.training.config import TrainConfig
@@ -91,7 +93,13 @@ class Plan(BaseModel):
             raise explain(error, "the configuration", cls.model_fields) from None
 
     def assemble(
-        self, source: Source, network: nn.Module | None = None, *, device: str | torch.device = "cpu"
+        self,
+        source: Source,
+        network: nn.Module | None = None,
+        *,
+        codec: Codec | None = None,
+        device: str | torch.device = "cpu",
+        progress: Progress | None = None,
     ) -> Training:
         """Measure the data, build the denoiser, and return the training.
 
@@ -101,13 +109,20 @@ class Plan(BaseModel):
         Args:
             source: what is trained on.
             network: a network of your own, in place of the plan's.
+            codec: in place of the plan's, where settings alone do not say it: that of an autoencoder.
             device: where to train; "meta" builds a network without weights, to see whether everything fits.
+            progress: called with the samples done, while a slow codec takes them in for the first time.
 
         Raises:
             InputError: if the plan does not fit the data.
         """
-        rows, _ = held_apart(source, self.train.held_out, self.train.seed)
-        codec = codecs.build(self.codec).fitted(rows)
+        rows, held = held_apart(source, self.train.held_out, self.train.seed)
+        codec = codec or codecs.build(self.codec)
+        codec.check_fits(rows)
+        for part in (rows, held) if codec.store_key is not None else ():
+            if part is not None:
+                stored_of(part, codec, progress)
+        codec = codec.fitted(rows)
         if network is None:
             network = self._network(source, codec, torch.device(device))
         denoiser = Denoiser(network, schedules.build(self.schedule), self.predict)
@@ -123,7 +138,7 @@ class Plan(BaseModel):
         """Build the network, of the sizes that follow from the data, their conditions and the schedule."""
         name, shape = self.network["name"], codec.shape_of(source.shape)
         wanted = networks.schema(name).model_fields
-        sizes: Settings = {key: size for one in source.conditioners for key, size in one.sizes().items()}
+        sizes: Settings = {key: size for one in (codec, *source.conditioners) for key, size in one.sizes().items()}
         if "dim" in wanted and len(shape) > 1:
             raise InputError(f"network {name!r} is for points and tables, not for {list(shape)}: try --net unet")
         if "shape" in wanted and len(shape) != 3:
@@ -149,29 +164,35 @@ class Training:
     """A training that is ready to begin: what Python, the command line, the demo and the studio all start.
 
     Attributes:
-        denoiser: measured on the source, on its device.
+        model: a denoiser or an autoencoder, measured on the source, on its device.
         source: what is trained on.
         config: the settings of the training.
     """
 
-    denoiser: Denoiser
+    model: Model
     source: Source
     config: TrainConfig
 
     def check(self) -> None:
-        """Refuse settings that do not fit the denoiser. Raises as `check_fit` does."""
-        check_fit(self.denoiser, self.config)
+        """Refuse settings that do not fit the model. Raises as `check_fit` does."""
+        check_fit(self.model, self.config)
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The model of a training of a denoiser."""
+        assert isinstance(self.model, Denoiser)
+        return self.model
 
     def fit(
         self, out: str | Path | None = None, *, resume: bool = False, keep_data: bool = True, stop: Stop | None = None
     ) -> Iterator[Event]:
         """Train step by step; see `fromnoise.fit`."""
         return fit(
-            self.denoiser, self.source, self.config, out=out, resume=resume, keep_data=keep_data, stop=stop
+            self.model, self.source, self.config, out=out, resume=resume, keep_data=keep_data, stop=stop
         )  # fmt: skip
 
-    def run(self, out: str | Path | None = None, *, resume: bool = False, keep_data: bool = True) -> Run:
-        """Train to the end and return the run. Raises as `fromnoise.fit` does."""
+    def run(self, out: str | Path | None = None, *, resume: bool = False, keep_data: bool = True) -> Any:
+        """Train to the end and return the run, of whatever was trained. Raises as `fromnoise.fit` does."""
         *_, last = self.fit(out, resume=resume, keep_data=keep_data)
         assert last.run is not None  # the last event carries it
         return last.run
@@ -192,7 +213,12 @@ retired(Plan, "for_labels", "Plan.assemble", lambda plan: plan.model_copy(update
 
 
 def prepare(
-    data: Any, recipe: str | None = None, changes: Mapping[str, Any] | None = None, *, progress: Progress | None = None
+    data: Any,
+    recipe: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    codec: Codec | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Plan, Source]:
     """Open data, and return the plan of a training on them.
 
@@ -200,6 +226,7 @@ def prepare(
         data: whatever `fn.data.open` reads.
         recipe: where the settings come from; the one that fits the data when not given, with what the data suggest.
         changes: the user's, as for `Plan.from_recipe`; the group `data` is the data's own settings.
+        codec: of an autoencoder, to whose size and channels pictures in files are brought; see `opened`.
         progress: called with the pictures done, while they are decoded for the first time.
 
     Raises:
@@ -210,10 +237,35 @@ def prepare(
     if isinstance(data, str) and data in builtin.names():
         usual = recipes.read(recipe or builtin.recipe_of(data)).get("data", {})
         given = builtin.settings_for(data, usual, given)
-    source = open_data(data, settings=given, progress=progress)
+    source = opened(data, given, codec, progress)
     suggested = dict(source.suggests)
     own = suggested.pop("recipe")
     return Plan.from_recipe(recipe or own, merge(suggested if recipe is None else {}, changes)), source
+
+
+def opened(data: Any, given: Mapping[str, Any], codec: Codec | None, progress: Progress | None) -> Source:
+    """Open data with the settings given, and pictures in files so that they suit a codec, where these leave it open.
+
+    Args:
+        data: whatever `fn.data.open` reads.
+        given: settings of the data.
+        codec: of an autoencoder, or None.
+        progress: called with the pictures done.
+    """
+    if codec is None or not is_pictures(data):
+        return open_data(data, settings=given, progress=progress)
+    wanted, settings = codec.sample_shape(()), {**codec.suits, **given}
+    try:
+        source = open_data(data, settings=settings, progress=progress)
+        if wanted in (None, (), source.shape):
+            return source
+    except InputError:
+        if wanted is None or settings.get("size"):
+            raise
+    assert wanted is not None
+    channels, height, width = wanted
+    size = {"size": height} if height == width else {}
+    return open_data(data, settings={**size, "channels": channels, **given}, progress=progress)
 
 
 @renamed_argument("scaling", "codec", codec_of)
@@ -226,6 +278,7 @@ def train(
     predict: Prediction | Mapping[str, Any] | str | None = None,
     network: Network | Mapping[str, Any] | str | None = None,
     codec: Codec | Mapping[str, Any] | str | None = None,
+    latent: AutoencoderRun | str | Path | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -249,6 +302,7 @@ def train(
         network: what is trained.
         codec: between the data's units and the denoiser's; by default every column of a table has a mean and standard
             deviation of its own, and points and pictures have one standard deviation.
+        latent: the run of an autoencoder, or its folder, in whose latents to train; it is then the codec.
         steps: how many optimizer steps.
         batch_size: samples a step.
         lr: the highest learning rate.
@@ -264,6 +318,10 @@ def train(
     """
     numbers: Tree = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
     own = None if isinstance(network, str | Mapping) else network
+    if latent is not None:
+        if codec is not None:
+            raise InputError("latent and codec were both given: an autoencoder is the codec; give one of the two")
+        codec = (latent if isinstance(latent, AutoencoderRun) else load_autoencoder(latent)).latents
     changes = _given({
         "schedule": schedules.as_settings(schedule),
         "predict": predictions.as_settings(predict),
@@ -271,9 +329,12 @@ def train(
         "network": network if own is None else None,
         "train": {**_given(numbers), **settings},
     })  # fmt: skip
-    plan, source = prepare(data, recipe, changes)
+    given = codec if isinstance(codec, Codec) else None
+    plan, source = prepare(data, recipe, changes, codec=given)
     if cond is not None:
         if not isinstance(source, Dataset):
             raise InputError(f"cond is for data in memory, and {type(source).__name__} brings its own: leave cond out")
         source = source.conditioned(cond)
-    return plan.assemble(source, own, device=usable_device(device)).run(out, resume=resume, keep_data=keep_data)
+    return plan.assemble(source, own, codec=given, device=usable_device(device)).run(
+        out, resume=resume, keep_data=keep_data
+    )

@@ -27,7 +27,7 @@ from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import Batch, Source
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError
-from fromnoise.exact import mixture_of_data
+from fromnoise.exact import has_law, mixture_of_data
 from fromnoise.model import Model
 from fromnoise.nn.network import plain
 from fromnoise.own_grid import FewSteps, OwnGrid
@@ -297,6 +297,8 @@ class Task(AnyTask):
     def floor(self, source: Source) -> Floor | None:
         linear, small = self.denoiser.prediction.is_linear, math.prod(source.shape) <= _LARGEST
         if not (isinstance(source, Dataset) and linear and small and self.has_floor(self.goal)):
+            return None
+        if not has_law(source, self.denoiser.codec):
             return None
         known = self.denoiser.conditioners
         cond = source.cond_for(known)
