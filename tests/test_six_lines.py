@@ -23,15 +23,24 @@ KINDS = {
     "an array": (table(), None),
     "condition vectors": (told(), [0.25, 0.75]),
     "digits": ("digits", "3"),
+    "latents of digits": ("digits", "3"),
 }
 """What is opened, and the condition to sample under."""
 
 
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "autoencoder"
+    return fn.train_autoencoder("digits", factor=2, steps=20, out=out).folder.path
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_six_lines(kind, tmp_path, monkeypatch):
+def test_six_lines(kind, tmp_path, monkeypatch, request):
     what, cond = KINDS[kind]
     source = fn.data.open(what)
-    run = fn.train(source, out=tmp_path / "x", seed=0, steps=200 if len(source.shape) < 3 else 20, batch_size=64)
+    more = {"latent": request.getfixturevalue("autoencoder")} if kind.startswith("latents") else {}
+    steps = 200 if len(source.shape) < 3 else 20
+    run = fn.train(source, out=tmp_path / "x", seed=0, steps=steps, batch_size=64, **more)
     x = fn.sample(run.denoiser, n=64, cond=cond, steps=10, seed=1)
     assert fn.evaluate(x, against=source)
     monkeypatch.setattr(fn.run.RunFolder, "data", lambda self: pytest.fail("loading read the training data"))

@@ -60,5 +60,6 @@ from .training import distill as distill
 from .training import fit as fit
 from .training import loss_floor as loss_floor
 from .training import train as train
+from .training import train_autoencoder as train_autoencoder
 
 __version__: str

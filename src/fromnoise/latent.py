@@ -14,7 +14,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -32,7 +32,7 @@ from fromnoise.nn.skeleton import skeleton
 from fromnoise.registry import Settings
 from fromnoise.rng import seeded
 
-_TOGETHER: Final = 2**16
+_TOGETHER: Final = 2**15
 """About how many numbers of samples are encoded or decoded at a time."""
 
 
@@ -63,22 +63,24 @@ class Autoencoder(Model):
 
     def moments(self, x: Tensor) -> Tensor:
         """Return mean and log variance of the latents of samples `[N, *X]`, side by side, `[N, 2 L, h, w]` float32."""
-        with torch.no_grad():
-            z = (self.codec.into(self.codec.store(part)).to(self.device) for part in self._parts(x))
-            return torch.cat([self.inner.moments(part).float() for part in z])
+        codec, network = self.codec, self.inner
+        return self._of_parts(x, lambda part: network.moments(codec.into(codec.store(part)).to(self.device)).float())
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the samples `[N, *X]` of latents `[N, L, h, w]`, in the data's units and type."""
-        with torch.no_grad():
-            return torch.cat([self.codec.out(self.inner.decode(part.to(self.device))) for part in self._parts(latents)])
+        return self._of_parts(latents, lambda part: self.codec.out(self.inner.decode(part.to(self.device))))
 
     def reconstructed(self, x: Tensor) -> Tensor:
         """Return samples `[N, *X]` through the mean of their latents and back: the best that decoded samples can be."""
         return self.decode(Posterior.of_moments(self.moments(x)).mean)
 
-    def _parts(self, x: Tensor) -> Iterator[Tensor]:
-        """Yield rows in chunks of a fixed number, so that how many there are changes no bit of any."""
-        return iter(x.split(max(1, _TOGETHER // math.prod(self.shape))))
+    def _of_parts(self, x: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the answers for rows, asked in parts of one size: how many there are then changes no bit of any."""
+        size = max(1, _TOGETHER // math.prod(self.shape))
+        missing = -len(x) % size
+        padded = torch.cat([x, x[:1].expand(missing, *x.shape[1:])]) if missing else x
+        with torch.no_grad():
+            return torch.cat([answer(part) for part in padded.split(size)])[: len(x)]
 
 
 @codecs.register("latent")
@@ -224,7 +226,7 @@ class Latent(Codec):
 
     def most_bytes(self, shape: tuple[int, ...]) -> int:
         network = skeleton(self.network or {}, autoencoders)
-        return 64 * (1024 + sum(p.numel() for p in network.parameters()))
+        return 4 * sum(p.numel() for p in network.parameters()) + 64 * math.prod(network.shape)  # pyright: ignore[reportArgumentType] every network has one
 
     def with_tensors(self, tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Latent:
         wanted = skeleton(self.network or {}, autoencoders).state_dict()
@@ -236,6 +238,9 @@ class Latent(Codec):
         with seeded(0, "network"):
             network = autoencoders.build(self.network or {})
         network.load_state_dict(own)
+        odd = next((n for n in tensors if not n.startswith(("network.", "inner.")) and n not in ("mean", "std")), None)
+        if odd is not None or sum(name.startswith("network.") for name in tensors) != len(wanted):
+            raise ValueError(f"tensors that are none of an autoencoder's: {odd or 'too many'}")
         inner = {name.removeprefix("inner."): tensor for name, tensor in tensors.items() if name.startswith("inner.")}
         known = Autoencoder(network, codecs.build(self.inner or {}).with_tensors(inner, tuple(network.shape)))
         known.eval().requires_grad_(False)

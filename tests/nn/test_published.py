@@ -5,12 +5,14 @@ import warnings
 import pytest
 import torch
 
+from fromnoise import errors as fn_errors
 from fromnoise.cond import Cond
 from fromnoise.nn import DiT, UNetDDPM, networks
+from fromnoise.nn.autoencoder import KLAutoencoder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from diffusers import DiTTransformer2DModel, UNet2DModel
+    from diffusers import AutoencoderKL, DiTTransformer2DModel, UNet2DModel
 
 T = torch.tensor([0.0, 5.0, 500.0, 999.0])
 
@@ -149,3 +151,47 @@ def test_the_published_transformers_have_their_names_and_sizes():
     assert {"x_embedder.proj.weight", "y_embedder.embedding_table.weight", "pos_embed", "blocks.k.attn.qkv.weight",
             "blocks.k.mlp.fc1.bias", "blocks.k.adaLN_modulation.1.weight", "final_layer.linear.weight",
             "t_embedder.mlp.2.bias", "final_layer.adaLN_modulation.1.bias"} <= names  # fmt: skip
+
+
+AUTOENCODERS = {
+    "factor 2": (2, {"widths": (16, 32), "groups": 8}, {"norm_num_groups": 8}),
+    "factor 4, the default": (4, {}, {"norm_num_groups": 4}),
+    "factor 8, two blocks": (
+        8, {"widths": (8, 16, 16, 32), "blocks": 2, "groups": 8}, {"norm_num_groups": 8, "layers_per_block": 2}
+    ),
+    "no attention": (4, {"attention": False}, {"norm_num_groups": 4, "mid_block_add_attention": False}),
+    "16 channels": (2, {"channels": 16}, {"norm_num_groups": 4, "latent_channels": 16}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", AUTOENCODERS)
+def test_the_autoencoders_weights_and_outputs_are_those_of_diffusers(kind):
+    factor, ours, theirs = AUTOENCODERS[kind]
+    mine = filled(KLAutoencoder((3, 32, 16), factor, **ours), seed=1)
+    widths = ours.get("widths", {2: (16, 48), 4: (16, 32, 64)}[factor] if factor < 8 else None)
+    levels = len(widths)
+    peer = AutoencoderKL(
+        in_channels=3, out_channels=3, block_out_channels=widths, latent_channels=theirs.pop("latent_channels", 4),
+        down_block_types=["DownEncoderBlock2D"] * levels, up_block_types=["UpDecoderBlock2D"] * levels, **theirs,
+    ).eval()  # fmt: skip
+    peer.load_state_dict(mine.state_dict(), strict=True)
+    mine.load_state_dict(filled(peer, seed=2).state_dict(), strict=True)
+    x = torch.randn(2, 3, 32, 16)
+    with torch.no_grad():
+        law, its = mine.encode(x), peer.encode(x).latent_dist
+        torch.testing.assert_close(law.mean, its.mean, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(law.log_variance, its.logvar, rtol=1e-5, atol=1e-5)
+        latent = torch.randn_like(law.mean)
+        torch.testing.assert_close(mine.decode(latent), peer.decode(latent).sample, rtol=1e-5, atol=1e-5)
+        kl = law.kl().sum((1, 2, 3))
+    torch.testing.assert_close(kl, its.kl(), rtol=1e-5, atol=1e-3)
+    assert tuple(law.mean.shape[1:]) == mine.latent_shape
+
+
+def test_an_autoencoder_has_a_level_for_each_halving():
+    with pytest.raises(fn_errors.ConfigError, match="takes 3 levels"):
+        KLAutoencoder((1, 32, 32), 4, widths=(16, 32))
+    with pytest.raises(fn_errors.ConfigError, match="bring the pictures to 32 x 32"):
+        KLAutoencoder((1, 30, 30), 4)
+    with pytest.raises(fn_errors.ConfigError, match="groups"):
+        KLAutoencoder((1, 32, 32), 2, widths=(10, 32))

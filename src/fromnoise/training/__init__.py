@@ -1,6 +1,6 @@
 """Training: tasks and their floors, the loop, the moving average."""
 
-from fromnoise.training.autoencoder import AutoencoderPlan, Autoencoding
+from fromnoise.training.autoencoder import AutoencoderPlan, Autoencoding, train_autoencoder
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.consistency import ConsistencyTraining
 from fromnoise.training.distill import Distilling
@@ -55,5 +55,6 @@ __all__ = [
     "stop_on_signals",
     "time_laws",
     "train",
+    "train_autoencoder",
     "weightings",
 ]

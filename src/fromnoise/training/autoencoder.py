@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -20,7 +21,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from fromnoise import recipes
+from fromnoise.arrays import usable_device
 from fromnoise.data.codec import codecs
+from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Batch, Source, held_apart
 from fromnoise.errors import ConfigError, InputError
 from fromnoise.latent import Autoencoder
@@ -28,6 +31,7 @@ from fromnoise.model import Model
 from fromnoise.nn.autoencoder import KLAutoencoder, autoencoders
 from fromnoise.registry import STRICT, Settings, explain
 from fromnoise.rng import seeded
+from fromnoise.run import AutoencoderRun
 from fromnoise.settings import merge
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.draws import Draws
@@ -209,3 +213,56 @@ class AutoencoderPlan(BaseModel):
         return self.train.model_copy(
             update={"loss": losses.complete({**loss, "features": path, "features_sum": total})}
         )
+
+
+def train_autoencoder(
+    data: Any,
+    *,
+    factor: int | None = None,
+    channels: int | None = None,
+    network: Mapping[str, Any] | None = None,
+    loss: Mapping[str, Any] | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    keep_data: bool = True,
+    device: str | torch.device = "cpu",
+    **settings: Any,
+) -> AutoencoderRun:
+    """Train an autoencoder on pictures and return the run: `fn.train(data, latent=run)` trains in its latents.
+
+    Everything not given is the recipe's.
+
+    Args:
+        data: pictures, whatever `fn.data.open` reads.
+        factor: by which the sides of latents are shorter: 2, 4, 8.
+        channels: of a latent.
+        network: other settings of the autoencoder, as `KLAutoencoder` has them.
+        loss: settings of the loss, as `Autoencoding` has them: {"error": "l1", "kl": 1e-5}.
+        steps: how many optimizer steps.
+        batch_size: pictures a step.
+        lr: the highest learning rate.
+        seed: of every random number.
+        out: the run folder; None keeps nothing on disk.
+        resume: go on with the run in `out` if there is one.
+        keep_data: whether the run folder holds the samples; see `fit`.
+        device: where to train.
+        settings: any other setting of `TrainConfig` by its name.
+
+    Raises:
+        InputError: if the data are no pictures, or a setting is unknown or cannot be used; otherwise as `fit`.
+    """
+
+    def given(**values: Any) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if value is not None}
+
+    numbers = given(steps=steps, batch_size=batch_size, lr=lr, seed=seed, loss=None if loss is None else dict(loss))
+    changes = {
+        "network": {**(network or {}), **given(factor=factor, channels=channels)}, "train": {**numbers, **settings},
+    }  # fmt: skip
+    source = open_data(data)
+    training = AutoencoderPlan.from_recipe(changes=changes).assemble(source, device=usable_device(device))
+    return training.run(out, resume=resume, keep_data=keep_data)
