@@ -58,7 +58,9 @@ class Perceptual:
         if total and file_sum(Path(path)) != total:
             raise ConfigError(f"train.loss.features: {path} is not the file that the training was begun with")
         space = features_from(path)
-        network = space.network.requires_grad_(False)
+        network = space.network
+        for p in network.parameters():
+            p.requires_grad_(False)
         if isinstance(space, Judge):
             return cls(lambda x: _of_judge(space, x), codec)
         assert isinstance(space, FromNetwork)

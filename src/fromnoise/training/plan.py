@@ -25,7 +25,7 @@ from fromnoise.data.source import Source, held_apart
 from fromnoise.data.stored import stored_of
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import alias, renamed_argument, retired, warn
-from fromnoise.errors import ConfigError, InputError
+from fromnoise.errors import ConfigError, InputError, UnknownName
 from fromnoise.model import Model
 from fromnoise.nn.network import Network, networks
 from fromnoise.process import Prediction, predictions
@@ -72,6 +72,8 @@ class Plan(BaseModel):
             UnknownName: if there is no such recipe or component.
             ConfigError: if a setting is unknown or out of range.
         """
+        if recipe not in recipes.names():
+            raise UnknownName("recipe", recipe, recipes.names())
         base, changes = recipes.read(recipe), dict(changes or {})
         if "scaling" in changes:
             warn("the setting scaling", "codec.kind")
