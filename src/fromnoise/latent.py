@@ -226,7 +226,8 @@ class Latent(Codec):
 
     def most_bytes(self, shape: tuple[int, ...]) -> int:
         network = skeleton(self.network or {}, autoencoders)
-        return 4 * sum(p.numel() for p in network.parameters()) + 64 * math.prod(network.shape)  # pyright: ignore[reportArgumentType] every network has one
+        numbers = math.prod((self.network or {}).get("shape", ()))
+        return 4 * sum(p.numel() for p in network.parameters()) + 64 * numbers
 
     def with_tensors(self, tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Latent:
         wanted = skeleton(self.network or {}, autoencoders).state_dict()
