@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ _MOST, _LEAST = 5000, 40
 """How many pictures are looked at, at most and at least."""
 
 
+@runtime_checkable
 class Reconstructing(Protocol):
     """What takes pictures through latents and back: an `Autoencoder`, or the codec `Latent`."""
 
