@@ -13,6 +13,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -77,7 +78,8 @@ def main() -> None:
     print("\n".join(ceiling.lines()), flush=True)
     found = {"machine": described(), "autoencoder": {"pictures": seen, "seconds": seconds, **ceiling.row()}, "runs": {}}
     classes = len(judge.label_names)
-    latent, pixels = autoencoder.autoencoder.latent_shape, autoencoder.autoencoder.shape
+    latent: Any = autoencoder.autoencoder.latent_shape
+    pixels: Any = autoencoder.autoencoder.shape
     steps = {
         "transformer in latents, patches of 1": step_of(DiT(latent, patch=1, classes=classes), latent, classes),
         "U-Net in latents": step_of(UNet(latent, (96,), classes=classes), latent, classes),

@@ -16,7 +16,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,8 @@ from fromnoise.nn.skeleton import skeleton
 from fromnoise.registry import Settings
 from fromnoise.rng import seeded
 
-_TOGETHER: Final = 2**15
-"""About how many numbers of samples are encoded or decoded at a time."""
+_TOGETHER, _ROWS = 2**15, 64
+"""About how many numbers of samples, and how many samples at most, are encoded or decoded at a time."""
 
 
 class Autoencoder(Model):
@@ -76,7 +76,7 @@ class Autoencoder(Model):
 
     def _of_parts(self, x: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the answers for rows, asked in parts of one size: how many there are then changes no bit of any."""
-        size = max(1, _TOGETHER // math.prod(self.shape))
+        size = max(1, min(_ROWS, _TOGETHER // math.prod(self.shape)))
         missing = -len(x) % size
         padded = torch.cat([x, x[:1].expand(missing, *x.shape[1:])]) if missing else x
         with torch.no_grad():

@@ -35,7 +35,7 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     ceiling = _ceiling(run, found.n, space, pairs=asked.pairs, seed=asked.seed)
     if ceiling is not None:
         data["ceiling"] = measures_of(ceiling)
-        lines += ["", f"reconstructions by the autoencoder, the ceiling of these samples: {ceiling}", ""]
+        lines += ["", f"reconstructions by the autoencoder, the ceiling of these samples: {ceiling}"]
     if isinstance(space, Judge):
         data["judge_accuracy"] = space.accuracy
         line = f"judge: {space.accuracy:.2%} right on pictures that it was not trained on"

@@ -56,7 +56,7 @@ def plotted(run: AutoencoderRun, kind: str, path: Path, seed: int) -> dict[str, 
         x_hat = run.autoencoder.reconstructed(x).cpu()
     each: dict[str, torch.Tensor] = {}
     for k, (a, b) in enumerate(zip(x.split(10), x_hat.split(10), strict=True)):
-        each |= {f"picture {k + 1}": a, f"its latent {k + 1}": b}
+        each |= {f"pictures {k + 1}": a, f"decoded {k + 1}": b}
     save_figure(pictures.pictures(each, title=f"{run.name}: pictures above their reconstructions"), path)
     return {}
 

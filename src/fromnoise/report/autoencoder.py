@@ -39,10 +39,10 @@ def write_autoencoder_report(run: AutoencoderRun, ceiling: Ceiling) -> Path:
         f'<p class="quiet">{html.escape(about)}</p>',
         cards(numbers),
         "<h2>Reconstructions</h2>",
-        image(plot.pictures({"picture": x, "through its latent": x_hat}), "pictures above their reconstructions"),
+        image(plot.pictures({"picture": x, "decoded": x_hat}), "pictures above their reconstructions"),
         "<h2>What is lost</h2>",
-        *(f"<pre>{html.escape(line)}</pre>" for line in ceiling.lines()),
-        _CEILING,
+        f"<p>{html.escape(ceiling.lines()[0])}</p>",
+        *([] if ceiling.distances is None else [f"<pre>{html.escape(str(ceiling.distances))}</pre>", _CEILING]),
     ]
     parts += loss_of(run.history, None, "")
     return write_page(run.folder.path, f"{run.name}: an autoencoder", [*parts, *settings_of(config)])

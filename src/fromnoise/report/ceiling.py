@@ -116,13 +116,12 @@ def ceiling_of_samples(
 ) -> Evaluation | None:
     """Measure reconstructions of n training pictures as if they were samples; None where there are too few.
 
-    Where the number of pictures asks for it, fewer are taken. Arguments are those of `ceiling_of`.
+    Where too few were held out they are compared with halves of the data, as samples are, and fewer may be taken.
+    Arguments are those of `ceiling_of`.
     """
     if len(rows) < _LEAST:
         return None
-    n = min(n, len(rows) // 2 if held is None else len(held))
-    if n < 20:
-        return None
+    n = min(n, len(rows) // 2 if held is None or len(held) < n else len(rows))
     samples = model.reconstructed(_some(rows, n, seed + 1)).cpu()
     return evaluate(samples, rows, features=features, held_out=held, pairs=pairs, seed=seed)
 

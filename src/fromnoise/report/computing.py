@@ -41,15 +41,20 @@ class Computing:
     def line(self) -> str:
         """Return it as a line of text."""
         return (
-            f"computing against the same network on pixels: {self.positions:g} times fewer positions; a training step "
-            f"{self.step_in_pixels / self.step:.1f} times less time ({self.step:.2f} ms a picture, not "
-            f"{self.step_in_pixels:.2f}), a sample of {STEPS} evaluations {self.sample_in_pixels / self.sample:.1f} "
-            f"times less ({self.sample:.2f} ms with decoding, not {self.sample_in_pixels:.2f})"
+            f"computing beside the same network on pixels: {self.positions:g} times fewer positions; a training step "
+            f"takes {_beside(self.step, self.step_in_pixels)}, a sample of {STEPS} evaluations with decoding "
+            f"{_beside(self.sample, self.sample_in_pixels)}"
         )
 
     def row(self) -> dict[str, Any]:
         """Return it as data."""
         return asdict(self)
+
+
+def _beside(own: float, other: float) -> str:
+    """Return two times of a picture and their ratio as text."""
+    ratio = f"{other / own:.1f} times less" if other >= own else f"{own / other:.1f} times as long"
+    return f"{own:.2f} ms a picture and not {other:.2f}, {ratio}"
 
 
 def computing_of(run: Run) -> Computing | None:
