@@ -77,8 +77,10 @@ class Autoencoder(Model):
     def _of_parts(self, x: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the answers for rows, asked in parts of one size: how many there are then changes no bit of any."""
         size = max(1, min(_ROWS, _TOGETHER // math.prod(self.shape)))
-        missing = -len(x) % size
-        padded = torch.cat([x, x[:1].expand(missing, *x.shape[1:])]) if missing else x
+        padded = x.new_zeros(
+            (len(x) + -len(x) % size, *x.shape[1:])
+        )  # of its own strides: of one channel there are two
+        padded[: len(x)] = x
         with torch.no_grad():
             return torch.cat([answer(part) for part in padded.split(size)])[: len(x)]
 
