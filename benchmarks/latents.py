@@ -72,7 +72,7 @@ def main() -> None:
     seconds = timed(lambda: fn.train_autoencoder(given.data, out=place, resume=True), place)
     autoencoder = fn.load_autoencoder(place)
     rows, held = autoencoder.parts()
-    ceiling = ceiling_of(autoencoder.autoencoder, rows, held, features=judge, pairs=6)
+    ceiling = ceiling_of(autoencoder.autoencoder, rows, held, features=judge, most=5000, pairs=6)
     seen = autoencoder.step * autoencoder.config.train["batch_size"]
     print(f"autoencoder: {seen:,} pictures seen, {seconds:,} seconds of a thread")
     print("\n".join(ceiling.lines()), flush=True)

@@ -3,6 +3,10 @@
 import asyncio
 import threading
 
+import pytest
+
+import fromnoise as fn
+from fromnoise.errors import InputError
 from fromnoise.studio import library
 from fromnoise.studio.library import Library
 
@@ -33,3 +37,14 @@ def test_while_one_run_is_read_others_are_answered(trained, trained_shapes, monk
     assert quick.data["id"] == other
     assert first.data["id"] == slow
     assert first is again  # read once
+
+
+def test_autoencoders_are_not_on_show_and_models_in_their_latents_are(tmp_path):
+    fn.train_autoencoder("digits", factor=2, steps=2, out=tmp_path / "ae")
+    fn.train("digits", latent=tmp_path / "ae", steps=2, out=tmp_path / "run")
+    shown = Library([], under=tmp_path)
+    assert [row["name"] for row in shown.rows()] == ["run"]
+    loaded = asyncio.run(shown.get(shown.rows()[0]["id"]))
+    assert loaded.data["name"] == "run"
+    with pytest.raises(InputError, match="is the run of an autoencoder"):
+        Library([tmp_path / "ae"])

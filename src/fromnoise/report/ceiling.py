@@ -12,7 +12,7 @@ from fromnoise.data.source import Source
 from fromnoise.metrics import Evaluation, Features, PixelComponents, evaluate, frechet_distance, psnr, ssim
 from fromnoise.rng import stream
 
-_MOST, _LEAST = 5000, 40
+_MOST, _LEAST = 2000, 40
 """How many pictures are looked at, at most and at least."""
 
 
@@ -100,7 +100,7 @@ def ceiling_of(
     return Ceiling(
         n=len(x), held_out=held is not None, psnr=psnr(x_hat, x, peak=peak), ssim=ssim(x_hat, x, peak=peak),
         space=space.name, own=own, shown=(x[:10], x_hat[:10]),
-        distances=ceiling_of_samples(model, rows, held, features=space, n=most, pairs=pairs, seed=seed),
+        distances=ceiling_of_samples(model, rows, held, features=space, n=len(x), pairs=pairs, seed=seed),
     )  # fmt: skip
 
 

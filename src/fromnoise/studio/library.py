@@ -21,10 +21,11 @@ from typing import Any
 
 import anyio.to_thread
 
-from fromnoise.errors import FromnoiseError, NoRun, RunError
+from fromnoise.errors import FromnoiseError, InputError, NoRun, RunError
 from fromnoise.export.payload import losses, network_payload, payload, run_payload
 from fromnoise.export.pictures import pictures_payload
-from fromnoise.run import Run, RunFolder, load
+from fromnoise.run import AutoencoderConfig, Run, RunConfig, RunFolder, load
+from fromnoise.run.config import NO_DENOISER
 
 _log = logging.getLogger(__name__)
 
@@ -84,12 +85,14 @@ class Library:
         self._loaded: dict[str, Loaded] = {}
         self._steps: dict[str, tuple[int, int]] = {}
         self._held: set[str] = set()
+        self._aside: set[Path] = set()  # runs of autoencoders, which no panel shows
         self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._making = asyncio.Lock()
         self._page: tuple[Any, list[bytes]] | None = None
         self._under = under
         for path in paths:
-            _ = RunFolder(path).config  # raises where there is none
+            if not isinstance(RunFolder(path).config, RunConfig):  # raises where there is none
+                raise InputError(NO_DENOISER.format(path))
             self.add(path)
         self.look()
 
@@ -111,7 +114,11 @@ class Library:
         except OSError:
             return
         for path in found:
-            self.add(path)
+            if path not in self._aside:
+                if _is_of_autoencoder(path):
+                    self._aside.add(path)
+                else:
+                    self.add(path)
 
     def find(self, run_id: str) -> Shown:
         """Return a run on show.
@@ -235,6 +242,13 @@ def _version(shown: Shown) -> Version:
         return written, max(RunFolder(shown.path).steps(), default=-1)
     except OSError:
         raise NoRun(f"run {shown.name} is gone from the disk: put its folder back, or look at another run") from None
+
+
+def _is_of_autoencoder(path: Path) -> bool:
+    try:
+        return isinstance(RunFolder(path).config, AutoencoderConfig)
+    except FromnoiseError:  # damaged, which is shown as such
+        return False
 
 
 def _load(shown: Shown, before: Loaded | None) -> Loaded:
