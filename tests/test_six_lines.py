@@ -17,6 +17,8 @@ def told():
     return where.numpy() + 0.1, where.numpy()
 
 
+DIGITS = fn.data.digits(400)
+
 KINDS = {
     "spiral": ("spiral", None),
     "labelled shapes": ("shapes", "circles"),
@@ -24,6 +26,8 @@ KINDS = {
     "condition vectors": (told(), [0.25, 0.75]),
     "digits": ("digits", "3"),
     "latents of digits": ("digits", "3"),
+    "captioned digits": (DIGITS.captioned([f"the digit {k}" for k in DIGITS.labels.tolist()]), "the digit 3"),
+    "labels and captions": (DIGITS.captioned([f"the digit {k}" for k in DIGITS.labels.tolist()]), {"label": "3"}),
 }
 """What is opened, and the condition to sample under."""
 

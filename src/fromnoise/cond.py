@@ -55,10 +55,16 @@ class Cond:
         """Return the condition with each row left out as a whole with probability p, but for what is kept."""
         return self.where(torch.rand(len(self), generator=generator, device=generator.device) >= p)
 
-    def where(self, stays: Tensor) -> Cond:
-        """Return the condition with the rows left out where `stays`, bool `[B]`, is False, but for what is kept."""
+    def where(self, stays: Tensor, only: str | None = None) -> Cond:
+        """Return the condition with the rows left out where `stays`, bool `[B]`, is False, but for what is kept.
+
+        Args:
+            stays: which rows stay.
+            only: leave out the value of this name alone.
+        """
         stays = stays.to(next(iter(self.values.values())).device)
-        return self._masked(lambda mask: mask & stays)
+        left = self._masked(lambda mask: mask & stays)
+        return left if only is None else Cond(self.values, {**self.given, only: left.given[only]}, self.kept)
 
     @property
     def is_kept(self) -> bool:

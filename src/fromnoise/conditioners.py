@@ -42,12 +42,14 @@ class Conditioner:
         ndim: the number of axes of one value: 0 for a label, 1 for a vector.
         droppable: whether training may leave the values out, and guidance take the absence for a condition.
         needed: of values that are never left out, whether samples cannot be drawn where none is given.
+        optional: whether a network that takes no such values may be trained on data that have them.
     """
 
     value: ClassVar[str]
     ndim: ClassVar[int]
     droppable: ClassVar[bool] = True
     needed: ClassVar[bool] = True
+    optional: ClassVar[bool] = True
 
     def takes(self, words: Any) -> bool:
         """Return whether words without a name are for this conditioner."""

@@ -180,16 +180,30 @@ def put_on_path(run: Run, sampler: Sampler | None, schedule: str | None) -> Deno
     return run.denoiser.on(path)
 
 
-def guided(denoiser: DenoiserLike, scale: float | None, label: str | None) -> DenoiserLike:
-    """Return the denoiser, guided if a scale is given.
+def guided(
+    denoiser: DenoiserLike,
+    scale: float | None,
+    label: str | None,
+    prompts: Sequence[str] = (),
+    negative: str | None = None,
+) -> DenoiserLike:
+    """Return the denoiser, guided if a scale is given, away from what is not wanted.
 
     Raises:
-        InputError: if the guidance has no label to go towards.
+        InputError: if the guidance has nothing to go towards, or there is something to go away from without guidance.
     """
     from fromnoise.guidance import Guided
 
     if scale is None:
+        if negative is not None:
+            raise InputError("--negative says what guidance moves away from: give --guidance too, such as 4")
         return denoiser
+    if any(one.value == "text" for one in denoiser.conditioners):
+        if label is None and not prompts:
+            raise InputError("--guidance needs a --prompt to go towards")
+        return Guided(denoiser, scale, negative=None if negative is None else {"text": negative})
+    if negative is not None:
+        raise InputError("--negative is a prompt, and this run knows no captions")
     if denoiser.label_names and label is None:
         raise InputError(f"--guidance needs a --label to go towards: {', '.join(denoiser.label_names)}")
     return Guided(denoiser, scale)
@@ -228,6 +242,11 @@ def what_was_found(source: Any) -> list[str]:
         lines.append(f"note: of {found.animated:,} animated pictures only the first is taken")
     if found.skipped:
         lines.append(f"note: {found.skipped_text}")
+    captions = sum(map(bool, getattr(source, "captions", ())))
+    if captions:
+        lines.append(f"note: {captions:,} of the pictures have captions")
+    if found.uncaptioned:
+        lines.append(f"note: {found.captions_text}")
     return lines
 
 

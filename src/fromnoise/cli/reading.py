@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fromnoise.errors import InputError
 
@@ -118,18 +118,53 @@ def completing(denoiser: DenoiserLike, known: Path | None, mask: Path | None) ->
     return Inpainted(denoiser, given if len(given) > 1 else given[0], kept if len(kept) > 1 else kept[0])
 
 
-def told(denoiser: DenoiserLike, label: str | None, image: Path | None) -> Words:
-    """Return the condition that --label and --image mean.
+def prompts_from(denoiser: DenoiserLike, prompt: str | None, prompts: Path | None) -> list[str]:
+    """Return what --prompt or the lines of --prompts say; empty where neither is given.
+
+    Raises:
+        InputError: if both are given, the file cannot be read or is empty, or the run knows no captions.
+    """
+    if prompt is None and prompts is None:
+        return []
+    if prompt is not None and prompts is not None:
+        raise InputError("--prompt is one text and --prompts a file of them: give one of the two")
+    if "text" not in {one.value for one in denoiser.conditioners}:
+        names = ", ".join(denoiser.label_names[:6])
+        what = f"it knows labels, --label: {names}" if names else "it knows no conditions"
+        raise InputError(f"--prompt is for runs on pictures with captions, and this is none: {what}")
+    if prompts is None:
+        return [prompt or ""]
+    try:
+        lines = [line.strip() for line in prompts.read_text(encoding="utf-8-sig").splitlines()]
+    except OSError as error:
+        raise InputError(f"--prompts {prompts}: {error.strerror or 'cannot be read'}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"--prompts {prompts} is no text in UTF-8") from None
+    if not any(lines):
+        raise InputError(f"--prompts {prompts} is empty: a line for each prompt is wanted")
+    return [line for line in lines if line]
+
+
+def told(
+    denoiser: DenoiserLike, label: str | None, image: Path | None, prompts: Sequence[str] = (), n: int | None = None
+) -> Words:
+    """Return the condition that --label, --image and the prompts mean, which the samples take in turn.
 
     Raises:
         InputError: if an image is given to a run that takes none, or cannot be read.
     """
+    if label is not None and any(one.value == "text" for one in denoiser.conditioners) and not denoiser.label_names:
+        raise InputError("--label is for runs on labelled pictures, and this one knows captions: say it by --prompt")
+    more: dict[str, Any] = {} if label is None else {"label": label}
+    if prompts:
+        every = [prompts[k % len(prompts)] for k in range(n or len(prompts))]
+        more["text"] = prompts[0] if len(prompts) == 1 else every
     if image is None:
-        return label
+        return more if prompts else label
     from fromnoise.pictures_cond import Image
 
     shape = next((one.shape for one in denoiser.conditioners if isinstance(one, Image)), None)
     if shape is None:
         raise InputError("--image is for runs that enlarge pictures: train one with --from-size")
     pictures = pictures_from(image, shape, "--image")
-    return {"image": pictures if len(pictures) > 1 else pictures[0], **({} if label is None else {"label": label})}
+    return {"image": pictures if len(pictures) > 1 else pictures[0], **more}

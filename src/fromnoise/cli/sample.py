@@ -34,7 +34,7 @@ from fromnoise.cli.common import (
     result,
     settle_threads,
 )  # fmt: skip
-from fromnoise.cli.reading import completing, told
+from fromnoise.cli.reading import completing, prompts_from, told
 from fromnoise.cli.writers import usual, write, writer_for
 
 
@@ -44,6 +44,13 @@ def sample(
     sampler: SamplerName = None,
     steps: StepsOption = None,
     label: Annotated[str | None, typer.Option(help="Only samples of this label, by name or number.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="What the pictures are to show, of a run on pictures with captions.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A file with a prompt in each line, which the samples take in turn.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="A prompt that guidance moves away from.")] = None,
     guidance: GuidanceScale = None,
     image: ImageOption = None,
     known: Annotated[Path | None, typer.Option(help="A picture to complete, where --mask is white.")] = None,
@@ -77,15 +84,20 @@ def sample(
     trained = load(run, weights=weights, ema=ema)
     trained.denoiser.to(check_device(device))
     settle_threads(trained.denoiser.shape)
-    denoiser = completing(guided(put_on_path(trained, asked, schedule), guidance, label), known, mask)
-    cond = told(denoiser, label, image)
+    texts = prompts_from(trained.denoiser, prompt, prompts)
+    path = put_on_path(trained, asked, schedule)
+    denoiser = completing(guided(path, guidance, label, texts, negative), known, mask)
     rule, steps = settled(denoiser, asked, steps)
     form = denoiser.codec.form
     ending, count = usual(form)
-    count = len(cond["image"]) if isinstance(cond, dict) and cond["image"].dim() > 3 else count
+    cond = told(denoiser, label, image, texts, n)
+    pictures = cond.get("image") if isinstance(cond, dict) else None
+    count = len(pictures) if pictures is not None and pictures.dim() > 3 else len(texts) if len(texts) > 1 else count
     n = count if n is None else n
     what = [
-        label, _part("guidance", guidance), _part("on-", schedule), _part("n", n if n != count else None),
+        label, texts[0][:40] if len(texts) == 1 else None, None if prompts is None else f"of-{prompts.stem}",
+        None if negative is None else f"not-{negative[:40]}", _part("guidance", guidance), _part("on-", schedule),
+        _part("n", n if n != count else None),
         "last-weights" if weights != "ema" else None, _part("ema", ema),
         None if image is None else f"from-{image.stem}", None if known is None else f"completed-{known.stem}",
         precision if precision != "float32" else None,
@@ -98,11 +110,11 @@ def sample(
             denoiser, n, sampler=rule, steps=steps, cond=cond, seed=seed, precision=check_precision(precision),
             progress=progress,
         )  # fmt: skip
-        write(finite(parts), n, form, out)
+        write(finite(parts), n, form, out, [texts[k % len(texts)] for k in range(n)] if texts else [])
     seconds = time.perf_counter() - began
     data: dict[str, Any] = {
         "out": str(out), "n": n, "sampler": samplers.settings(rule), "steps": steps, "seed": seed,
-        "label": label, "guidance": guidance, "seconds": round(seconds, 3),
+        "label": label, "prompts": texts, "negative": negative, "guidance": guidance, "seconds": round(seconds, 3),
     }  # fmt: skip
     name = samplers.settings(rule)["name"]
     result(data, as_json, f"{out}: {n:,} samples by {name} in {steps} steps, {seconds:.2f} s")

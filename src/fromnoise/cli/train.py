@@ -340,4 +340,5 @@ def _wishes(denoiser: Denoiser) -> str:
     form = denoiser.codec.form
     labels = denoiser.label_names if form == "images" else ()
     more = f" --label {shlex.quote(labels[0])} --guidance 1.5" if labels else ""
+    more = ' --prompt "..." --guidance 2' if any(one.value == "text" for one in denoiser.conditioners) else more
     return f"-n {usual(form)[1]}{more}"

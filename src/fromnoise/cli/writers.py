@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -12,10 +12,12 @@ from fromnoise.cli.common import save_figure, whole_file
 from fromnoise.errors import InputError, RunError
 
 if TYPE_CHECKING:
+    from PIL.PngImagePlugin import PngInfo
     from torch import Tensor
 
-Writer = Callable[[Path, "Tensor", "Iterable[Tensor]", int], None]
-"""Writes samples to a file: its path, the first part of the samples, the others, and how many there are in all."""
+Writer = Callable[[Path, "Tensor", "Iterable[Tensor]", int, Sequence[str]], None]
+"""Writes samples to a file: its path, the first part of the samples, the others, how many there are in all, and the
+prompt of each, or none."""
 
 
 def writer_for(form: str, out: Path) -> Writer:
@@ -37,15 +39,15 @@ def usual(form: str) -> tuple[str, int]:
     return {"images": (".png", 100)}.get(form, (".csv", 300))
 
 
-def write(parts: Iterable[Tensor], n: int, form: str, out: Path) -> None:
-    """Write samples as they come, so that memory does not grow with n."""
+def write(parts: Iterable[Tensor], n: int, form: str, out: Path, prompts: Sequence[str] = ()) -> None:
+    """Write samples as they come, so that memory does not grow with n; pictures with their prompts, if any."""
     writer = writer_for(form, out)
     each = iter(parts)
     first = next(each)  # wrong input raises here, before anything is written
-    writer(out, first, each, n)
+    writer(out, first, each, n, prompts)
 
 
-def _csv(out: Path, first: Tensor, rest: Iterable[Tensor], _n: int) -> None:
+def _csv(out: Path, first: Tensor, rest: Iterable[Tensor], _n: int, _prompts: Sequence[str]) -> None:
     import numpy as np
 
     columns = first[0].numel()
@@ -56,12 +58,12 @@ def _csv(out: Path, first: Tensor, rest: Iterable[Tensor], _n: int) -> None:
             np.savetxt(file, part.flatten(1).cpu().numpy(), delimiter=",", fmt="%.9g")
 
 
-def _npy(out: Path, first: Tensor, rest: Iterable[Tensor], n: int) -> None:
+def _npy(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, _prompts: Sequence[str]) -> None:
     with whole_file(out) as staging, staging.open("wb") as file:
         _array(file, first, rest, n)
 
 
-def _npz(out: Path, first: Tensor, rest: Iterable[Tensor], n: int) -> None:
+def _npz(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, _prompts: Sequence[str]) -> None:
     with (
         whole_file(out) as staging,
         zipfile.ZipFile(staging, "w", zipfile.ZIP_STORED) as archive,
@@ -81,7 +83,7 @@ def _array(file: IO[bytes], first: Tensor, rest: Iterable[Tensor], n: int) -> No
         file.write(part.cpu().numpy().astype(kind).tobytes())
 
 
-def _figure(out: Path, first: Tensor, rest: Iterable[Tensor], _n: int) -> None:
+def _figure(out: Path, first: Tensor, rest: Iterable[Tensor], _n: int, _prompts: Sequence[str]) -> None:
     import torch
 
     from fromnoise import plot
@@ -89,7 +91,7 @@ def _figure(out: Path, first: Tensor, rest: Iterable[Tensor], _n: int) -> None:
     save_figure(plot.scatter(torch.cat([first, *rest])), out)
 
 
-def _sheet(out: Path, first: Tensor, rest: Iterable[Tensor], n: int) -> None:
+def _sheet(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, prompts: Sequence[str]) -> None:
     import torch
 
     from fromnoise import plot
@@ -98,15 +100,27 @@ def _sheet(out: Path, first: Tensor, rest: Iterable[Tensor], n: int) -> None:
         raise InputError(
             f"--out {out}: {n:,} pictures are too many for one: give the name of a folder, or one that ends in .npz"
         )
-    sheet = plot.contact_sheet(torch.cat([first, *rest]), columns=10 if n % 10 == 0 else None)
+    columns = 10 if n % 10 == 0 and not prompts else None
+    sheet = plot.contact_sheet(torch.cat([first, *rest]), columns=columns, captions=prompts)
     with whole_file(out) as staging:
-        sheet.save(staging, "PNG")
+        sheet.save(staging, "PNG", pnginfo=_about("\n".join(dict.fromkeys(prompts))))
+
+
+def _about(prompt: str) -> PngInfo | None:
+    """Return what a PNG file tells of its prompt; None where there is none."""
+    from PIL.PngImagePlugin import PngInfo
+
+    if not prompt:
+        return None
+    info = PngInfo()
+    info.add_itxt("prompt", prompt)
+    return info
 
 
 _MOST_ON_A_SHEET = 2500
 
 
-def _folder(out: Path, first: Tensor, rest: Iterable[Tensor], n: int) -> None:
+def _folder(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, prompts: Sequence[str]) -> None:
     from PIL import Image
 
     from fromnoise.plot.images import as_pixels
@@ -118,7 +132,8 @@ def _folder(out: Path, first: Tensor, rest: Iterable[Tensor], n: int) -> None:
         out.mkdir(parents=True, exist_ok=True)
         for part in chain([first], rest):
             for picture in as_pixels(part):
-                Image.fromarray(picture).save(out / f"{number:0{width}d}.png")
+                about = _about(prompts[number] if prompts else "")
+                Image.fromarray(picture).save(out / f"{number:0{width}d}.png", pnginfo=about)
                 number += 1
     except OSError as error:
         raise RunError(f"{out} cannot be written: {error.strerror or error}; choose another --out") from None

@@ -18,6 +18,7 @@ from fromnoise.data.pixels import suggested_for
 from fromnoise.data.source import Batch, cond_for
 from fromnoise.deprecated import Renamed
 from fromnoise.errors import InputError
+from fromnoise.text_cond import with_captions
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -99,6 +100,15 @@ class Dataset:
         """
         cond, conditioner = conditions_of(words)
         return Dataset(self.x, name=self.name, cond=cond, conditioners=(conditioner,))
+
+    def captioned(self, captions: Sequence[str]) -> Dataset:
+        """Return the same samples with a caption each, besides the conditions that they have; "" for none.
+
+        Raises:
+            LabelError: if they are no texts, or not one for each sample.
+        """
+        cond, text = with_captions(self.cond, captions, len(self))
+        return Dataset(self.x, name=self.name, cond=cond, conditioners=(*self.conditioners, text))
 
     @property
     def suggests(self) -> Mapping[str, Any]:

@@ -25,13 +25,17 @@ from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, Labels
 from fromnoise.data.archive import ENDINGS, Member, fingerprint, is_archive, members
 from fromnoise.data.cache import entry
+from fromnoise.data.captions import Captions
 from fromnoise.data.decode import Decoded, Decoder, Unreadable
 from fromnoise.data.pixels import suggested_for
 from fromnoise.data.source import Batch
 from fromnoise.data.views import Rows, Seen
 from fromnoise.errors import InputError, one_line, shown
+from fromnoise.text_cond import pieces, with_captions
 
-_LAYOUT = 1
+_CAPTIONS = "captions.json"
+
+_LAYOUT = 2
 """Of the cache's entries; another number is another entry."""
 
 _TOGETHER, _TOGETHER_BYTES = 64, 2**26
@@ -76,6 +80,8 @@ class Found:
         classes: the names of the sub-folders that the pictures lie in; empty where they do not.
         sizes: how often each height and width occurred, before the pictures were brought to size.
         animated: of how many files only the first picture was taken.
+        uncaptioned: captions that could not be used, or are missing, with how many and the first file's name; empty
+            where no picture has a caption.
         skipped: why files were left out, with how many and the first one's name.
         sha256: of pixels and labels.
     """
@@ -86,6 +92,13 @@ class Found:
     animated: int
     skipped: dict[str, tuple[int, str]]
     sha256: str
+    uncaptioned: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    @property
+    def captions_text(self) -> str:
+        """Which captions could not be used, in one line; empty where all could."""
+        each = [f"{count:,} {_plural(why, count)} (first {first})" for why, (count, first) in self.uncaptioned.items()]
+        return f"captions: {', '.join(each)}" if each else ""
 
     @property
     def skipped_text(self) -> str:
@@ -122,10 +135,16 @@ class Files:
         how = {name: value for name, value in asdict(decoder).items() if name != "channels" or value}
         key = hashlib.sha256(json.dumps([_LAYOUT, fingerprint(self.path), how]).encode()).hexdigest()
         place, index = entry("pictures", key, lambda folder: _decode_all(self.path, decoder, folder, progress))
-        skipped = {why: (int(count), str(first)) for why, (count, first) in index["skipped"].items()}
-        self.found = Found(
-            tuple(index["shape"]), tuple(index["classes"]), index["sizes"], index["animated"], skipped, index["sha256"]
+        skipped, uncaptioned = (
+            {why: (int(count), str(first)) for why, (count, first) in index.get(kind, {}).items()}
+            for kind in ("skipped", "uncaptioned")
         )
+        self.found = Found(
+            tuple(index["shape"]), tuple(index["classes"]), index["sizes"], index["animated"], skipped, index["sha256"],
+            uncaptioned,
+        )  # fmt: skip
+        if self.settings.strict and uncaptioned:
+            raise InputError(f"{self.path}: {self.found.captions_text}: mend them, or leave --strict out")
         if self.settings.strict and skipped:
             raise InputError(f"{self.path}: {self.found.skipped_text}: mend or remove them, or leave --strict out")
         count = index["n"]
@@ -136,6 +155,11 @@ class Files:
         labels = np.fromfile(place / "labels.i8", np.int64) if self.found.classes else None
         self.conditioners: tuple[Conditioner, ...] = (Labels(names=self.found.classes),) if self.found.classes else ()
         self.cond = None if labels is None else Cond({"label": torch.from_numpy(labels)})
+        self.captions: tuple[str, ...] = ()
+        if (place / _CAPTIONS).exists():
+            self.captions = tuple(json.loads((place / _CAPTIONS).read_text(encoding="utf-8")))
+            self.cond, text = with_captions(self.cond, self.captions, len(self.x))
+            self.conditioners = (*self.conditioners, text)
 
     distribution = None
     """What they were drawn from is not known."""
@@ -217,10 +241,10 @@ class _Tally:
 
 def _decode_all(path: Path, decoder: Decoder, folder: Path, progress: Progress | None) -> dict[str, Any]:
     """Write pixels.u8 and labels.i8 into a folder of the cache, and return the entry's index."""
-    tally, names = _Tally(), list[str]()
+    tally, names, captions = _Tally(), list[str](), Captions()
     pixels = _Pixels(folder / "pixels.u8", path)
     with pixels:
-        for name, picture in _decoded(members(path), decoder, tally):
+        for name, picture in _decoded(_heard(members(path), captions), decoder, tally):
             pixels.add(name, picture.pixels)
             names.append(name)
             tally.sizes[f"{picture.size[0]} x {picture.size[1]}"] += 1
@@ -233,9 +257,21 @@ def _decode_all(path: Path, decoder: Decoder, folder: Path, progress: Progress |
     classes, labels = _classes(names)
     labels.tofile(folder / "labels.i8")
     total = hashlib.sha256(pixels.sum.digest() + labels.tobytes() + "\0".join(classes).encode())
+    texts = captions.of(names)
+    if any(map(pieces, texts)):
+        (folder / _CAPTIONS).write_text(json.dumps(texts), encoding="utf-8")
+        total.update("\0".join(texts).encode())
     found = {"shape": list(pixels.shape), "classes": list(classes), "sizes": dict(tally.sizes.most_common(20))}
     counted = {"n": len(names), "animated": tally.animated, "skipped": tally.skipped}
+    counted |= {"uncaptioned": captions.troubles} if any(map(pieces, texts)) else {}
     return {**found, **counted, "sha256": total.hexdigest()}
+
+
+def _heard(files: Iterable[Member], captions: Captions) -> Iterator[Member]:
+    """Yield files, after the captions that they hold were taken note of."""
+    for member in files:
+        captions.hear(member)
+        yield member
 
 
 def _decoded(files: Iterable[Member], decoder: Decoder, tally: _Tally) -> Iterator[tuple[str, Decoded]]:

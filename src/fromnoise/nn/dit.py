@@ -39,6 +39,7 @@ from fromnoise.nn.pictures import (
     start_at_zero,
     through,
 )
+from fromnoise.nn.text import CrossAttention, TextCondition, TextSizes, Told
 
 _FREQUENCIES = 256
 """The width of the timestep's sines and cosines."""
@@ -103,10 +104,10 @@ class SelfAttention(nn.Module):
         )
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens `[B, N, width]` to the same shape."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map tokens `[B, N, width]` to the same shape; of which those count that a mask `[B, N]` says."""
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))
-        return self.proj(join_heads(attend(self.q_norm(q), self.k_norm(k), v)))
+        return self.proj(join_heads(attend(self.q_norm(q), self.k_norm(k), v, mask)))
 
 
 class MLPBlock(nn.Module):
@@ -129,18 +130,30 @@ def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class DiTBlock(nn.Module):
-    """Attention and an MLP, each scaled and shifted by e before, and scaled by it after."""
+    """Attention and an MLP, each scaled and shifted by e before, and scaled by it after; attention to texts between."""
 
-    def __init__(self, width: int, heads: int, inner: int, *, qk_norm: bool, activation: str) -> None:
+    def __init__(
+        self, width: int, heads: int, inner: int, *, qk_norm: bool, activation: str, text: bool = False
+    ) -> None:
         super().__init__()
         self.attn = SelfAttention(width, heads, qk_norm)
+        self.cross = CrossAttention(width, width, heads) if text else None
         self.mlp = MLPBlock(width, inner, activation)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        """Map tokens x `[B, N, width]` to the same shape, with e `[1, width]` or `[B, width]`."""
+    def forward(self, x: Tensor, e: Tensor, told: Told | None = None, mask: Tensor | None = None) -> Tensor:
+        """Map tokens x `[B, N, width]` to the same shape, with e `[1, width]` or `[B, width]`.
+
+        Args:
+            x: of which those count that the mask `[B, N]` says.
+            e: the embedding of time and condition.
+            told: the texts that are attended to.
+            mask: all count where it is not given.
+        """
         b1, a1, g1, b2, a2, g2 = self.adaLN_modulation(e).chunk(6, dim=1)
-        x = torch.addcmul(x, g1[:, None], self.attn(modulated(x, b1, a1)))
+        x = torch.addcmul(x, g1[:, None], self.attn(modulated(x, b1, a1), mask))
+        if self.cross is not None and told is not None:
+            x = x + self.cross(F.layer_norm(x, x.shape[-1:], eps=_EPS), told)
         return torch.addcmul(x, g2[:, None], self.mlp(modulated(x, b2, a2)))
 
 
@@ -178,6 +191,9 @@ class DiT(Network):
             for a table.
         classes: the number of labels; 0 for none.
         cond_dim: the length of a condition vector; 0 for none.
+        text: of captions that are the condition, how many tokens there are and how many a text has; left out for none.
+        text_by: how texts reach the patches: "cross", by attention to them in every block, or "joint", as tokens beside
+            the patches.
         image: the shape of a picture that is the condition, such as a smaller one; left out for none.
         guidance: the lowest and highest guidance scale that is a condition, as distilling makes it; left out for none.
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
@@ -205,12 +221,14 @@ class DiT(Network):
         classes: Count = 0,
         cond_dim: Count = 0,
         image: Shape | None = None,
+        text: TextSizes | None = None,
+        text_by: Literal["cross", "joint"] = "cross",
         guidance: Scales | None = None,
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
         width, depth = width or (96 if are_tiny(shape) else 128), depth or (4 if are_tiny(shape) else 5)
-        self.image, self.guidance = image, guidance
+        self.image, self.guidance, self.text, self.text_by = image, guidance, text, text_by
         self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
         self.patch = patch = fitting_patch(shape, patch, across=7, least=2)
         self.log_snr = log_snr
@@ -222,10 +240,15 @@ class DiT(Network):
         self.t_embedder = TimestepEmbedder(width)
         any_of = bool(classes or cond_dim or guidance)
         self.y_embedder = ConditionEmbedder(width, classes, cond_dim, guidance) if any_of else None
+        self.texts = None if text is None else TextCondition(text, width, width)
         self.register_buffer("pos_embed", _places(height // patch, across // patch, width))
         self.blocks = nn.ModuleList(
-            DiTBlock(width, heads, int(width * mlp_ratio), qk_norm=qk_norm, activation=activation) for _ in range(depth)
-        )
+            DiTBlock(
+                width, heads, int(width * mlp_ratio), qk_norm=qk_norm, activation=activation,
+                text=text is not None and text_by == "cross",
+            )
+            for _ in range(depth)
+        )  # fmt: skip
         self.final_layer = FinalLayer(width, patch**2 * channels * (2 if learned_variance else 1))
         self._initialize()
 
@@ -236,7 +259,7 @@ class DiT(Network):
                 continue
             if "t_embedder" in name:
                 nn.init.normal_(layer.weight, std=0.02)
-            elif any(part in name for part in ("adaLN_modulation", "final_layer", "guidance")):
+            elif any(part in name for part in ("adaLN_modulation", "final_layer", "guidance", "cross.out")):
                 start_at_zero(layer)
             else:
                 nn.init.xavier_uniform_(layer.weight)
@@ -265,9 +288,16 @@ class DiT(Network):
         e = self.t_embedder(timestep(c_noise, self.log_snr), like=x)
         e = e if self.y_embedder is None else e + self.y_embedder(cond)
         tokens = self.x_embedder(beside(x, cond, self.image)) + self.pos_embed
+        told = None if self.texts is None else self.texts(cond)
+        e = e if told is None else e + told.pooled
+        count, mask = tokens.shape[1], None
+        if told is not None and self.text_by == "joint":
+            own = told.mask.new_ones(1, count)
+            mask = torch.cat([told.mask, own.expand(len(told.mask), -1)], dim=1)
+            tokens = torch.cat([told.tokens.to(tokens).expand(len(tokens), -1, -1), tokens], dim=1)
         for block in self.blocks:
-            tokens = through(block, tokens, e, checkpointing=self.checkpointing)
-        return self._unpatched(self.final_layer(tokens, e))
+            tokens = through(block, tokens, e, told, mask, checkpointing=self.checkpointing)
+        return self._unpatched(self.final_layer(tokens[:, -count:], e))
 
     def _unpatched(self, tokens: Tensor) -> Tensor:
         """Return tokens `[B, N, p p C]`, a patch's channels last, as pictures `[B, C, H, W]`."""

@@ -11,6 +11,7 @@ from fromnoise.conditioners import Conditioner, Labels, Vector
 from fromnoise.guidance_cond import Scale
 from fromnoise.pictures_cond import Image
 from fromnoise.registry import Registry
+from fromnoise.text_cond import Tokens
 
 networks: Registry[Network] = Registry("network")
 
@@ -25,6 +26,7 @@ class Network(nn.Module):
         classes: the number of labels it knows; 0 for none.
         cond_dim: the length of its condition vectors; 0 for none.
         image: the shape of the pictures that it takes as conditions; None for none.
+        text: how many tokens the captions have that it takes as conditions, and how many each; None for none.
         guidance: the lowest and highest guidance scale that it takes as condition; None for none.
         conditioners: of whatever else it is told.
         learned_variance: whether its output is twice as long as x, the second half predicting the variance of a step.
@@ -40,6 +42,7 @@ class Network(nn.Module):
     classes: int = 0
     cond_dim: int = 0
     image: tuple[int, int, int] | None = None
+    text: tuple[int, int] | None = None
     guidance: tuple[float, float] | None = None
     conditioners: tuple[Conditioner, ...] = ()
     learned_variance: bool = False
@@ -77,6 +80,8 @@ def conditioners_of(network: nn.Module) -> tuple[Conditioner, ...]:
     own: tuple[Conditioner, ...] = tuple(getattr(network, "conditioners", ()))
     image = getattr(network, "image", None)
     own = own if image is None else (*own, Image(shape=tuple(image)))
+    text = getattr(network, "text", None)
+    own = own if text is None else (*own, Tokens(*text))
     scales = getattr(network, "guidance", None)
     own = own if scales is None else (*own, Scale(*scales))
     return ((Labels.numbered(classes),) if classes else ()) + ((Vector(dim=dim),) if dim else ()) + own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -50,7 +50,7 @@ def start_at_zero(*layers: nn.Module) -> None:
             nn.init.zeros_(parameter)
 
 
-def through(block: nn.Module, *inputs: Tensor, checkpointing: bool) -> Tensor:
+def through(block: nn.Module, *inputs: Any, checkpointing: bool) -> Tensor:
     """Return block(*inputs); with `checkpointing` its inner values are computed again for the gradient, not kept."""
     if checkpointing and torch.is_grad_enabled():
         return checkpoint(block, *inputs, use_reentrant=False)  # pyright: ignore[reportReturnType] what the block gives

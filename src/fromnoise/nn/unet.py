@@ -40,6 +40,7 @@ from fromnoise.nn.pictures import (
     start_at_zero,
     through,
 )
+from fromnoise.nn.text import Crossing, TextCondition, TextSizes, Told
 
 
 def group_norm(channels: int, size: int = 16) -> nn.GroupNorm:
@@ -95,38 +96,44 @@ class Level(nn.Module):
         out: the channels that each gives.
         embedding: E.
         head_dim: of the attention; 0 for none.
+        text: the width of the tokens of texts that are attended to as well; 0 for none.
     """
 
-    def __init__(self, channels: Sequence[int], out: int, embedding: int, head_dim: int) -> None:
+    def __init__(self, channels: Sequence[int], out: int, embedding: int, head_dim: int, text: int = 0) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(before, out, embedding) for before in channels)
         self.attentions = nn.ModuleList(Attention(out, head_dim) for _ in channels if head_dim)
+        self.crossings = nn.ModuleList(
+            Crossing(out, text, head_dim, group_norm(out)) for _ in channels if head_dim and text
+        )
 
-    def steps(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Return each block and its attention."""
-        none = [nn.Identity()] * len(self.blocks)
-        return list(zip(self.blocks, self.attentions or none, strict=True))
+    def block(self, number: int, h: Tensor, e: Tensor, told: Told | None, checkpointing: bool) -> Tensor:
+        """Map h by a block, its attention, and its attention to texts."""
+        h = through(self.blocks[number], h, e, checkpointing=checkpointing)
+        h = self.attentions[number](h) if self.attentions else h
+        return self.crossings[number](h, told) if self.crossings and told is not None else h
 
 
 class Down(Level):
     """A level on the way down."""
 
-    def forward(self, h: Tensor, e: Tensor, checkpointing: bool = False) -> list[Tensor]:
+    def forward(self, h: Tensor, e: Tensor, told: Told | None, checkpointing: bool = False) -> list[Tensor]:
         """Return h after each block."""
         said = [h]
-        for block, attention in self.steps():
-            said.append(attention(through(block, said[-1], e, checkpointing=checkpointing)))
+        for number in range(len(self.blocks)):
+            said.append(self.block(number, said[-1], e, told, checkpointing))
         return said[1:]
 
 
 class Up(Level):
     """A level on the way up."""
 
-    def forward(self, h: Tensor, e: Tensor, said: list[Tensor], checkpointing: bool = False) -> Tensor:
+    def forward(
+        self, h: Tensor, e: Tensor, told: Told | None, said: list[Tensor], checkpointing: bool = False
+    ) -> Tensor:
         """Return h after all blocks, each of which takes the last of what the way down said, from `said`."""
-        for block, attention in self.steps():
-            both = torch.cat([h, said.pop()], dim=1)
-            h = attention(through(block, both, e, checkpointing=checkpointing))
+        for number in range(len(self.blocks)):
+            h = self.block(number, torch.cat([h, said.pop()], dim=1), e, told, checkpointing)
         return h
 
 
@@ -154,6 +161,8 @@ class UNet(Network):
         classes: the number of labels; 0 for none.
         cond_dim: the length of a condition vector; 0 for none.
         image: the shape of a picture that is the condition, such as a smaller one; left out for none.
+        text: of captions that are the condition, how many tokens there are and how many a text has; left out for none.
+        text_width: of their tokens inside the network.
         guidance: the lowest and highest guidance scale that is a condition, as distilling makes it; left out for none.
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
     """
@@ -177,12 +186,14 @@ class UNet(Network):
         classes: Count = 0,
         cond_dim: Count = 0,
         image: Shape | None = None,
+        text: TextSizes | None = None,
+        text_width: Width = 128,
         guidance: Scales | None = None,
         learned_variance: bool = False,
     ) -> None:
         super().__init__()
         widths = widths or ((32, 64) if are_tiny(shape) else (48, 96))
-        self.image, self.guidance = image, guidance
+        self.image, self.guidance, self.text = image, guidance, text
         self.shape, self.classes, self.cond_dim, self.learned_variance = shape, classes, cond_dim, learned_variance
         self.patch = patch = fitting_patch(shape, patch, across=12, halvings=len(widths) - 1)
         self.log_snr = log_snr
@@ -197,37 +208,44 @@ class UNet(Network):
         )
         any_of = bool(classes or cond_dim or guidance)
         self.condition = Condition(embedding, classes, cond_dim, std=1.0, guidance=guidance) if any_of else None
+        self.texts = None if text is None else TextCondition(text, text_width, embedding)
+        wide = 0 if text is None else text_width
         channels = shape[0] + (0 if image is None else image[0])
         self.first = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
         before = (widths[0], *widths)
         self.down = nn.ModuleList(
-            Down((before[k], *[width] * (blocks - 1)), width, embedding, heads[k]) for k, width in enumerate(widths)
+            Down((before[k], *[width] * (blocks - 1)), width, embedding, heads[k], wide)
+            for k, width in enumerate(widths)
         )
         self.middle = Block(widths[-1], widths[-1], embedding)
-        self.up = nn.ModuleList(Up([2 * width] * blocks, width, embedding, heads[k]) for k, width in enumerate(widths))
+        self.up = nn.ModuleList(
+            Up([2 * width] * blocks, width, embedding, heads[k], wide) for k, width in enumerate(widths)
+        )
         self.enlarge = nn.ModuleList(nn.Conv2d(wide, narrow, 3, padding=1) for narrow, wide in pairwise(widths))
         self.norm = group_norm(widths[0])
         self.last = nn.Conv2d(widths[0], shape[0] * patch**2 * (2 if learned_variance else 1), 3, padding=1)
         start_at_zero(self.last)
 
     def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:
-        e = self.embed(x, c_noise, cond)
+        told = None if self.texts is None else self.texts(cond)
+        e = self.embed(x, c_noise, cond, told)
         h = F.pixel_unshuffle(beside(x, cond, self.image), self.patch)
         h = h.contiguous(memory_format=_layout(x))
         said = [self.first(h)]
         for number, level in enumerate(self.down):
-            said += level(F.avg_pool2d(said[-1], 2) if number else said.pop(), e, self.checkpointing)
+            said += level(F.avg_pool2d(said[-1], 2) if number else said.pop(), e, told, self.checkpointing)
         h = self.middle(said[-1], e)
         for number, level in reversed(list(enumerate(self.up))):
-            h = level(h, e, said, self.checkpointing)
+            h = level(h, e, told, said, self.checkpointing)
             if number:
                 h = self.enlarge[number - 1](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.patch)
 
-    def embed(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None) -> Tensor:
+    def embed(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None, told: Told | None = None) -> Tensor:
         """Return the embedding e of time and condition, `[1, E]` or `[B, E]`."""
         embedding, *rest = self.time
         e = embedding(timestep(c_noise, self.log_snr), like=x)
         for layer in rest:
             e = layer(e)
-        return F.silu(e if self.condition is None else e + self.condition(cond))
+        e = e if self.condition is None else e + self.condition(cond)
+        return F.silu(e if told is None else e + told.pooled)

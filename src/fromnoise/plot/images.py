@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont
 
 from fromnoise.errors import InputError
 from fromnoise.plot.style import new_figure, styled
@@ -51,17 +53,20 @@ def _range(array: np.ndarray) -> tuple[float, float]:
     return float(array.min()), float(array.max())
 
 
-def contact_sheet(x: Any, *, columns: int | None = None, gap: int = 1) -> Image.Image:
+def contact_sheet(x: Any, *, columns: int | None = None, gap: int = 1, captions: Sequence[str] = ()) -> Image.Image:
     """Return pictures side by side in rows, as one Pillow image: `.save("sheet.png")`.
 
     Args:
         x: `[n, C, H, W]`, as for `as_pixels`.
         columns: how many in a row; about as many as there are rows when not given.
         gap: between pictures, in pixels of theirs.
+        captions: what stands under each picture; nothing when not given.
 
     Raises:
         InputError: if they are no pictures.
     """
+    if captions:
+        return _captioned(as_pixels(x), captions, columns)
     pixels = as_pixels(x)
     n, height, width = pixels.shape[:3]
     columns = columns or math.ceil(math.sqrt(n * height / width))
@@ -75,6 +80,30 @@ def contact_sheet(x: Any, *, columns: int | None = None, gap: int = 1) -> Image.
         sheet[top : top + height, left : left + width] = picture
     times = max(1, min(_ACROSS // size[1], 16))
     return Image.fromarray(sheet.repeat(times, 0).repeat(times, 1))
+
+
+_TILE = 128
+"""How many pixels across a picture has at least above its caption."""
+
+
+def _captioned(pixels: np.ndarray, captions: Sequence[str], columns: int | None) -> Image.Image:
+    """Return pictures `[n, H, W]` or `[n, H, W, 3]` in rows, each above its caption."""
+    times = max(1, _TILE // pixels.shape[2])
+    height, width = (times * side for side in pixels.shape[1:3])
+    columns = columns or min(len(pixels), max(1, _ACROSS // width), math.ceil(math.sqrt(len(pixels))))
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 12)  # which matplotlib brings along
+    lines = [textwrap.wrap(caption, max(8, width // 7))[:3] for caption in captions]
+    below = 4 + 15 * max((len(each) for each in lines), default=0)
+    size = columns * (width + 4) + 4, math.ceil(len(pixels) / columns) * (height + below + 4) + 4
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for k, picture in enumerate(pixels):
+        row, column = divmod(k, columns)
+        left, top = 4 + column * (width + 4), 4 + row * (height + below + 4)
+        sheet.paste(Image.fromarray(picture.repeat(times, 0).repeat(times, 1)), (left, top))
+        for j, line in enumerate(lines[k] if k < len(lines) else ()):
+            draw.text((left + 2, top + height + 2 + 15 * j), line, fill="black", font=font)
+    return sheet
 
 
 def pictures(rows: Mapping[str, Any], *, columns: Sequence[str] = (), title: str = "") -> Figure:

@@ -20,6 +20,7 @@ from fromnoise.report.ceiling import ceiling_of_samples
 from fromnoise.rng import stream
 from fromnoise.run import Run
 from fromnoise.samplers import sample, trajectory, usual_steps
+from fromnoise.text_cond import Text
 
 GUIDANCE = 1.5
 """The guidance scale of what is shown of a model with labels."""
@@ -50,9 +51,15 @@ def guided_for_show(run: Run) -> DenoiserLike:
     """Return the run's denoiser, guided where it knows labels and can be guided."""
     denoiser = run.denoiser
     told = scale_of(denoiser.conditioners)
+    to_go = denoiser.label_names or text_of(run) is not None
     free = denoiser.unconditional and denoiser.grid is None
     may_be = free if told is None else told.low <= GUIDANCE <= told.high
-    return Guided(denoiser, GUIDANCE) if denoiser.label_names and may_be else denoiser
+    return Guided(denoiser, GUIDANCE) if to_go and may_be else denoiser
+
+
+def text_of(run: Run) -> Text | None:
+    """Return what reads captions, of a run that knows some."""
+    return next((one for one in run.denoiser.conditioners if isinstance(one, Text)), None)
 
 
 def told_each(run: Run, labels: Tensor | None, n: int, *, seed: int = 0) -> Cond | None:
@@ -65,7 +72,7 @@ def told_each(run: Run, labels: Tensor | None, n: int, *, seed: int = 0) -> Cond
         seed: of the choice of pictures, where the run is told more than labels: each sample has what one of its label
             has, held-out ones where there are any.
     """
-    if not needed_of(run.denoiser.conditioners):
+    if not needed_of(run.denoiser.conditioners) and (text_of(run) is None or not run.holds_data):
         return None if labels is None else Cond({"label": labels})
     rows, held = run.parts()
     source = held or rows
@@ -107,6 +114,11 @@ def sheets(run: Run, *, seed: int = 0, with_data: bool = True) -> Sheets:
     rows = list(names) or [f"{k + 1}" for k in range(5)]
     labels = torch.arange(len(rows)).repeat_interleave(_ACROSS)
     cond = told_each(run, labels if names else None, len(labels), seed=seed)
+    text = text_of(run)
+    if text is not None and cond is not None and not names:  # a row for each caption
+        cond = cond.rows(torch.arange(len(rows)).repeat_interleave(_ACROSS) * _ACROSS)
+        said = [text.said(cond.values["text"][k * _ACROSS]) for k in range(len(rows))]
+        rows = [f"{k + 1}: {caption[:40]}" for k, caption in enumerate(said)]
     x = sample(denoiser, len(labels), steps=usual_steps(run.denoiser, STEPS), cond=cond, seed=seed)
     few = min(len(rows), 5)
     first = None if cond is None else cond.rows(torch.arange(few) * _ACROSS)

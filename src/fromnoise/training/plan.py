@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -149,7 +149,7 @@ class Plan(BaseModel):
         schedule = schedules.build(self.schedule)
         if schedule.table_length is None:
             sizes["log_snr"] = [float(schedule.c_noise(t)) for t in (0.0, 1.0)]
-        needed = needed_of(source.conditioners)
+        needed = {*needed_of(source.conditioners), *(one.value for one in source.conditioners if not one.optional)}
         deaf = next(
             (k for one in source.conditioners if one.value in needed for k in one.sizes() if k not in wanted), None
         )
@@ -275,6 +275,7 @@ def train(
     data: Dataset | torch.Tensor | Any,
     *,
     cond: Any = None,
+    captions: Sequence[str] | None = None,
     recipe: str | None = None,
     schedule: Schedule | Mapping[str, Any] | str | None = None,
     predict: Prediction | Mapping[str, Any] | str | None = None,
@@ -298,6 +299,7 @@ def train(
     Args:
         data: whatever `fn.data.open` reads: an array `[N, *S]`, a file's name, a built-in data set's name, a data set.
         cond: the condition of each sample: N labels, names or whole numbers, or vectors `[N, D]`.
+        captions: a text for each sample, "" for none: what they show.
         recipe: where the other settings come from; the one that fits the data when not given.
         schedule: the path; this and the next three are an object, a name, or settings, `{"name": "linear", "T": 400}`.
         predict: what the network predicts: eps, x0, v, flow, score or edm.
@@ -337,6 +339,10 @@ def train(
         if not isinstance(source, Dataset):
             raise InputError(f"cond is for data in memory, and {type(source).__name__} brings its own: leave cond out")
         source = source.conditioned(cond)
+    if captions is not None:
+        if not isinstance(source, Dataset):
+            raise InputError(f"captions are for data in memory, and {type(source).__name__} brings its own")
+        source = source.captioned(captions)
     return plan.assemble(source, own, codec=given, device=usable_device(device)).run(
         out, resume=resume, keep_data=keep_data
     )
