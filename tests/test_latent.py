@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import fromnoise as fn
@@ -12,9 +13,12 @@ from fromnoise.data import stored
 from fromnoise.data.codec import codecs
 from fromnoise.data.source import held_apart
 from fromnoise.data.stored import Stored, stored_of
+from fromnoise.data.views import Flipped
 from fromnoise.errors import CheckpointDamaged, InputError
 from fromnoise.latent import Autoencoder, Latent
-from fromnoise.nn.autoencoder import KLAutoencoder, Posterior
+from fromnoise.nn.autoencoder import KLAutoencoder, Posterior, autoencoders
+from fromnoise.report import ceiling_of_samples
+from fromnoise.training.plan import prepare
 
 DIGITS = fn.data.digits(400)
 
@@ -165,9 +169,10 @@ def test_a_source_of_the_users_own_is_not_cached(trained):
 
 
 WRONG = {
-    "another size": (torch.zeros(20, 1, 16, 16, dtype=torch.uint8), "1 x 16 x 16 .* for 1 x 8 x 8"),
+    "another size": (torch.zeros(20, 1, 16, 16, dtype=torch.uint8), "1 x 16 x 16, .* for 1 x 8 x 8"),
     "other channels": (torch.zeros(20, 3, 8, 8, dtype=torch.uint8), "3 x 8 x 8"),
     "floats": (torch.zeros(20, 1, 8, 8), "whole numbers 0..255"),
+    "whole numbers where floats are": (torch.zeros(20, 1, 8, 8, dtype=torch.uint8), "of floats"),
     "points": (torch.zeros(20, 2), "and the autoencoder is for"),
 }
 
@@ -175,6 +180,8 @@ WRONG = {
 @pytest.mark.parametrize("kind", WRONG)
 def test_samples_that_the_autoencoder_is_not_for_are_refused(kind, trained):
     x, says = WRONG[kind]
+    if "floats are" in kind:
+        trained = fn.train_autoencoder(DIGITS.x / 255, factor=2, steps=1)
     with pytest.raises(InputError, match=says):
         fn.train(x, latent=trained, steps=1)
 
@@ -265,4 +272,56 @@ def test_the_floor_of_a_few_latents_is_that_of_their_laws(trained):
         z.into(z.store(few.x), torch.Generator().manual_seed(0)).double().var(0, correction=0).mean(),
         rtol=0.1, atol=0,
     )  # fmt: skip
-    assert not fn.exact.has_law(DIGITS, trained.latents.fitted(DIGITS))
+    with pytest.raises(InputError, match="give fewer samples"):
+        fn.exact.mixture_of_data(DIGITS, trained.latents.fitted(DIGITS))
+
+
+def test_subsets_of_subsets_and_what_is_flipped_first_have_entries_of_their_own(trained, tmp_path):
+    for k in range(60):
+        Image.fromarray(DIGITS.x[k, 0].numpy()).save(tmp_path / f"{k:02}.png")
+    files, codec = fn.data.open(tmp_path), trained.latents
+    first, second = (held_apart(files.take(torch.arange(a, a + 30)), 0.2, 0)[0] for a in (0, 30))
+    assert len(first) == len(second)
+    for part in (first, second):
+        assert torch.equal(stored_of(part, codec), codec.store(part.read(slice(None)).x))
+    rows = torch.arange(20)
+    for part in (Flipped(files).take(rows), Flipped(files.take(rows))):
+        assert torch.equal(stored_of(part, codec), codec.store(part.read(slice(None)).x))
+
+
+def test_the_same_weights_under_other_settings_are_another_codec(codec):
+    settings = {**codec.network, "groups": 8}
+    network = autoencoders.build(settings)
+    network.load_state_dict(codec.autoencoder.inner.state_dict())
+    other = Latent.from_autoencoder(Autoencoder(network, codec.autoencoder.codec))
+    assert other.store_key != codec.store_key
+
+
+def test_a_perfect_autoencoder_reaches_the_floor():
+    class Perfect:
+        def reconstructed(self, x):
+            return x
+
+    rows, held = held_apart(fn.data.digits(), 0.1, 0)
+    for apart, n in ((held, 500), (held, 150), (None, 500)):
+        found = ceiling_of_samples(Perfect(), rows, apart, n=n).measures[0]
+        assert 0.8 < found.ratio < 1.25, found
+
+
+def test_a_run_in_latents_is_gone_on_with_when_the_autoencoder_is_gone(trained, tmp_path):
+    shutil.copytree(trained.folder.path, tmp_path / "ae")
+    settings = {"steps": 8, "save_every": 4, "seed": 0}
+    whole = fn.train(DIGITS, latent=tmp_path / "ae", out=tmp_path / "r", **settings)
+    shutil.rmtree(tmp_path / "ae")
+    shutil.rmtree(tmp_path / "r" / "checkpoints" / "000000008")
+    again = fn.train(DIGITS, latent=tmp_path / "r", out=tmp_path / "r", resume=True, **settings)
+    for a, b in zip(whole.denoiser.network.parameters(), again.denoiser.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(InputError, match="is no run of an autoencoder"):
+        fn.train(DIGITS, latent=3, steps=1)
+
+
+def test_what_brings_its_codec_along_is_not_trained_on_pixels_by_mistake(trained):
+    plan, source = prepare("digits", None, {"train": {"steps": 1}}, codec=trained.latents)
+    with pytest.raises(InputError, match="give the run of a trained one"):
+        plan.assemble(source)

@@ -43,7 +43,7 @@ class Clipped(Wrapper):
             raise InputError(f"percentile must lie in (0, 1), not {percentile!r}")
         self.percentile = percentile
         codec = denoiser.codec
-        if codec.log_volume is None:
+        if not codec.keeps_order:
             raise InputError("this denoiser's codec does not keep the order of values, so a range means nothing to it")
         ends = [torch.full((1, *denoiser.shape), end, device=denoiser.device) for end in (low, high)]
         self.low, self.high = (codec.into(codec.store(end)) for end in ends)

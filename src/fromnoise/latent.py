@@ -93,7 +93,7 @@ class Latent(Codec):
     Args:
         network: the autoencoder's settings.
         inner: the settings of its own codec, between samples and what it sees.
-        weights: the sum of its weights.
+        weights: the sum of its weights and of these settings.
     """
 
     network: Settings | None = None
@@ -118,7 +118,8 @@ class Latent(Codec):
         network, trained = autoencoders.build(settings), autoencoder.inner.state_dict()
         network.load_state_dict({name: trained[name] for name in network.state_dict()})
         kept = Autoencoder(network, autoencoder.codec).eval().requires_grad_(False)
-        made = cls(network=_plain(settings), inner=_plain(codecs.settings(autoencoder.codec)), weights=_sum(kept))
+        plain, inner = _plain(settings), _plain(codecs.settings(autoencoder.codec))
+        made = cls(network=plain, inner=inner, weights=_sum(kept, plain, inner))
         return made._with(autoencoder=kept, _suits=dict(suits or {}))
 
     @property
@@ -138,6 +139,8 @@ class Latent(Codec):
     def of_bytes(self) -> bool:
         return self._known.codec.of_bytes
 
+    keeps_order = False
+
     @property
     def density_of(self) -> str:
         return "latents, in the denoiser's units"
@@ -153,10 +156,14 @@ class Latent(Codec):
     def fitted(self, data: Source | Tensor) -> Latent:
         self.check_fits(data)
         moments = self.store(data) if isinstance(data, Tensor) else stored_of(data, self)
-        law = Posterior.of_moments(moments)
-        mean = law.mean.double().mean((0, 2, 3), keepdim=True)[0]
-        spread = law.mean.double().sub(mean).square().mean((0, 2, 3)) + law.log_variance.double().exp().mean((0, 2, 3))
-        std = spread.sqrt()[:, None, None]
+        first = second = torch.zeros(self._known.latent_shape[0], dtype=torch.float64)
+        for part in moments.split(1024):
+            law = Posterior.of_moments(part.cpu().double())
+            first = first + law.mean.mean((2, 3)).sum(0)
+            second = second + (law.mean.square() + law.log_variance.exp()).mean((2, 3)).sum(0)
+        mean = first / len(moments)
+        std = (second / len(moments) - mean.square()).clamp(min=0).sqrt()[:, None, None]
+        mean = mean[:, None, None]
         return self._with(mean=mean.float(), std=torch.where(std > 0, std, 1.0).float(), shape=self._known.latent_shape)
 
     def check_fits(self, data: Source | Tensor) -> None:
@@ -166,13 +173,13 @@ class Latent(Codec):
         if shape != wanted:
             a, b = (" x ".join(map(str, one)) for one in (shape, wanted))
             raise InputError(
-                f"the samples are {a} (channels, height, width), and the autoencoder is for {b}: bring them to that, "
+                f"the samples are {a}, and the autoencoder is for {b} (channels, height, width): bring them to that, "
                 "or train an autoencoder on them"
             )
-        if self.of_bytes and first.dtype != torch.uint8:
+        if self.of_bytes != (first.dtype == torch.uint8):
+            kind = "whole numbers 0..255, uint8" if self.of_bytes else "floats"
             raise InputError(
-                f"the autoencoder is for pictures of whole numbers 0..255, uint8, and these are {first.dtype}: "
-                "train an autoencoder on them"
+                f"the autoencoder is for pictures of {kind}, and these are {first.dtype}: train an autoencoder on them"
             )
 
     def shape_of(self, sample: tuple[int, ...]) -> tuple[int, ...]:
@@ -247,7 +254,7 @@ class Latent(Codec):
         inner = {name.removeprefix("inner."): tensor for name, tensor in tensors.items() if name.startswith("inner.")}
         known = Autoencoder(network, codecs.build(self.inner or {}).with_tensors(inner, tuple(network.shape)))
         known.eval().requires_grad_(False)
-        if _sum(known) != self.weights:
+        if _sum(known, self.network or {}, self.inner or {}) != self.weights:
             raise ValueError("its weights are not those of the configuration")
         if tuple(shape) != known.latent_shape:
             raise ValueError(f"latents of shape {list(known.latent_shape)} for z of {list(shape)}")
@@ -278,9 +285,9 @@ def _weights(autoencoder: Autoencoder) -> dict[str, Tensor]:
     return {f"network.{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
-def _sum(autoencoder: Autoencoder) -> str:
-    """Return a sum of an autoencoder's weights and of its codec."""
-    total = hashlib.sha256()
+def _sum(autoencoder: Autoencoder, *settings: Settings) -> str:
+    """Return a sum of an autoencoder's settings, its weights and its codec."""
+    total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     both = {**_weights(autoencoder), **autoencoder.codec.tensors()}
     for name, tensor in sorted(both.items()):
         total.update(name.encode())

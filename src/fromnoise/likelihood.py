@@ -263,7 +263,7 @@ def _known(denoiser: DenoiserLike) -> tuple[Codec, float | None]:
 
 def _of(codec: Codec) -> str:
     """Return what a density is of, where it cannot be carried to samples."""
-    return codec.density_of if codec.log_volume is None else ""
+    return codec.density_of if codec.log_volume is None and codec.spacing is None else ""
 
 
 def _exactly(codec: Codec, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -290,7 +290,7 @@ def log_likelihood(
         cond: the model's condition.
         trace: "exact" takes a backward pass for each coordinate; "hutchinson" takes one in all and is unbiased.
         tolerance: the tolerance of the ODE's solver.
-        seed: the seed of Hutchinson's probe.
+        seed: the seed of Hutchinson's probe, and of what the codec draws.
 
     Raises:
         NotConverged: if the tolerance cannot be kept.
@@ -301,6 +301,6 @@ def log_likelihood(
         raise InputError(f"x has samples of shape {list(x.shape[1:])}, the denoiser {list(denoiser.shape)}")
     if codec.spacing is not None:
         raise InputError("values that are rounded have no density: take their ELBO")
-    z = _exactly(codec, x.to(denoiser.device))
+    z = _exactly(codec, x.to(denoiser.device), stream(seed, "log_likelihood's codec", device=denoiser.device))
     found = ProbabilityFlow(denoiser, tolerance).density(z, cond, trace=trace, seed=seed)
     return found.log_prob - (codec.log_volume or 0.0)

@@ -16,6 +16,7 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     fn.train_autoencoder("digits", factor=2, channels=2, steps=40, out=root / "ae")
     fn.train("digits", latent=root / "ae", steps=20, out=root / "run")
+    fn.train("digits", steps=1, out=root / "pixels")
     return root
 
 
@@ -121,10 +122,11 @@ def test_pictures_that_need_a_size_have_one_in_both_commands(run_cli, tmp_path):
 
 
 def _denoiser(runs):
-    return "--latent", runs / "run"
+    return "--latent", runs / "pixels"
 
 
 REFUSED = {
+    "the likelihood of an autoencoder": (lambda runs: ("evaluate", runs / "ae", "--elbo"), "leave --elbo out"),
     "no run": (lambda runs: ("train", "digits", "--latent", runs / "none"), "no run at"),
     "a denoiser in place of an autoencoder": (lambda runs: ("train", "digits", *_denoiser(runs)), "is no run of"),
     "points": (lambda runs: ("train", "spiral", "--latent", runs / "ae"), "the autoencoder is for 1 x 8 x 8"),

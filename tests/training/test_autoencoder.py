@@ -145,7 +145,36 @@ def test_features_come_from_the_data_s_labels_or_from_a_file(tmp_path):
         fn.train_autoencoder(DIGITS, factor=2, steps=2, loss=loss, out=tmp_path / ".pt", resume=True)
 
 
+class Counts(nn.Module):
+    def forward(self, x):
+        return x.to(torch.int32).float().mean((2, 3))
+
+
+class Asserts(nn.Module):
+    def forward(self, x):
+        assert x.shape[2] == 99
+        return x.mean((2, 3))
+
+
+@pytest.mark.parametrize(("module", "says"), [(Counts, "no gradient"), (Asserts, "cannot take these pictures")])
+def test_a_network_that_nothing_can_be_learned_of_is_refused_before_the_training(module, says, tmp_path):
+    torch.jit.script(module()).save(str(tmp_path / "net.pt"))
+    loss = {"perceptual": 0.1, "features": str(tmp_path / "net.pt")}
+    with pytest.raises(InputError, match=says):
+        fn.train_autoencoder(DIGITS, factor=2, steps=2, loss=loss, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 REFUSED = {
+    "features without a weight": (
+        lambda: fn.train_autoencoder(DIGITS, factor=2, steps=1, loss={"features": "x.pt"}), "set train.loss.perceptual"
+    ),
+    "a critic without a weight": (
+        lambda: fn.train_autoencoder(DIGITS, factor=2, steps=1, network={"critic": 8}), "set train.loss.adversarial"
+    ),
+    "patience with a critic": (
+        lambda: fn.train_autoencoder(DIGITS, factor=2, steps=1, patience=2, loss={"adversarial": 0.1}), "patience"
+    ),
     "points": (lambda: fn.train_autoencoder("spiral", steps=1), "is for pictures"),
     "a factor of 3": (lambda: fn.train_autoencoder(DIGITS, factor=3, steps=1), "factor"),
     "a size that cannot be divided": (

@@ -77,6 +77,11 @@ def evaluate(
     place, lengths = check_device(device), None if ema is None else lengths_of(ema)
     trained = load_any(run)
     if isinstance(trained, AutoencoderRun):
+        odd = {"--elbo": elbo, "--ema": ema, "--samples": samples, "--label": label, "--guidance": guidance,
+               "--sampler": sampler, "--steps": steps, "--schedule": schedule}  # fmt: skip
+        given = [name for name, value in odd.items() if value]
+        if given:
+            raise InputError(f"{run} is the run of an autoencoder, which draws no samples: leave {given[0]} out")
         trained.autoencoder.to(place)
         out, lines = evaluated(trained, features, n=n, pairs=pairs, seed=seed)
         result({"run": str(run), **out}, as_json, "\n".join([f"{run}: {lines[0]}", *lines[1:]]))

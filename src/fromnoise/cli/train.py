@@ -134,15 +134,12 @@ def train(
 
 
 def _codec_of(latent: Path, changes: dict[str, Any]) -> Codec:
-    """Return the codec of an autoencoder's run, and say in the changes to a recipe that it is the codec."""
-    from fromnoise.data import codecs
-    from fromnoise.run import load_autoencoder
+    """Return the codec of an autoencoder's run; the changes to a recipe may name no other."""
+    from fromnoise.run import latents_of
 
     if "codec" in changes:
         raise InputError("--latent makes the autoencoder the codec, and another was set: leave one of the two out")
-    codec = load_autoencoder(latent).latents
-    changes["codec"] = codecs.settings(codec)
-    return codec
+    return latents_of(latent)
 
 
 def resuming(folder: RunFolder, steps: int) -> str | None:

@@ -31,6 +31,8 @@ class Codec:
     """
 
     shape: tuple[int, ...] = ()
+    keeps_order: ClassVar[bool] = True
+    """Whether a greater number of a sample is a greater one of z, in its place."""
 
     @property
     def suits(self) -> Mapping[str, Any]:
@@ -40,7 +42,7 @@ class Codec:
     @property
     def of_bytes(self) -> bool:
         """Whether samples are whole numbers 0..255."""
-        return False
+        return self.spacing is not None
 
     @property
     def form(self) -> str:

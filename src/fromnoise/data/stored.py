@@ -107,6 +107,11 @@ def stored_of(source: Source, codec: Codec, progress: Progress | None = None) ->
         return torch.from_numpy(kept)
 
 
+def is_cached(source: Source, codec: Codec) -> bool:
+    """Return whether what a codec keeps of these samples is kept in the cache."""
+    return codec.store_key is not None and _content(source) is not None
+
+
 def stored_samples(source: Source, codec: Codec, most: int) -> Tensor:
     """Return what a codec keeps of the samples that something is measured on, `[n, ...]`; see `source.samples`.
 
@@ -133,10 +138,12 @@ def _content(source: Any) -> dict[str, Any] | None:
     """Return what tells samples from all others; None where that is not known."""
     if isinstance(source, Rows):
         base = _content(source.base)
-        return None if base is None else {**base, "rows": sum_of([source.rows])}
-    if isinstance(source, Flipped | FromSmall):
+        return None if base is None else {"of": base, "rows": sum_of([source.rows])}
+    if isinstance(source, FromSmall):
+        return _content(source.base)  # whose conditions are others, and its samples the same
+    if isinstance(source, Flipped):
         base = _content(source.base)
-        return None if base is None else {**base, "flip": isinstance(source, Flipped) or base.get("flip", False)}
+        return None if base is None else {"of": base, "flipped": True}
     if isinstance(source, Dataset | Files):
         own = {key: value for key, value in source.identity.items() if key != "path"}
         return {**own, "shape": list(source.shape), "count": len(source)}

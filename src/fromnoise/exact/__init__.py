@@ -16,6 +16,6 @@ differences too. A set of pictures is read in parts and never copied.
 from fromnoise.exact.denoiser import ExactDenoiser
 from fromnoise.exact.finite import FiniteSet
 from fromnoise.exact.mixture import GaussianMixture
-from fromnoise.exact.of_data import has_law, mixture_of_data
+from fromnoise.exact.of_data import mixture_of_data
 
-__all__ = ["ExactDenoiser", "FiniteSet", "GaussianMixture", "has_law", "mixture_of_data"]
+__all__ = ["ExactDenoiser", "FiniteSet", "GaussianMixture", "mixture_of_data"]

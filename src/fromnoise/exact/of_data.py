@@ -21,7 +21,7 @@ def mixture_of_data(
     with Gaussian jitter (1,024 Gaussians along each curve), else the finite set of a subsample. `note` says which.
     """
     codec = codec or Affine()
-    if not has_law(data, codec, at_most=at_most):
+    if not _is_small(data, codec, at_most):
         raise InputError(
             f"the exact law of {min(len(data), at_most):,} samples whose codec draws z anew each time takes too much "
             "memory: give fewer samples"
@@ -43,7 +43,7 @@ def mixture_of_data(
     return GaussianMixture(codec.into(stored, stream(seed, "codec")), 0.0, **known)
 
 
-def has_law(data: Dataset, codec: Codec, *, at_most: int = 10_000) -> bool:
+def _is_small(data: Dataset, codec: Codec, at_most: int) -> bool:
     """Return whether the exact law behind a data set can be had: where a codec draws, only of few and small z."""
     first = codec.store(data.x[:1])
     if codec.variance(first) is None:

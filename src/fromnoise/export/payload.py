@@ -74,7 +74,7 @@ def run_payload(name: str, run: Run, *, with_data: bool = True) -> Tree:
     denoiser, about = run.denoiser, run.config.data
     data = run.source if with_data and run.holds_data and isinstance(run.source, Dataset) else None
     codec = denoiser.codec
-    if codec.form not in ("points", "images"):
+    if codec.form not in ("points", "images") or not {"mean", "std"} <= codec.tensors().keys():
         raise InputError("the page shows points and pictures, and this run has neither")
     network, why_not = network_payload(run)
     shown = data if denoiser.shape == (2,) else None  # no panel shows others

@@ -34,12 +34,13 @@ def write_autoencoder_report(run: AutoencoderRun, ceiling: Ceiling) -> Path:
     numbers += [("held-out loss", f"{held[max(held)]:.5f}")] if held else []
     numbers += [("PSNR", f"{ceiling.psnr:.2f} dB"), ("SSIM", f"{ceiling.ssim:.4f}")]
     x, x_hat = ceiling.shown
+    what = "pictures above their reconstructions"
     parts = [
         f"<h1>{html.escape(run.name)}: an autoencoder</h1>",
         f'<p class="quiet">{html.escape(about)}</p>',
         cards(numbers),
         "<h2>Reconstructions</h2>",
-        image(plot.pictures({"picture": x, "decoded": x_hat}), "pictures above their reconstructions"),
+        *([image(plot.pictures({"picture": x, "decoded": x_hat}), what)] if x.shape[1] in (1, 3) else []),
         "<h2>What is lost</h2>",
         f"<p>{html.escape(ceiling.lines()[0])}</p>",
         *([] if ceiling.distances is None else [f"<pre>{html.escape(str(ceiling.distances))}</pre>", _CEILING]),

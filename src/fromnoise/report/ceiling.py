@@ -116,14 +116,21 @@ def ceiling_of_samples(
 ) -> Evaluation | None:
     """Measure reconstructions of n training pictures as if they were samples; None where there are too few.
 
-    Where too few were held out they are compared with halves of the data, as samples are, and fewer may be taken.
-    Arguments are those of `ceiling_of`.
+    Where too few were held out, one half of the pictures is reconstructed and compared with the other, and fewer may be
+    taken: no reconstruction is compared with its own picture. Arguments are those of `ceiling_of`.
     """
-    if len(rows) < _LEAST:
+    if len(rows) < 2 * _LEAST:
         return None
-    n = min(n, len(rows) // 2 if held is None or len(held) < n else len(rows))
+    features = features or PixelComponents.fitted(rows)
+    if held is None or len(held) < min(n, len(rows)):
+        order = torch.randperm(len(rows), generator=stream(seed, "ceiling's halves"))
+        half, held = len(rows) // 2, None
+        rows, others = rows.take(order[:half]), rows.take(order[half:])
+        n = min(n, len(others) // 2)
+    else:
+        others = rows
     samples = model.reconstructed(_some(rows, n, seed + 1)).cpu()
-    return evaluate(samples, rows, features=features, held_out=held, pairs=pairs, seed=seed)
+    return evaluate(samples, others, features=features, held_out=held, pairs=pairs, seed=seed)
 
 
 def _some(source: Source, n: int, seed: int) -> Tensor:

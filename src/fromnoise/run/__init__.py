@@ -3,7 +3,7 @@
 from fromnoise.run.config import AnyConfig, AutoencoderConfig, Measured, RunConfig, describe
 from fromnoise.run.folder import Checkpoint, RunFolder
 from fromnoise.run.log import held_out_losses, last_loss
-from fromnoise.run.run import AnyRun, AutoencoderRun, Run, load, load_any, load_autoencoder, run_of
+from fromnoise.run.run import AnyRun, AutoencoderRun, Run, latents_of, load, load_any, load_autoencoder, run_of
 
 __all__ = [
     "AnyConfig",
@@ -18,6 +18,7 @@ __all__ = [
     "describe",
     "held_out_losses",
     "last_loss",
+    "latents_of",
     "load",
     "load_any",
     "load_autoencoder",

@@ -240,6 +240,8 @@ def differences(
         keys -= {"data.path", "data.name"}
     if "train.loss.weights" in then:  # so is a teacher that was moved: a sum of its weights is compared
         keys.discard("train.loss.teacher")
+    if then.get("train.loss.features_sum"):  # and a network of features
+        keys.discard("train.loss.features")
     if "data.conditions" not in then:  # an older run, which kept no sum of them
         keys.discard("data.conditions")
     pairs = ((key, _listed(then.get(key)), _listed(now.get(key))) for key in sorted(keys))

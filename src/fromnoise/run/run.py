@@ -193,6 +193,29 @@ def load_autoencoder(path: str | Path, *, weights: str = "ema", ema: float | Non
     return run
 
 
+def latents_of(what: Any) -> Latent:
+    """Return the codec of an autoencoder, not yet fitted to data.
+
+    Args:
+        what: an autoencoder, its run, the run of a model in its latents, or the folder of either run.
+
+    Raises:
+        InputError: if it is none of these.
+    """
+    run = load_any(what) if isinstance(what, str | Path) else what
+    if isinstance(run, AutoencoderRun):
+        return run.latents
+    if isinstance(run, Autoencoder):
+        return Latent.from_autoencoder(run)
+    codec = run.denoiser.codec if isinstance(run, Run) else None
+    if isinstance(codec, Latent) and codec.autoencoder is not None:
+        return Latent.from_autoencoder(codec.autoencoder)
+    where = what if isinstance(what, str | Path) else type(what).__name__
+    raise InputError(
+        f"{where} is no run of an autoencoder, and none in latents: train one, fromnoise train-autoencoder DATA"
+    )
+
+
 def load_any(path: str | Path, *, weights: str = "ema", ema: float | None = None) -> AnyRun:
     """Load a run of whatever was trained. Arguments and errors are those of `load`."""
     if weights not in ("ema", "model"):

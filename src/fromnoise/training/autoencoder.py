@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from fromnoise import recipes
 from fromnoise.arrays import usable_device
-from fromnoise.data.codec import codecs
+from fromnoise.data.codec import Codec, codecs
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Batch, Source, held_apart
 from fromnoise.errors import ConfigError, InputError
@@ -83,7 +83,15 @@ class Autoencoding(AnyTask):
                 "train: the loss autoencoding is for autoencoders: fromnoise train-autoencoder trains one"
             )
 
+    @property
+    def steady(self) -> bool:
+        return not self.adversarial  # the critic's measure moves
+
     def check(self) -> None:
+        if self.network.critic is not None and not self.adversarial:
+            raise ConfigError("train: network.critic is for an adversarial loss: set train.loss.adversarial too")
+        if self.features and not self.perceptual:
+            raise ConfigError("train: features are for a perceptual loss: set train.loss.perceptual too")
         if self.adversarial and self.network.critic is None:
             raise ConfigError("train: an adversarial loss needs a critic: set network.critic to its width, such as 32")
         if self.perceptual and not self.features:
@@ -194,7 +202,7 @@ class AutoencoderPlan(BaseModel):
         if codec.form == "images" and first.dtype != torch.uint8:
             codec = codecs.build("affine")
         codec = codec.fitted(rows)
-        config = self._with_features(source, progress)
+        config = self._with_features(source, codec, progress)
         loss = losses.build(config.loss)
         critic = {"critic": 32} if getattr(loss, "adversarial", 0) and "critic" not in self.network else {}
         on_meta = torch.device("meta") if torch.device(device).type == "meta" else torch.device("cpu")
@@ -204,12 +212,14 @@ class AutoencoderPlan(BaseModel):
         model.measure(rows, codec)
         return Training(model.to(device), source, config)
 
-    def _with_features(self, source: Source, progress: Progress | None) -> TrainConfig:
+    def _with_features(self, source: Source, codec: Codec, progress: Progress | None) -> TrainConfig:
         """Return the settings of the training with the file of features that a perceptual loss names, and its sum."""
         loss = self.train.loss
         if not loss.get("perceptual"):
             return self.train
         path, total = Perceptual.find(str(loss.get("features") or "classifier"), source, self.train, progress)
+        x = codec.into(codec.store(source.read(slice(0, 2)).x))
+        Perceptual.from_file(path, total, codec).check(x)
         return self.train.model_copy(
             update={"loss": losses.complete({**loss, "features": path, "features_sum": total})}
         )

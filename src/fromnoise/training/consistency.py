@@ -70,10 +70,12 @@ class ConsistencyTraining(Task):
     teacher: str = ""
     weights: str = ""
 
-    steady = False
-
     taught: ClassVar[DenoiserLike | None] = None
     """The teacher, once it was needed."""
+
+    @property
+    def steady(self) -> bool:
+        return False
 
     @property
     def few_steps(self) -> FewSteps | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,9 @@ from fromnoise.data.cache import cache_folder
 from fromnoise.data.codec import Affine, Codec
 from fromnoise.data.pixels import Pixels
 from fromnoise.data.source import Source
-from fromnoise.errors import ConfigError, InputError
+from fromnoise.errors import ConfigError, InputError, one_line
 from fromnoise.run.files import file_sum
-from fromnoise.training.feature_files import FromNetwork, features_from
+from fromnoise.training.feature_files import features_from
 from fromnoise.training.judge import Judge, Progress, judge_of
 
 if TYPE_CHECKING:
@@ -61,10 +62,28 @@ class Perceptual:
         network = space.network
         for p in network.parameters():
             p.requires_grad_(False)
-        if isinstance(space, Judge):
-            return cls(lambda x: _of_judge(space, x), codec)
-        assert isinstance(space, FromNetwork)
-        return cls(lambda x: [network(space.prepare(x))], codec)
+
+        def features(x: Tensor) -> list[Tensor]:
+            network.to(x.device)
+            return _of_judge(space, x) if isinstance(space, Judge) else [network(space.prepare(x))]
+
+        return cls(features, codec)
+
+    def check(self, x: Tensor) -> None:
+        """Raise InputError if no loss can be taken of x, `[B, *S]` in the autoencoder's units, before the training."""
+        try:
+            moved = (x + 0.1).requires_grad_()
+            with torch.enable_grad():
+                distance = self.distance(moved, x)
+                known = distance.requires_grad and torch.autograd.grad(distance, moved, allow_unused=True)[0]
+        except Exception as error:  # a network of the user's may raise anything
+            what = one_line(str(error), 120)
+            raise InputError(f"train.loss.features: the network cannot take these pictures: {what}") from None
+        if not isinstance(known, Tensor):
+            raise InputError(
+                "train.loss.features: the network gives no gradient for pictures of floats, so nothing can be learned "
+                "of it: it may turn them into whole numbers"
+            )
 
     @staticmethod
     def find(features: str, source: Source, train: TrainConfig, progress: Progress | None) -> tuple[str, str]:
@@ -82,7 +101,7 @@ class Perceptual:
         judge = judge_of(source, held_out=train.held_out, seed=train.seed, progress=progress)
         folder = cache_folder() / "features"
         folder.mkdir(parents=True, exist_ok=True)
-        staged = folder / ".judge"
+        staged = folder / f".judge-{os.getpid()}"
         judge.save(staged)
         total = file_sum(staged)
         path = folder / f"judge-{total[:16]}.safetensors"

@@ -22,16 +22,17 @@ from fromnoise.data.dataset import Dataset
 from fromnoise.data.images import Progress, is_pictures
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source, held_apart
-from fromnoise.data.stored import stored_of
+from fromnoise.data.stored import is_cached, stored_of
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import alias, renamed_argument, retired, warn
 from fromnoise.errors import ConfigError, InputError, UnknownName
+from fromnoise.latent import Autoencoder
 from fromnoise.model import Model
 from fromnoise.nn.network import Network, networks
 from fromnoise.process import Prediction, predictions
 from fromnoise.registry import STRICT, Settings, explain
 from fromnoise.rng import seeded
-from fromnoise.run import AutoencoderRun, Run, load_autoencoder
+from fromnoise.run import AutoencoderRun, Run, latents_of
 from fromnoise.schedule import Schedule, schedules
 from fromnoise.settings import Tree, merge, name_of
 from fromnoise.training.config import TrainConfig
@@ -121,8 +122,8 @@ class Plan(BaseModel):
         rows, held = held_apart(source, self.train.held_out, self.train.seed)
         codec = codec or codecs.build(self.codec)
         codec.check_fits(rows)
-        for part in (rows, held) if codec.store_key is not None else ():
-            if part is not None:
+        for part in (rows, held):
+            if part is not None and is_cached(part, codec):
                 stored_of(part, codec, progress)
         codec = codec.fitted(rows)
         if network is None:
@@ -235,6 +236,8 @@ def prepare(
         InputError: if the data cannot be opened, or a setting cannot be used.
     """
     changes = dict(changes or {})
+    if codec is not None:
+        changes["codec"] = codecs.settings(codec)
     given = changes.get("data", {})
     if isinstance(data, str) and data in builtin.names():
         usual = recipes.read(recipe or builtin.recipe_of(data)).get("data", {})
@@ -267,7 +270,7 @@ def opened(data: Any, given: Mapping[str, Any], codec: Codec | None, progress: P
     assert wanted is not None
     channels, height, width = wanted
     size = {"size": height} if height == width else {}
-    return open_data(data, settings={**size, "channels": channels, **given}, progress=progress)
+    return open_data(data, settings={**size, **codec.suits, "channels": channels, **given}, progress=progress)
 
 
 @renamed_argument("scaling", "codec", codec_of)
@@ -281,7 +284,7 @@ def train(
     predict: Prediction | Mapping[str, Any] | str | None = None,
     network: Network | Mapping[str, Any] | str | None = None,
     codec: Codec | Mapping[str, Any] | str | None = None,
-    latent: AutoencoderRun | str | Path | None = None,
+    latent: AutoencoderRun | Run | Autoencoder | str | Path | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -306,7 +309,8 @@ def train(
         network: what is trained.
         codec: between the data's units and the denoiser's; by default every column of a table has a mean and standard
             deviation of its own, and points and pictures have one standard deviation.
-        latent: the run of an autoencoder, or its folder, in whose latents to train; it is then the codec.
+        latent: the run of an autoencoder, or of another model in its latents, or its folder, in whose latents to
+            train; the autoencoder is then the codec.
         steps: how many optimizer steps.
         batch_size: samples a step.
         lr: the highest learning rate.
@@ -325,7 +329,7 @@ def train(
     if latent is not None:
         if codec is not None:
             raise InputError("latent and codec were both given: an autoencoder is the codec; give one of the two")
-        codec = (latent if isinstance(latent, AutoencoderRun) else load_autoencoder(latent)).latents
+        codec = latents_of(latent)
     changes = _given({
         "schedule": schedules.as_settings(schedule),
         "predict": predictions.as_settings(predict),
