@@ -2,6 +2,7 @@
 
     python benchmarks/latents.py mnist-train-png.tar.gz --out runs/latents       # trains what is not there yet
     python benchmarks/latents.py mnist-train-png.tar.gz --only dit
+    python benchmarks/latents.py mnist-train-png.tar.gz --only ""                # the autoencoder and the times alone
 
 The autoencoder's reconstructions and the samples are judged by the judge of `quality.py`, beside the same floors; runs
 are tied to the pictures seen. A training step is timed against the same transformer with patches of 2 on pixels and
@@ -77,6 +78,8 @@ def main() -> None:
     print(f"autoencoder: {seen:,} pictures seen, {seconds:,} seconds of a thread")
     print("\n".join(ceiling.lines()), flush=True)
     found = {"machine": described(), "autoencoder": {"pictures": seen, "seconds": seconds, **ceiling.row()}, "runs": {}}
+    if given.json.exists():  # what was measured before of other runs stays
+        found["runs"] = json.loads(given.json.read_text())["runs"]
     classes = len(judge.label_names)
     latent: Any = autoencoder.autoencoder.latent_shape
     pixels: Any = autoencoder.autoencoder.shape
@@ -91,9 +94,10 @@ def main() -> None:
     first = next(iter(steps.values()))
     print("\n| a training step of 64 | ms | times the first |\n| --- | --- | --- |")
     print("\n".join(f"| {name} | {ms:.0f} | {ms / first:.2f} |" for name, ms in steps.items()), flush=True)
+    given.json.write_text(json.dumps(found, indent=1))
     print("\n| run | pictures seen | seconds of a thread | guidance | agreement | Frechet distance, in floors |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
-    for name in given.only.split(","):
+    for name in filter(None, given.only.split(",")):
         folder, codec = given.out / name, autoencoder.latents
         train = {} if given.steps is None else {"train": {"steps": given.steps}}
         plan, data = prepare(given.data, None, {**RUNS[name], **train}, codec=codec)

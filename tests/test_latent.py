@@ -18,6 +18,7 @@ from fromnoise.errors import CheckpointDamaged, InputError
 from fromnoise.latent import Autoencoder, Latent
 from fromnoise.nn.autoencoder import KLAutoencoder, Posterior, autoencoders
 from fromnoise.report import ceiling_of_samples
+from fromnoise.run import latents_of
 from fromnoise.training.plan import prepare
 
 DIGITS = fn.data.digits(400)
@@ -318,7 +319,7 @@ def test_a_run_in_latents_is_gone_on_with_when_the_autoencoder_is_gone(trained, 
     for a, b in zip(whole.denoiser.network.parameters(), again.denoiser.network.parameters(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(InputError, match="is no run of an autoencoder"):
-        fn.train(DIGITS, latent=3, steps=1)
+        latents_of(3)
 
 
 def test_what_brings_its_codec_along_is_not_trained_on_pixels_by_mistake(trained):

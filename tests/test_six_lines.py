@@ -17,7 +17,7 @@ def told():
     return where.numpy() + 0.1, where.numpy()
 
 
-DIGITS = fn.data.digits(400)
+DIGITS = fn.data.digits(150)
 
 KINDS = {
     "spiral": ("spiral", None),
@@ -27,7 +27,6 @@ KINDS = {
     "digits": ("digits", "3"),
     "latents of digits": ("digits", "3"),
     "captioned digits": (DIGITS.captioned([f"the digit {k}" for k in DIGITS.labels.tolist()]), "the digit 3"),
-    "labels and captions": (DIGITS.captioned([f"the digit {k}" for k in DIGITS.labels.tolist()]), {"label": "3"}),
 }
 """What is opened, and the condition to sample under."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from fromnoise.conditioners import Conditioner, conditioners
 from fromnoise.errors import LabelError, shown
 
 _BYTES = 256
-_MOST_WORDS, _MOST_TOKENS = 4096, 64
-"""How many words a vocabulary has at most that is fitted to captions, and how many tokens a text."""
+_MOST_WORDS, _LEAST_TOKENS, _MOST_TOKENS = 4096, 16, 64
+"""Of what is fitted to captions: how many words a vocabulary has at most, and how many tokens a text."""
 
 _PIECES = re.compile(r"\w+|[^\w\s]")
 
@@ -96,14 +97,14 @@ class Text(Conditioner):
     def fitted(cls, captions: Sequence[str]) -> Text:
         """Return the conditioner of captions: its words occur twice or more in them, its length is the longest's.
 
-        At most 4,096 words, the most frequent, and 64 tokens.
+        At most 4,096 words, the most frequent; 16 tokens at least, which leaves room for other words, and 64 at most.
         """
         counts = Counter(piece for caption in captions for piece in pieces(caption))
         known = sorted(word for word, count in counts.items() if count > 1)
         known = sorted(known, key=lambda word: -counts[word])[:_MOST_WORDS]
         made = cls(words=tuple(known))
         longest = max((len(made.tokens(caption)) for caption in captions), default=1)
-        return cls(length=max(1, min(longest, _MOST_TOKENS)), words=made.words)
+        return cls(length=max(_LEAST_TOKENS, min(longest, _MOST_TOKENS)), words=made.words)
 
     @property
     def vocabulary(self) -> int:
@@ -146,17 +147,19 @@ class Text(Conditioner):
 
     def read(self, words: Any) -> Tensor:
         """Return token numbers, int64 `[length]` or `[n, length]`."""
-        if isinstance(words, str):
-            return self._row(words)
         if not self.takes(words):
             raise LabelError(f"a caption is a text, or a list of them, not {shown(words)}")
-        return torch.stack([self._row(word) for word in words])
-
-    def _row(self, text: str) -> Tensor:
-        found = self.tokens(text)[: self.length]
-        if not found:
+        each = [self.tokens(text) for text in ([words] if isinstance(words, str) else words)]
+        if not all(each):
             raise LabelError("a caption is empty: give no condition where there is nothing to say")
-        return torch.tensor(found + [0] * (self.length - len(found)))
+        longer = sum(len(tokens) > self.length for tokens in each)
+        if longer:
+            count = "a caption is" if longer == 1 else f"{longer:,} captions are"
+            warnings.warn(f"{count} longer than {self.length} tokens, and cut off there", stacklevel=2)
+        rows = torch.zeros(len(each), self.length, dtype=torch.long)
+        for row, tokens in zip(rows, each, strict=True):
+            row[: min(len(tokens), self.length)] = torch.tensor(tokens[: self.length])
+        return rows[0] if isinstance(words, str) else rows
 
     def check(self, values: Tensor) -> None:
         Tokens(self.vocabulary, self.length).check(values)

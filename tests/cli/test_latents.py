@@ -14,9 +14,10 @@ import fromnoise as fn
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    fn.train_autoencoder("digits", factor=2, channels=2, steps=40, out=root / "ae")
-    fn.train("digits", latent=root / "ae", steps=20, out=root / "run")
-    fn.train("digits", steps=1, out=root / "pixels")
+    fn.train_autoencoder("digits", factor=2, channels=2, steps=20, out=root / "ae")
+    small = {"name": "unet", "widths": [16, 32]}
+    fn.train("digits", latent=root / "ae", network=small, steps=10, out=root / "run")
+    fn.train("digits", network=small, steps=1, out=root / "pixels")
     return root
 
 
@@ -41,6 +42,7 @@ def test_two_commands_from_pictures_to_samples_in_latents(run_cli, tmp_path):
     assert "The autoencoder&#x27;s ceiling" in (out / "report.html").read_text().replace("'", "&#x27;")
 
 
+@pytest.mark.slow
 def test_what_there_is_to_see_of_an_autoencoder(run_cli, runs, tmp_path):
     code, said, err = run_cli("evaluate", runs / "ae", "-n", "150", "--json")
     assert code == 0, err
@@ -61,6 +63,7 @@ def test_what_there_is_to_see_of_an_autoencoder(run_cli, runs, tmp_path):
     assert "reconstructions" in err
 
 
+@pytest.mark.slow
 def test_a_model_in_latents_has_every_command_of_pictures(run_cli, runs, tmp_path):
     run = runs / "run"
     code, said, err = run_cli("evaluate", run, "-n", "100", "--elbo", "--steps", "4", "--json")
@@ -112,12 +115,15 @@ def test_pictures_that_need_a_size_have_one_in_both_commands(run_cli, tmp_path):
     place = folder(tmp_path / "photos", 12)
     Image.fromarray(np.zeros((9, 20), np.uint8)).save(place / "odd.png")
     ae = tmp_path / "ae"
-    code, _, err = run_cli("train-autoencoder", place, "--size", "8", "--factor", "2", "--steps", "3", "--out", ae)
+    code, _, err = run_cli(
+        "train-autoencoder", place, "--size", "8", "--factor", "2", "--steps", "3", "--no-report", "--out", ae
+    )
     assert code == 0, err
     with tarfile.open(tmp_path / "photos.tar", "w") as archive:
         archive.add(place, "photos")
     for what in (place, tmp_path / "photos.tar"):
-        code, _, err = run_cli("train", what, "--latent", ae, "--steps", "2", "--out", tmp_path / what.suffix[1:] / "r")
+        out = tmp_path / what.suffix[1:] / "r"
+        code, _, err = run_cli("train", what, "--latent", ae, "--steps", "2", "--no-report", "--out", out)
         assert code == 0, err
 
 

@@ -19,11 +19,13 @@ def runs(tmp_path_factory):
     for k in range(200):
         Image.fromarray(digits.x[k, 0].numpy()).save(photos / f"{k:03}.png")
         (photos / f"{k:03}.txt").write_text(f"the digit {NAMES[digits.labels[k]]}")
-    fn.train(fn.data.open(photos), steps=20, out=root / "run")
-    fn.train("digits", steps=2, out=root / "labels")
+    small = {"name": "unet", "widths": [16, 32], "text_width": 32}
+    fn.train(fn.data.open(photos), network=small, steps=5, held_out=0.3, out=root / "run")
+    fn.train(fn.data.digits(50), network={"name": "unet", "widths": [16, 32]}, steps=1, out=root / "labels")
     return root
 
 
+@pytest.mark.slow
 def test_a_folder_with_captions_is_trained_on(runs, run_cli, tmp_path):
     code, said, err = run_cli("train", runs / "photos", "--steps", "5", "--out", tmp_path / "r")
     assert code == 0, err
@@ -63,8 +65,11 @@ def test_pictures_of_a_run_on_captions_can_be_seen(runs, run_cli, tmp_path):
         out = tmp_path / f"{kind}.png"
         code, _, err = run_cli("plot", runs / "run", kind, "--steps", "2", "--out", out)
         assert code == 0, err
-    code, _, err = run_cli("evaluate", runs / "run", "-n", "60", "--steps", "2")
-    assert code == 0, err
+    for more in ((), ("--guidance", "2")):
+        code, _, err = run_cli("evaluate", runs / "run", "-n", "60", "--steps", "2", *more)
+        assert code == 0, err
+        code, _, err = run_cli("plot", runs / "run", "--steps", "2", "--out", tmp_path / "guided.png", *more)
+        assert code == 0, err
 
 
 REFUSED = {

@@ -89,8 +89,6 @@ def test_labels_and_captions_stand_side_by_side(tmp_path):
 
 
 BROKEN = {
-    "no column of names": ("metadata.csv", "picture,text\n0.png,x\n", "a column of names, file_name, is missing"),
-    "no column of captions": ("metadata.csv", "file_name,tags\n0.png,x\n", "a column of captions, text, is missing"),
     "another encoding": ("metadata.csv", "file_name,text\n0.png,caf\u00e9\n".encode("latin-1"), "no text in UTF-8"),
     "no JSON": ("metadata.jsonl", "{\n", "line 1 is no JSON"),
     "JSON of another kind": ("metadata.jsonl", "[1, 2]\n", "line 1 is no object"),
@@ -107,8 +105,18 @@ def test_a_table_that_cannot_be_read_is_refused(kind, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("head", ["picture,text", "file_name,label"])
+def test_a_table_of_something_else_is_said_and_left_alone(head, tmp_path):
+    source = fn.data.open(folder(tmp_path / "photos", {"metadata.csv": f"{head}\n0.png,x\n"}))
+    assert source.captions == ()
+    assert source.conditioners == ()
+    assert "1 has no column of" in source.found.captions_text
+    assert "metadata.csv" in source.found.captions_text
+
+
 def test_an_enormous_caption_is_cut(tmp_path):
-    source = fn.data.open(folder(tmp_path / "photos", {"0.txt": "very " * 100_000}))
+    with pytest.warns(UserWarning, match="cut off"):
+        source = fn.data.open(folder(tmp_path / "photos", {"0.txt": "very " * 100_000}))
     assert len(source.captions[0]) <= 2000
     assert source.conditioners[0].length <= 64
 

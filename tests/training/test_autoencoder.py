@@ -34,7 +34,7 @@ def drawn(task, n=16, seed=0):
 
 def test_reconstructions_get_better():
     before = psnr(model().reconstructed(DIGITS.x), DIGITS.x)
-    run = fn.train_autoencoder(DIGITS, factor=2, steps=150, seed=0)
+    run = fn.train_autoencoder(DIGITS, factor=2, steps=100, seed=0)
     after = psnr(run.autoencoder.reconstructed(DIGITS.x), DIGITS.x)
     assert after > before + 5, (before, after)
     assert run.loss < 0.2

@@ -186,8 +186,18 @@ def guided(
     label: str | None,
     prompts: Sequence[str] = (),
     negative: str | None = None,
+    *,
+    told: bool = False,
 ) -> DenoiserLike:
     """Return the denoiser, guided if a scale is given, away from what is not wanted.
+
+    Args:
+        denoiser: to be guided.
+        scale: of the guidance; None for none.
+        label: towards which to go.
+        prompts: likewise.
+        negative: a prompt from which to go away.
+        told: whether samples that have neither are told the data's own captions.
 
     Raises:
         InputError: if the guidance has nothing to go towards, or there is something to go away from without guidance.
@@ -199,7 +209,7 @@ def guided(
             raise InputError("--negative says what guidance moves away from: give --guidance too, such as 4")
         return denoiser
     if any(one.value == "text" for one in denoiser.conditioners):
-        if label is None and not prompts:
+        if label is None and not prompts and not told:
             raise InputError("--guidance needs a --prompt to go towards")
         return Guided(denoiser, scale, negative=None if negative is None else {"text": negative})
     if negative is not None:

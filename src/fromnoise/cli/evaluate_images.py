@@ -105,7 +105,7 @@ def _drawn(run: Run, asked: Asked) -> tuple[Tensor, Tensor | None, str]:
         labels = every if asked.label is None else torch.full_like(every, find_label(asked.label, names))
         denoiser = denoiser if asked.guidance is None else Guided(denoiser, asked.guidance)
     else:
-        denoiser = guided(denoiser, asked.guidance, asked.label)
+        denoiser = guided(denoiser, asked.guidance, asked.label, told=run.holds_data)
     cond = told_each(run, labels, asked.n, seed=asked.seed)
     with bar("sampling") as progress:
         x = sample(denoiser, asked.n, sampler=rule, steps=steps, cond=cond, seed=asked.seed, progress=progress)

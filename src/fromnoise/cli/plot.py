@@ -85,7 +85,7 @@ def plot(
     kinds = _OF_IMAGES if trained.denoiser.codec.form == "images" else _KINDS
     if kind not in kinds:
         raise InputError(f"there is no plot {kind!r} of {trained.denoiser.codec.form}: there are {', '.join(kinds)}")
-    denoiser = guided(put_on_path(trained, asked, schedule), guidance, label)
+    denoiser = guided(put_on_path(trained, asked, schedule), guidance, label, told=kinds is _OF_IMAGES)
     wish = Wish(trained, denoiser, *settled(denoiser, asked, steps), n, seed, label, _scales(scales, denoiser))
     path = out or run / (f"{kind}.gif" if kind == "trajectory" else f"{kind}.png")
     if kind == "trajectory" and kinds is _KINDS and path.suffix.lower() != ".gif":

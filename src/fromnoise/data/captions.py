@@ -28,6 +28,10 @@ LONGEST = 2000
 """Of how many characters a caption is kept at most."""
 
 
+class _NoCaptionsError(Exception):
+    """A table that is of something else, in a few words that follow its name."""
+
+
 @dataclass
 class Captions:
     """What the files beside pictures say of them.
@@ -67,6 +71,8 @@ class Captions:
         try:
             for name, caption in read(text):
                 self.tables.setdefault(str(path.parent / name.strip()), tidy(caption))
+        except _NoCaptionsError as error:
+            self._trouble(str(error), member.name)
         except InputError as error:
             raise InputError(f"{one_line(member.name, 80)}: {error}") from None
 
@@ -112,7 +118,7 @@ def _column(columns: Sequence[str], known: Sequence[str], of_what: str) -> str:
     called = {column.strip().lower(): column for column in columns}
     found = next((called[name] for name in known if name in called), None)
     if found is None:
-        raise InputError(f"a column of {of_what}, {known[0]}, is missing; there are {shown([*columns][:8])}")
+        raise _NoCaptionsError(f"has no column of {of_what}, such as {known[0]}, but {shown([*columns][:8])}")
     return found
 
 

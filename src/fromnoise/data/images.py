@@ -263,7 +263,7 @@ def _decode_all(path: Path, decoder: Decoder, folder: Path, progress: Progress |
         total.update("\0".join(texts).encode())
     found = {"shape": list(pixels.shape), "classes": list(classes), "sizes": dict(tally.sizes.most_common(20))}
     counted = {"n": len(names), "animated": tally.animated, "skipped": tally.skipped}
-    counted |= {"uncaptioned": captions.troubles} if any(map(pieces, texts)) else {}
+    counted |= {"uncaptioned": captions.troubles}
     return {**found, **counted, "sha256": total.hexdigest()}
 
 
