@@ -197,7 +197,7 @@ def guided(
         label: towards which to go.
         prompts: likewise.
         negative: a prompt from which to go away.
-        told: whether samples that have neither are told the data's own captions.
+        told: whether samples that have neither are told every label in turn, or the data's own captions.
 
     Raises:
         InputError: if the guidance has nothing to go towards, or there is something to go away from without guidance.
@@ -214,7 +214,7 @@ def guided(
         return Guided(denoiser, scale, negative=None if negative is None else {"text": negative})
     if negative is not None:
         raise InputError("--negative is a prompt, and this run knows no captions")
-    if denoiser.label_names and label is None:
+    if denoiser.label_names and label is None and not told:
         raise InputError(f"--guidance needs a --label to go towards: {', '.join(denoiser.label_names)}")
     return Guided(denoiser, scale)
 
