@@ -126,9 +126,12 @@ def test_tidy_leaves_one_line():
 
 
 def test_files_that_are_no_captions_are_left_alone(tmp_path):
-    source = fn.data.open(folder(tmp_path / "photos", {"readme.txt": "about these pictures", "notes.md": "x"}))
+    source = fn.data.open(
+        folder(tmp_path / "photos", {"readme.txt": "about these pictures", "notes.md": "x", "old.txt": b"\xe9"})
+    )
     assert source.captions == ()
     assert source.conditioners == ()
+    assert not source.found.uncaptioned
     heard = Captions()
     heard.hear(Member("a.txt", None, "cannot be read"))
     assert heard.of(["a.png"]) == [""]

@@ -39,11 +39,13 @@ class Captions:
     Attributes:
         tables: captions by picture, from a file for all pictures.
         beside: captions by the picture's name without its ending.
+        odd: files beside pictures that are no text in UTF-8, likewise.
         troubles: why a caption could not be read, with how many and the first file's name.
     """
 
     tables: dict[str, str] = field(default_factory=dict)
     beside: dict[str, str] = field(default_factory=dict)
+    odd: dict[str, str] = field(default_factory=dict)
     troubles: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def hear(self, member: Member) -> None:
@@ -63,7 +65,7 @@ class Captions:
                 raise InputError(
                     f"{one_line(member.name, 80)} is no text in UTF-8: {one_line(str(error), 60)}"
                 ) from None
-            self._trouble("is no text in UTF-8", member.name)
+            self.odd[str(path.with_suffix(""))] = member.name
             return
         if read is None:
             self.beside[str(path.with_suffix(""))] = tidy(text)
@@ -82,9 +84,11 @@ class Captions:
         for name in self.tables:
             if name not in known:
                 self._trouble("is named in a table of captions, and is not there", name)
-        found = [
-            self.tables.get(name) or self.beside.get(str(PurePosixPath(name).with_suffix("")), "") for name in names
-        ]
+        stems = [str(PurePosixPath(name).with_suffix("")) for name in names]
+        for stem in stems:
+            if stem in self.odd:
+                self._trouble("is no text in UTF-8", self.odd[stem])
+        found = [self.tables.get(name) or self.beside.get(stem, "") for name, stem in zip(names, stems, strict=True)]
         if any(found):
             for name, caption in zip(names, found, strict=True):
                 if not caption:
@@ -128,7 +132,7 @@ def _of_json(text: str) -> Iterator[tuple[str, str]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InputError(f"line {number} is no JSON") from None
         if not isinstance(row, dict):
             raise InputError(f"line {number} is no object with file_name and text")

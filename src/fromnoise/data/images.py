@@ -80,8 +80,7 @@ class Found:
         classes: the names of the sub-folders that the pictures lie in; empty where they do not.
         sizes: how often each height and width occurred, before the pictures were brought to size.
         animated: of how many files only the first picture was taken.
-        uncaptioned: captions that could not be used, or are missing, with how many and the first file's name; empty
-            where no picture has a caption.
+        uncaptioned: why captions could not be used or are missing, with how many and the first file's name.
         skipped: why files were left out, with how many and the first one's name.
         sha256: of pixels and labels.
     """
