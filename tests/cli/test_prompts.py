@@ -31,7 +31,7 @@ def test_a_folder_with_captions_is_trained_on(runs, run_cli, tmp_path):
     assert code == 0, err
     assert "200 of the pictures have captions" in err
     assert "--prompt" in said
-    assert "1: the digit" in (tmp_path / "r" / "report.html").read_text() or (tmp_path / "r" / "report.html").exists()
+    assert "<h2>Samples</h2>" in (tmp_path / "r" / "report.html").read_text()
 
 
 def test_prompts_are_under_the_pictures_and_in_their_files(runs, run_cli, tmp_path):

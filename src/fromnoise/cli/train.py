@@ -47,7 +47,7 @@ from fromnoise.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fromnoise.data import Codec
+    from fromnoise.data import Codec, Source
     from fromnoise.denoiser import Denoiser
     from fromnoise.run import Run, RunFolder
     from fromnoise.training import Event, Floor, Training
@@ -106,7 +106,6 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a denoiser on data and write a run: configuration, checkpoints, metrics, report.html."""
-    from fromnoise.run import RunFolder
     from fromnoise.training.plan import prepare
 
     load_plugins(plugin)
@@ -119,18 +118,31 @@ def train(
     codec = None if latent is None else _codec_of(latent, changes)
     with bar("decoding pictures") as progress:
         plan, source = prepare(data, recipe, changes, codec=codec, progress=progress)
+    introduce(source, threads)
+    folder = out or Path("runs") / source.name
+    with bar("taking pictures into latents") as progress:
+        training = plan.assemble(source, codec=codec, device=check_device(device), progress=progress)
+    run, last, seconds = carry_out(training, folder, resume=resume, keep_data=keep_data)
+    summarize(run, last, seconds, report=report, as_json=as_json)
+
+
+def introduce(source: Source, threads: int | None) -> None:
+    """Say what was found, and compute small pictures in one thread unless the user said in how many."""
     for line in what_was_found(source):
         say(line)
     if threads is None:
         settle_threads(source.shape)
-    folder = out or Path("runs") / source.name
-    with bar("taking pictures into latents") as progress:
-        training = plan.assemble(source, codec=codec, device=check_device(device), progress=progress)
+
+
+def carry_out(training: Training, folder: Path, *, resume: bool, keep_data: bool) -> tuple[Any, Event, float]:
+    """Do a training in a folder, or go on with it; return the run, the last event and the seconds it took."""
+    from fromnoise.run import RunFolder
+
     note = resuming(RunFolder(folder), training.config.steps) if resume else None
     began = time.perf_counter()
     with resumable():
         run, last = watch(training, folder, resume, note=note, keep_data=keep_data)
-    summarize(run, last, time.perf_counter() - began, report=report, as_json=as_json)
+    return run, last, time.perf_counter() - began
 
 
 def _codec_of(latent: Path, changes: dict[str, Any]) -> Codec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,12 +16,8 @@ from fromnoise.cli.common import (
     check_device,
     load_plugins,
     result,
-    resumable,
-    say,
-    settle_threads,
-    what_was_found,
 )
-from fromnoise.cli.train import changes_of, resuming, set_threads, watch
+from fromnoise.cli.train import carry_out, changes_of, introduce, set_threads
 from fromnoise.cli.training_options import (
     BatchSize,
     ConfigFile,
@@ -84,7 +79,6 @@ def train_autoencoder(
 ) -> None:
     """Train an autoencoder on pictures and write a run, for `fromnoise train DATA --latent RUN`."""
     from fromnoise.data import open as open_data
-    from fromnoise.run import RunFolder
     from fromnoise.training import AutoencoderPlan
 
     load_plugins(plugin)
@@ -100,18 +94,12 @@ def train_autoencoder(
     plan = AutoencoderPlan.from_recipe(changes=changes)
     with bar("decoding pictures") as progress:
         source = open_data(data, settings=plan.data, progress=progress)
-    for line in what_was_found(source):
-        say(line)
-    if threads is None:
-        settle_threads(source.shape)
+    introduce(source, threads)
     folder = out or Path("runs") / "autoencoder"
     with bar("training the classifier, once for these data") as progress:
         training = plan.assemble(source, device=check_device(device), progress=progress)
-    note = resuming(RunFolder(folder), training.config.steps) if resume else None
-    began = time.perf_counter()
-    with resumable():
-        run, last = watch(training, folder, resume, note=note, keep_data=keep_data)
-    _summarize(run, last, time.perf_counter() - began, data, report=report, as_json=as_json)
+    run, last, seconds = carry_out(training, folder, resume=resume, keep_data=keep_data)
+    _summarize(run, last, seconds, data, report=report, as_json=as_json)
 
 
 def _summarize(run: AutoencoderRun, last: Event, seconds: float, data: str, *, report: bool, as_json: bool) -> None:

@@ -28,6 +28,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     return F.scaled_dot_product_attention(q, k.expand(rows), v.expand(rows), attn_mask=keys)
 
 
+def heads_of(channels: int, head_dim: int) -> int:
+    """Return into how many heads of about `head_dim` channels these can be divided."""
+    heads = max(1, channels // head_dim)
+    while channels % heads:
+        heads -= 1
+    return heads
+
+
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """Return tokens `[B, N, heads d]` as `[B, heads, N, d]`."""
     return x.unflatten(2, (heads, -1)).transpose(1, 2)

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fromnoise.cond import Cond
-from fromnoise.nn.attention import attend, join_heads, split_heads
+from fromnoise.nn.attention import attend, heads_of, join_heads, split_heads
 from fromnoise.nn.pictures import start_at_zero
 
 TextSizes = tuple[Annotated[int, Field(ge=2, le=2**20)], Annotated[int, Field(ge=1, le=4096)]]
@@ -46,7 +46,7 @@ class TextBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = max(1, width // _HEAD)
+        self.heads = heads_of(width, _HEAD)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
@@ -135,10 +135,7 @@ class Crossing(nn.Module):
     def __init__(self, channels: int, width: int, head_dim: int, norm: nn.Module) -> None:
         super().__init__()
         self.norm = norm
-        heads = max(1, channels // head_dim)
-        while channels % heads:
-            heads -= 1
-        self.cross = CrossAttention(channels, width, heads)
+        self.cross = CrossAttention(channels, width, heads_of(channels, head_dim))
 
     def forward(self, h: Tensor, told: Told) -> Tensor:
         """Map `[B, channels, H, W]` to the same shape."""

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fromnoise.cond import Cond
-from fromnoise.nn.attention import attend, join_heads, split_heads
+from fromnoise.nn.attention import attend, heads_of, join_heads, split_heads
 from fromnoise.nn.embed import Condition, Scales, SinusoidalEmbedding, timestep
 from fromnoise.nn.mlp import Count
 from fromnoise.nn.network import Network, networks
@@ -73,9 +73,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, head_dim: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // head_dim)
-        while channels % self.heads:
-            self.heads -= 1
+        self.heads = heads_of(channels, head_dim)
         self.norm = group_norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)

@@ -37,10 +37,10 @@ from fromnoise.training.config import TrainConfig
 from fromnoise.training.draws import Draws
 from fromnoise.training.judge import Progress
 from fromnoise.training.perceptual import Perceptual
-from fromnoise.training.plan import Training
+from fromnoise.training.plan import Training, given_only
 from fromnoise.training.task import AnyTask, Drawn, autocast, losses
 
-_HIDDEN = 0.25
+_CRITIC_FROM = 0.25
 """The part of a training after which the adversarial term begins, when reconstructions are worth telling apart."""
 
 _NEVER = frozenset({"weighting", "times", "drop_cond"})
@@ -127,7 +127,7 @@ class Autoencoding(AnyTask):
         critic = self.network.critic
         assert critic is not None  # `check` looked
         fixed = {name: p.detach() for name, p in critic.named_parameters()}
-        begun = (progress >= _HIDDEN).to(x)[:, None, None, None]
+        begun = (progress >= _CRITIC_FROM).to(x)[:, None, None, None]
         verdict = -(begun * functional_call(critic, fixed, (x_hat,))).mean()
         own = (begun * (F.relu(1 - critic(x)) + F.relu(1 + critic(x_hat.detach())))).mean()
         return self.adversarial * verdict + (own - own.detach())
@@ -265,14 +265,11 @@ def train_autoencoder(
     Raises:
         InputError: if the data are no pictures, or a setting is unknown or cannot be used; otherwise as `fit`.
     """
-
-    def given(**values: Any) -> dict[str, Any]:
-        return {key: value for key, value in values.items() if value is not None}
-
-    numbers = given(steps=steps, batch_size=batch_size, lr=lr, seed=seed, loss=None if loss is None else dict(loss))
+    numbers = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, "loss": loss and dict(loss)}
     changes = {
-        "network": {**(network or {}), **given(factor=factor, channels=channels)}, "train": {**numbers, **settings},
-    }  # fmt: skip
+        "network": {**(network or {}), **given_only({"factor": factor, "channels": channels})},
+        "train": {**given_only(numbers), **settings},
+    }
     source = open_data(data)
     training = AutoencoderPlan.from_recipe(changes=changes).assemble(source, device=usable_device(device))
     return training.run(out, resume=resume, keep_data=keep_data)

@@ -201,7 +201,7 @@ class Training:
         return last.run
 
 
-def _given(settings: Tree) -> Tree:
+def given_only(settings: Tree) -> Tree:
     """Return the settings that are not None."""
     return {key: value for key, value in settings.items() if value is not None}
 
@@ -330,15 +330,15 @@ def train(
         if codec is not None:
             raise InputError("latent and codec were both given: an autoencoder is the codec; give one of the two")
         codec = latents_of(latent)
-    changes = _given({
+    changes = given_only({
         "schedule": schedules.as_settings(schedule),
         "predict": predictions.as_settings(predict),
         "codec": codecs.as_settings(codec),
         "network": network if own is None else None,
-        "train": {**_given(numbers), **settings},
+        "train": {**given_only(numbers), **settings},
     })  # fmt: skip
-    given = codec if isinstance(codec, Codec) else None
-    plan, source = prepare(data, recipe, changes, codec=given)
+    own_codec = codec if isinstance(codec, Codec) else None
+    plan, source = prepare(data, recipe, changes, codec=own_codec)
     if cond is not None:
         if not isinstance(source, Dataset):
             raise InputError(f"cond is for data in memory, and {type(source).__name__} brings its own: leave cond out")
@@ -347,6 +347,6 @@ def train(
         if not isinstance(source, Dataset):
             raise InputError(f"captions are for data in memory, and {type(source).__name__} brings its own")
         source = source.captioned(captions)
-    return plan.assemble(source, own, codec=given, device=usable_device(device)).run(
+    return plan.assemble(source, own, codec=own_codec, device=usable_device(device)).run(
         out, resume=resume, keep_data=keep_data
     )

@@ -282,8 +282,9 @@ class Task(AnyTask):
             cond = augmented(cond, denoiser.conditioners, draws)
         if cond is not None and self.drop_cond:
             cond = cond.where(draws.uniform("drop") >= self.drop_cond)
-            if "text" in cond.values and len(cond.values) > 1:  # so that a caption or a label alone is heard too
-                for name in sorted(cond.values):
+            apart = sorted(cond.values.keys() - cond.kept)
+            if len(apart) > 1:  # so that a caption or a label alone is heard too
+                for name in apart:
                     cond = cond.where(draws.uniform(f"drop {name}") >= self.drop_cond, only=name)
         weight = None if noised.weight is None else noised.weight.to(x)
         importance = goal.times.importance(goal.schedule, t)  # as they are drawn: a law may change afterwards
