@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
@@ -68,6 +68,16 @@ class Conditioner:
 
     def augmented(self, values: Tensor, draws: Random) -> Tensor:
         """Return values `[N, ...]` as a training step sees them; as they are, where a conditioner says nothing else."""
+        return values
+
+    def prepare(self, values: Tensor, progress: Callable[[int, int], None] | None = None) -> None:
+        """Do once, before a training, what is slow in `encoded` for values `[N, ...]`; progress gets done and in all.
+
+        Nothing, where a conditioner says nothing else.
+        """
+
+    def encoded(self, values: Tensor) -> Tensor:
+        """Return what the network is given of values `[n, ...]`; as they are, where a conditioner says nothing else."""
         return values
 
     def sizes(self) -> dict[str, Any]:
@@ -235,6 +245,13 @@ def augmented(cond: Cond, known: Sequence[Conditioner], draws: Random) -> Cond:
     """Return a condition `[N, ...]` as a training step sees it; see `Conditioner.augmented`."""
     own = {one.value: one.augmented(cond.values[one.value], draws) for one in known if one.value in cond.values}
     return replace(cond, values={**cond.values, **own})
+
+
+def encoded(cond: Cond, known: Sequence[Conditioner]) -> Cond:
+    """Return a condition as the network is given it; see `Conditioner.encoded`."""
+    named = {one.value: one for one in known}
+    given = {name: named[name].encoded(value) if name in named else value for name, value in cond.values.items()}
+    return cond if all(given[name] is value for name, value in cond.values.items()) else replace(cond, values=given)
 
 
 def check_cond(cond: Cond, known: Sequence[Conditioner]) -> None:

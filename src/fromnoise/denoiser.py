@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fromnoise.arrays import Batch, Scale, Time, expand_to
 from fromnoise.cond import Cond
-from fromnoise.conditioners import Conditioner, Labels, Words, label_names_of, needed_of, read_cond
+from fromnoise.conditioners import Conditioner, Labels, Words, encoded, label_names_of, needed_of, read_cond
 from fromnoise.data.codec import Affine, Codec, codec_of
 from fromnoise.denoiser_like import (
     NEVER_WITHOUT,
@@ -182,6 +182,7 @@ class Denoiser(Model):
     def network_output(self, x: Batch, c_noise: Any, cond: Words = None) -> Tensor:
         """Return the network's whole output for its own input x and `c_noise`, in x's precision."""
         cond = cond if cond is None or isinstance(cond, Cond) else self.read(cond, len(x))
+        cond = cond if cond is None else encoded(cond, self.conditioners)
         dtype, own = x.dtype, next(self.network.parameters()).dtype
         if dtype != own:  # the arithmetic around the network may be finer than the network's own, or coarser
             x, cond = x.to(own), None if cond is None else cond.in_precision(own)

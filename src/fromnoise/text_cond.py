@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import re
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from torch import Tensor
 
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, conditioners
-from fromnoise.errors import LabelError, shown
+from fromnoise.errors import LabelError
+from fromnoise.text_features import EMPTY, EncodedText, are_texts, texts_of, warn_of_longer
 
 _BYTES = 256
 _MOST_WORDS, _LEAST_TOKENS, _MOST_TOKENS = 4096, 16, 64
@@ -70,7 +70,8 @@ class Tokens(Conditioner):
     def check_fits(self, other: Conditioner | None) -> None:
         sizes = None if other is None or other.value != "text" else other.sizes().get("text")
         if sizes != [self.vocabulary, self.length]:
-            had = "no captions" if sizes is None else f"captions of {sizes[0]} tokens, {sizes[1]} each"
+            had = "no captions" if sizes is None else f"features of {sizes} numbers"
+            had = f"captions of {sizes[0]} tokens, {sizes[1]} each" if isinstance(sizes, list) else had
             raise LabelError(
                 f"the network knows {self.vocabulary} tokens, {self.length} a text, and the data have {had}"
             )
@@ -141,21 +142,14 @@ class Text(Conditioner):
         return " ".join(parts)
 
     def takes(self, words: Any) -> bool:
-        return isinstance(words, str) or (
-            isinstance(words, Sequence) and bool(words) and all(isinstance(word, str) for word in words)
-        )
+        return are_texts(words)
 
     def read(self, words: Any) -> Tensor:
         """Return token numbers, int64 `[length]` or `[n, length]`."""
-        if not self.takes(words):
-            raise LabelError(f"a caption is a text, or a list of them, not {shown(words)}")
-        each = [self.tokens(text) for text in ([words] if isinstance(words, str) else words)]
+        each = [self.tokens(text) for text in texts_of(words)]
         if not all(each):
-            raise LabelError("a caption is empty: give no condition where there is nothing to say")
-        longer = sum(len(tokens) > self.length for tokens in each)
-        if longer:
-            count = "a caption is" if longer == 1 else f"{longer:,} captions are"
-            warnings.warn(f"{count} longer than {self.length} tokens, and cut off there", stacklevel=2)
+            raise LabelError(EMPTY)
+        warn_of_longer(map(len, each), self.length)
         rows = torch.zeros(len(each), self.length, dtype=torch.long)
         for row, tokens in zip(rows, each, strict=True):
             row[: min(len(tokens), self.length)] = torch.tensor(tokens[: self.length])
@@ -176,11 +170,20 @@ def pieces(text: str) -> list[str]:
     return _PIECES.findall(text.lower())
 
 
-def with_captions(cond: Cond | None, captions: Sequence[str], n: int) -> tuple[Cond, Text]:
+def with_captions(
+    cond: Cond | None, captions: Sequence[str], n: int, encoder: str | None = None
+) -> tuple[Cond, Conditioner]:
     """Return conditions with a caption for each of n rows, "" where there is none, and the conditioner fitted to these.
+
+    Args:
+        cond: other conditions of the rows.
+        captions: of the rows.
+        n: how many there are.
+        encoder: a frozen encoder, by its folder or name; the network's own where none is given.
 
     Raises:
         LabelError: if they are no texts, not n, or all empty.
+        InputError: if there is no such encoder.
     """
     if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions):
         raise LabelError("captions are a list of texts, one for each sample")
@@ -188,13 +191,14 @@ def with_captions(cond: Cond | None, captions: Sequence[str], n: int) -> tuple[C
         raise LabelError(
             f"{len(captions)} captions were given for {n} samples: give one for each, empty where there is none"
         )
-    there = torch.tensor([bool(pieces(caption)) for caption in captions])
+    there = torch.tensor([bool(pieces(caption)) for caption in captions], dtype=torch.bool)
     said = [caption for caption in captions if pieces(caption)]
     if not said:
         raise LabelError("every caption is empty")
-    text = Text.fitted(said)
-    values = torch.zeros(n, text.length, dtype=torch.long)
-    values[there] = text.read(said)
+    text = EncodedText.fitted(said, encoder) if encoder else Text.fitted(said)
+    told = text.read(said)
+    values = told.new_zeros(n, *told.shape[1:])
+    values[there] = told
     known, given = ({}, {}) if cond is None else (cond.values, cond.given)
     masks = {} if bool(there.all()) else {text.value: there}
     return Cond({**known, text.value: values}, {**given, **masks}), text

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import fromnoise as fn
+from encoders import clip
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
@@ -95,3 +96,36 @@ def test_what_does_not_go_together_is_refused_in_one_line(kind, runs, run_cli, t
     assert (code, len(err.splitlines())) == (2, 1), err
     assert says in err
     assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.slow
+def test_a_frozen_encoder_from_the_command_line(runs, run_cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("FROMNOISE_CACHE", str(tmp_path / "cache"))
+    encoder, out = clip(tmp_path / "clip"), tmp_path / "r"
+    small = ("--set", "network.widths=[16,32]")
+    code, said, err = run_cli("train", runs / "photos", "--text-encoder", encoder, "--steps", "6", "--out", out, *small)
+    assert code == 0, err
+    assert "--prompt" in said
+    code, _, err = run_cli(
+        "sample", out, "--prompt", "the digit one", "--guidance", "2", "--negative", "two", "-n", "2", "--steps", "2",
+        "--out", tmp_path / "sheet.png",
+    )  # fmt: skip
+    assert code == 0, err
+    for command in (("evaluate", out, "-n", "60", "--steps", "2"), ("plot", out, "samples", "--steps", "2")):
+        code, _, err = run_cli(*command)
+        assert code == 0, err
+    code, _, err = run_cli("train", runs / "photos", "--text-encoder", "nobody/nothing", "--out", tmp_path / "x")
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "hf download nobody/nothing" in err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_file_of_captions_from_the_command_line(run_cli, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((20, 1, 8, 8), np.uint8))
+    (tmp_path / "c.csv").write_text("a,title\n" + "".join(f"{k},the digit {NAMES[k % 10]}\n" for k in range(20)))
+    options = ("--set", "data.caption_column=title", "--captions", tmp_path / "c.csv", "--steps", "2", "--no-report")
+    code, said, err = run_cli("train", tmp_path / "x.npy", "--out", tmp_path / "r", *options)
+    assert code == 0, err
+    assert "--prompt" in said
+    code, _, err = run_cli("sample", tmp_path / "r", "--prompt", "the digit one", "-n", "2", "--steps", "2")
+    assert code == 0, err

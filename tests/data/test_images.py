@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import fromnoise as fn
-from fromnoise.data.cache import cache_folder
+from fromnoise.cache import cache_folder
 from fromnoise.data.decode import Decoder, Unreadable
 from fromnoise.data.images import Files, PictureSettings
 from fromnoise.errors import ConfigError, InputError, RunError

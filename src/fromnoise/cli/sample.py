@@ -51,6 +51,9 @@ def sample(
         Path | None, typer.Option(help="A file with a prompt in each line, which the samples take in turn.")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="A prompt that guidance moves away from.")] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="Where the run's frozen encoder of captions is, if it was moved since.")
+    ] = None,
     guidance: GuidanceScale = None,
     image: ImageOption = None,
     known: Annotated[Path | None, typer.Option(help="A picture to complete, where --mask is white.")] = None,
@@ -81,7 +84,7 @@ def sample(
 
     load_plugins(plugin)
     asked = make_sampler(sampler, eta, set_)
-    trained = load(run, weights=weights, ema=ema)
+    trained = load(run, weights=weights, ema=ema, text_encoder=text_encoder)
     trained.denoiser.to(check_device(device))
     settle_threads(trained.denoiser.shape)
     texts = prompts_from(trained.denoiser, prompt, prompts)

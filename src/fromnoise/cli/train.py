@@ -95,6 +95,17 @@ def train(
     ] = None,
     flip: Flip = False,
     strict: Strict = False,
+    captions: Annotated[
+        str | None,
+        typer.Option(help="A file of captions (.csv, .tsv, .jsonl, .txt), where none lie beside the pictures."),
+    ] = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="A frozen encoder of captions (CLIP, T5, a sentence encoder): its folder, or the name of an installed "
+            "package or of a downloaded model; by default the network has its own."
+        ),
+    ] = None,
     resume: Resume = False,
     config: ConfigFile = None,
     set_: Settings = None,
@@ -113,14 +124,17 @@ def train(
     changes = changes_of(
         config, set_, schedule=schedule, predict=predict, network=net,
         train={"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, "loss": task},
-        data={"n": n, "size": size, "fit": fit, "from_size": from_size, "flip": flip or None, "strict": strict or None},
+        data={
+            "n": n, "size": size, "fit": fit, "from_size": from_size, "flip": flip or None, "strict": strict or None,
+            "captions": captions, "text_encoder": text_encoder,
+        },
     )  # fmt: skip
     codec = None if latent is None else _codec_of(latent, changes)
     with bar("decoding pictures") as progress:
         plan, source = prepare(data, recipe, changes, codec=codec, progress=progress)
     introduce(source, threads)
     folder = out or Path("runs") / source.name
-    with bar("taking pictures into latents") as progress:
+    with bar("encoding pictures or captions") as progress:
         training = plan.assemble(source, codec=codec, device=check_device(device), progress=progress)
     run, last, seconds = carry_out(training, folder, resume=resume, keep_data=keep_data)
     summarize(run, last, seconds, report=report, as_json=as_json)

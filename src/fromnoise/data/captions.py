@@ -4,7 +4,8 @@
     captions.txt                                  a line for each picture: its name, a tab, comma or bar, its caption
     NAME.txt                                      the caption of NAME.png, NAME.jpg, ...
 
-Names are read from the folder that the file lies in. The first of these kinds that tells of a picture counts.
+Names are read from the folder that the file lies in. The first of these kinds that tells of a picture counts. A file
+of captions may also be named: a table with a row for each picture, or a text with a line for each sample of an array.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel, field_validator
 
 from fromnoise.data.archive import Member
 from fromnoise.errors import InputError, one_line, shown
+from fromnoise.registry import STRICT
 
 _NAMES = ("file_name", "filename", "file", "image", "image_name", "name")
 _TEXTS = ("text", "caption", "captions", "prompt", "description", "comment")
@@ -37,12 +41,14 @@ class Captions:
     """What the files beside pictures say of them.
 
     Attributes:
+        column: of tables, which holds the captions; the usual ones where it is empty.
         tables: captions by picture, from a file for all pictures.
         beside: captions by the picture's name without its ending.
         odd: files beside pictures that are no text in UTF-8, likewise.
         troubles: why a caption could not be read, with how many and the first file's name.
     """
 
+    column: str = ""
     tables: dict[str, str] = field(default_factory=dict)
     beside: dict[str, str] = field(default_factory=dict)
     odd: dict[str, str] = field(default_factory=dict)
@@ -71,12 +77,27 @@ class Captions:
             self.beside[str(path.with_suffix(""))] = tidy(text)
             return
         try:
-            for name, caption in read(text):
-                self.tables.setdefault(str(path.parent / name.strip()), tidy(caption))
+            self._note(read(text, _Columns(self.column)), path.parent)
         except _NoCaptionsError as error:
             self._trouble(str(error), member.name)
         except InputError as error:
             raise InputError(f"{one_line(member.name, 80)}: {error}") from None
+
+    def hear_file(self, path: Path) -> None:
+        """Take note of a table that lies elsewhere, whose names are read from the folder of the pictures.
+
+        Raises:
+            InputError: if it cannot be read as one.
+        """
+        read, text = _reader(path), _text_of(path)
+        try:
+            self._note(read(text, _Columns(self.column)), PurePosixPath())
+        except (InputError, _NoCaptionsError) as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def _note(self, rows: Iterator[tuple[str, str]], folder: PurePosixPath) -> None:
+        for name, caption in rows:
+            self.tables.setdefault(str(folder / name.strip()), tidy(caption))
 
     def of(self, names: Sequence[str]) -> list[str]:
         """Return the caption of each picture, "" where there is none, and count what does not fit."""
@@ -105,14 +126,100 @@ def tidy(text: str) -> str:
     return re.sub(r"[\s\x00-\x1f\x7f]+", " ", text).strip()[:LONGEST].strip()
 
 
-def _of_table(text: str, mark: str) -> Iterator[tuple[str, str]]:
+class Captioning(BaseModel):
+    """How captions are found and read, of any data.
+
+    Attributes:
+        captions: a file of them: a table (.csv, .tsv, .jsonl) with the names of pictures, or captions.txt; of arrays
+            the rows, or the lines of a .txt, are those of the samples.
+        caption_column: which column of a table holds them; a usual one, such as text or caption, where it is empty.
+        text_encoder: a frozen encoder of them; the network has its own where it is empty.
+    """
+
+    model_config = STRICT
+
+    captions: str = ""
+    caption_column: str = ""
+    text_encoder: str = ""
+
+    @field_validator("captions", "text_encoder")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        try:
+            return str(Path(value).resolve()) if value and Path(value).exists() else value
+        except (OSError, ValueError):  # of names that no file can have
+            return value
+
+    def of_samples(self, n: int) -> list[str]:
+        """Return the captions of n samples of an array, in the order of the file's rows.
+
+        Raises:
+            InputError: if the file cannot be read, or has another number of rows.
+        """
+        path = Path(self.captions)
+        text = _text_of(path)
+        if path.suffix.lower() == ".txt":
+            rows = text.splitlines()
+        else:
+            try:
+                rows = [caption for _, caption in _reader(path)(text, _Columns(self.caption_column, name=False))]
+            except (InputError, _NoCaptionsError) as error:
+                raise InputError(f"{path}: {error}") from None
+        if len(rows) != n:
+            raise InputError(f"{path}: a caption for each of {n:,} samples is wanted, and it has {len(rows):,}")
+        return [tidy(row) for row in rows]
+
+    def check_used(self) -> None:
+        """Raise InputError if something is said of captions, and there are none."""
+        for name in ("text_encoder", "caption_column"):
+            if getattr(self, name):
+                raise InputError(f"data.{name} is of captions, and these data have none: give them by data.captions")
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns of a table are wanted.
+
+    Attributes:
+        caption: a usual one where it is empty.
+        name: whether that of names is wanted too; the rows of an array need none.
+    """
+
+    caption: str = ""
+    name: bool = True
+
+    def among(self, columns: Sequence[str]) -> tuple[str | None, str]:
+        """Return what the columns of names, if wanted, and of captions are called."""
+        if self.caption and self.caption not in columns:
+            raise InputError(f"there is no column {shown(self.caption)}, but {shown([*columns][:8])}")
+        caption = self.caption or _column(columns, _TEXTS, "captions")
+        return (_column(columns, _NAMES, "names") if self.name else None), caption
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    except (UnicodeDecodeError, ValueError):
+        raise InputError(f"{path} is no text in UTF-8") from None
+
+
+def _reader(path: Path) -> Callable[[str, _Columns], Iterator[tuple[str, str]]]:
+    """Return what reads a file of captions, by the ending of its name."""
+    known = {PurePosixPath(name).suffix: read for name, read in _TABLES.items()}
+    if path.suffix.lower() not in known:
+        raise InputError(f"{path}: a file of captions ends in {', '.join(sorted(known))}")
+    return known[path.suffix.lower()]
+
+
+def _of_table(text: str, mark: str, wanted: _Columns) -> Iterator[tuple[str, str]]:
     rows = csv.DictReader(io.StringIO(text), delimiter=mark)
     try:
-        columns = list(rows.fieldnames or ())
-        name, caption = _column(columns, _NAMES, "names"), _column(columns, _TEXTS, "captions")
+        name, caption = wanted.among(list(rows.fieldnames or ()))
         for row in rows:
-            if row.get(name):
-                yield row[name], row.get(caption) or ""
+            if name is None or row.get(name):
+                yield "" if name is None else row[name], row.get(caption) or ""
     except csv.Error as error:
         raise InputError(f"line {rows.line_num}: {one_line(str(error), 60)}") from None
 
@@ -126,7 +233,7 @@ def _column(columns: Sequence[str], known: Sequence[str], of_what: str) -> str:
     return found
 
 
-def _of_json(text: str) -> Iterator[tuple[str, str]]:
+def _of_json(text: str, wanted: _Columns) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -136,11 +243,12 @@ def _of_json(text: str) -> Iterator[tuple[str, str]]:
             raise InputError(f"line {number} is no JSON") from None
         if not isinstance(row, dict):
             raise InputError(f"line {number} is no object with file_name and text")
-        name, caption = (_column(list(row), known, what) for known, what in ((_NAMES, "names"), (_TEXTS, "captions")))
-        yield str(row[name]), "" if row[caption] is None else str(row[caption])
+        name, caption = wanted.among(list(row))
+        yield "" if name is None else str(row[name]), "" if row[caption] is None else str(row[caption])
 
 
-def _of_lines(text: str) -> Iterator[tuple[str, str]]:
+def _of_lines(text: str, wanted: _Columns) -> Iterator[tuple[str, str]]:
+    del wanted  # a line has no columns
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -153,9 +261,9 @@ def _of_lines(text: str) -> Iterator[tuple[str, str]]:
         yield re.sub(r"#\d+$", "", name.strip()), caption
 
 
-_TABLES: dict[str, Callable[[str], Iterator[tuple[str, str]]]] = {
-    "metadata.csv": lambda text: _of_table(text, ","),
-    "metadata.tsv": lambda text: _of_table(text, "\t"),
+_TABLES: dict[str, Callable[[str, _Columns], Iterator[tuple[str, str]]]] = {
+    "metadata.csv": lambda text, wanted: _of_table(text, ",", wanted),
+    "metadata.tsv": lambda text, wanted: _of_table(text, "\t", wanted),
     "metadata.jsonl": _of_json,
     "captions.txt": _of_lines,
 }

@@ -101,13 +101,19 @@ class Dataset:
         cond, conditioner = conditions_of(words)
         return Dataset(self.x, name=self.name, cond=cond, conditioners=(conditioner,))
 
-    def captioned(self, captions: Sequence[str]) -> Dataset:
+    def captioned(self, captions: Sequence[str], encoder: str | None = None) -> Dataset:
         """Return the same samples with a caption each, besides the conditions that they have; "" for none.
+
+        Args:
+            captions: N texts.
+            encoder: a frozen encoder of these: its folder, or the name of an installed package or of a model in the
+                Hugging Face cache; without one the network has its own, which is trained along.
 
         Raises:
             LabelError: if they are no texts, or not one for each sample.
+            InputError: if there is no such encoder.
         """
-        cond, text = with_captions(self.cond, captions, len(self))
+        cond, text = with_captions(self.cond, captions, len(self), encoder)
         return Dataset(self.x, name=self.name, cond=cond, conditioners=(*self.conditioners, text))
 
     @property

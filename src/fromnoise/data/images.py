@@ -21,11 +21,11 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
+from fromnoise.cache import entry
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, Labels
 from fromnoise.data.archive import ENDINGS, Member, fingerprint, is_archive, members
-from fromnoise.data.cache import entry
-from fromnoise.data.captions import Captions
+from fromnoise.data.captions import Captioning, Captions
 from fromnoise.data.decode import Decoded, Decoder, Unreadable
 from fromnoise.data.pixels import suggested_for
 from fromnoise.data.source import Batch
@@ -45,8 +45,8 @@ Progress = Callable[[int, int], None]
 """Called with the pictures done and those in all, 0 where that is not known."""
 
 
-class PictureSettings(Seen):
-    """What may be said of pictures in files: the group `data` of a configuration, with what `Seen` has.
+class PictureSettings(Seen, Captioning):
+    """What may be said of pictures in files: the group `data` of a configuration, with `Seen` and `Captioning`.
 
     Attributes:
         size: their height and width, to which they are scaled; 0 for the size they all have.
@@ -132,8 +132,14 @@ class Files:
         if (self.path / "config.toml").exists() and (self.path / "checkpoints").exists():
             raise InputError(f"{self.path} is a run, and no folder of pictures: fromnoise sample draws from it")
         how = {name: value for name, value in asdict(decoder).items() if name != "channels" or value}
-        key = hashlib.sha256(json.dumps([_LAYOUT, fingerprint(self.path), how]).encode()).hexdigest()
-        place, index = entry("pictures", key, lambda folder: _decode_all(self.path, decoder, folder, progress))
+        of_captions = self.settings.model_dump(include={"captions", "caption_column"}, exclude_defaults=True)
+        if self.settings.captions:
+            of_captions["file"] = fingerprint(Path(self.settings.captions))
+        content = [_LAYOUT, fingerprint(self.path), how, *([of_captions] if of_captions else [])]
+        key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        place, index = entry(
+            "pictures", key, lambda folder: _decode_all(self.path, decoder, folder, self.settings, progress)
+        )
         skipped, uncaptioned = (
             {why: (int(count), str(first)) for why, (count, first) in index.get(kind, {}).items()}
             for kind in ("skipped", "uncaptioned")
@@ -157,8 +163,10 @@ class Files:
         self.captions: tuple[str, ...] = ()
         if (place / _CAPTIONS).exists():
             self.captions = tuple(json.loads((place / _CAPTIONS).read_text(encoding="utf-8")))
-            self.cond, text = with_captions(self.cond, self.captions, len(self.x))
+            self.cond, text = with_captions(self.cond, self.captions, len(self.x), self.settings.text_encoder or None)
             self.conditioners = (*self.conditioners, text)
+        else:
+            self.settings.check_used()
 
     distribution = None
     """What they were drawn from is not known."""
@@ -238,9 +246,13 @@ class _Tally:
         self.skipped[why] = (count + 1, first)
 
 
-def _decode_all(path: Path, decoder: Decoder, folder: Path, progress: Progress | None) -> dict[str, Any]:
-    """Write pixels.u8 and labels.i8 into a folder of the cache, and return the entry's index."""
-    tally, names, captions = _Tally(), list[str](), Captions()
+def _decode_all(
+    path: Path, decoder: Decoder, folder: Path, captioning: Captioning, progress: Progress | None
+) -> dict[str, Any]:
+    """Write pixels.u8, labels.i8 and captions into a folder of the cache, and return the entry's index."""
+    tally, names, captions = _Tally(), list[str](), Captions(captioning.caption_column)
+    if captioning.captions:
+        captions.hear_file(Path(captioning.captions))
     pixels = _Pixels(folder / "pixels.u8", path)
     with pixels:
         for name, picture in _decoded(_heard(members(path), captions), decoder, tally):

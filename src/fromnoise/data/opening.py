@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from fromnoise.data.builtin import make, names
+from fromnoise.data.captions import Captioning
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.files import KINDS, is_file_name, read_file
 from fromnoise.data.images import Files, PictureSettings, Progress, is_pictures
@@ -51,7 +52,8 @@ def open(
             and labels, or its loader; or a data set or another source, which is returned as it is.
         name: what to call data that have no name.
         settings: n and seed of a built-in data set; size, fit, background and strict of pictures in files;
-            channels_last of arrays of pictures; flip, from_size and from_noise of all pictures.
+            channels_last of arrays of pictures; flip, from_size, from_noise, captions, caption_column and text_encoder
+            of all pictures.
         progress: called with the pictures done, while they are decoded for the first time.
 
     Raises:
@@ -61,7 +63,7 @@ def open(
     if isinstance(what, Dataset | Source):  # in this order: the second looks at every property
         return what
     if isinstance(what, str) and what in names():
-        seen, own = Seen.among(settings)
+        seen, own = _InMemory.among(settings)
         return seen.of(make({"name": what, **own}))
     if is_pictures(what):
         given = PictureSettings(**settings)
@@ -79,7 +81,18 @@ def open(
     return array.of(_of_numbers(what, name, array.channels_last))
 
 
-class _ArraySettings(Seen):
+class _InMemory(Seen, Captioning):
+    """What may be said of pictures in memory."""
+
+    def of(self, source: Any) -> Any:
+        if self.captions:
+            source = source.captioned(self.of_samples(len(source)), self.text_encoder or None)
+        else:
+            self.check_used()
+        return super().of(source)
+
+
+class _ArraySettings(_InMemory):
     """What may be said of arrays of pictures."""
 
     channels_last: StrictBool = False

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fromnoise.cache import entry
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner
-from fromnoise.data.cache import entry
 from fromnoise.data.codec import Codec
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.images import Files, Progress

@@ -39,7 +39,7 @@ from fromnoise.nn.pictures import (
     start_at_zero,
     through,
 )
-from fromnoise.nn.text import CrossAttention, TextCondition, TextSizes, Told
+from fromnoise.nn.text import CrossAttention, FeatureWidth, TextSizes, Told, text_condition
 
 _FREQUENCIES = 256
 """The width of the timestep's sines and cosines."""
@@ -191,7 +191,8 @@ class DiT(Network):
             for a table.
         classes: the number of labels; 0 for none.
         cond_dim: the length of a condition vector; 0 for none.
-        text: of captions that are the condition, how many tokens there are and how many a text has; left out for none.
+        text: of captions that are the condition, how many tokens there are and how many a text has, or the width of the
+            features that a frozen encoder makes of them; left out for none.
         text_by: how texts reach the patches: "cross", by attention to them in every block, or "joint", as tokens beside
             the patches.
         image: the shape of a picture that is the condition, such as a smaller one; left out for none.
@@ -221,7 +222,7 @@ class DiT(Network):
         classes: Count = 0,
         cond_dim: Count = 0,
         image: Shape | None = None,
-        text: TextSizes | None = None,
+        text: TextSizes | FeatureWidth | None = None,
         text_by: Literal["cross", "joint"] = "cross",
         guidance: Scales | None = None,
         learned_variance: bool = False,
@@ -240,7 +241,7 @@ class DiT(Network):
         self.t_embedder = TimestepEmbedder(width)
         any_of = bool(classes or cond_dim or guidance)
         self.y_embedder = ConditionEmbedder(width, classes, cond_dim, guidance) if any_of else None
-        self.texts = None if text is None else TextCondition(text, width, width)
+        self.texts = None if text is None else text_condition(text, width, width)
         self.register_buffer("pos_embed", _places(height // patch, across // patch, width))
         self.blocks = nn.ModuleList(
             DiTBlock(

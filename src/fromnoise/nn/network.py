@@ -12,6 +12,7 @@ from fromnoise.guidance_cond import Scale
 from fromnoise.pictures_cond import Image
 from fromnoise.registry import Registry
 from fromnoise.text_cond import Tokens
+from fromnoise.text_features import Features
 
 networks: Registry[Network] = Registry("network")
 
@@ -26,7 +27,8 @@ class Network(nn.Module):
         classes: the number of labels it knows; 0 for none.
         cond_dim: the length of its condition vectors; 0 for none.
         image: the shape of the pictures that it takes as conditions; None for none.
-        text: how many tokens the captions have that it takes as conditions, and how many each; None for none.
+        text: of the captions that it takes as conditions, how many tokens there are and how many each has, or the width
+            of the features that a frozen encoder makes of them; None for none.
         guidance: the lowest and highest guidance scale that it takes as condition; None for none.
         conditioners: of whatever else it is told.
         learned_variance: whether its output is twice as long as x, the second half predicting the variance of a step.
@@ -42,7 +44,7 @@ class Network(nn.Module):
     classes: int = 0
     cond_dim: int = 0
     image: tuple[int, int, int] | None = None
-    text: tuple[int, int] | None = None
+    text: tuple[int, int] | int | None = None
     guidance: tuple[float, float] | None = None
     conditioners: tuple[Conditioner, ...] = ()
     learned_variance: bool = False
@@ -81,7 +83,8 @@ def conditioners_of(network: nn.Module) -> tuple[Conditioner, ...]:
     image = getattr(network, "image", None)
     own = own if image is None else (*own, Image(shape=tuple(image)))
     text = getattr(network, "text", None)
-    own = own if text is None else (*own, Tokens(*text))
+    heard = () if text is None else (Features(text),) if isinstance(text, int) else (Tokens(*text),)
+    own = (*own, *heard)
     scales = getattr(network, "guidance", None)
     own = own if scales is None else (*own, Scale(*scales))
     return ((Labels.numbered(classes),) if classes else ()) + ((Vector(dim=dim),) if dim else ()) + own

@@ -1,7 +1,13 @@
-"""Texts inside a network: a small transformer of token numbers, trained along, and how what it says is attended to.
+"""Texts inside a network: what it is told by them, and how that is attended to.
 
+    of token numbers, by a small transformer that is trained along:
     tokens     s = table[id] + place, then blocks  s + attend(norm(s)), s + mlp(norm(s)), of real tokens alone
     pooled     V of the mean over real tokens, added to the embedding of the time
+
+    of the features f of a frozen encoder, the first of which is pooled:
+    tokens     s = norm(W2 GELU(W1 norm(f)))
+    pooled     V s of the pooled one
+
     crossing   h + W attend(q(norm h), k(s), v(s)): every place of a picture looks at every real token
 
 A text that is not given is one learned token. What fills up a shorter text has weight 0 everywhere.
@@ -22,6 +28,9 @@ from fromnoise.nn.pictures import start_at_zero
 
 TextSizes = tuple[Annotated[int, Field(ge=2, le=2**20)], Annotated[int, Field(ge=1, le=4096)]]
 """How many tokens there are, and how many a text has at most."""
+
+FeatureWidth = Annotated[int, Field(ge=1, le=2**16)]
+"""How many numbers a frozen encoder says of a token."""
 
 _HEAD = 32
 """The channels of an attention head."""
@@ -59,7 +68,40 @@ class TextBlock(nn.Module):
 
 
 class TextCondition(nn.Module):
-    """Token numbers to what a network is told.
+    """Texts to what a network is told.
+
+    Args:
+        width: W, of a token inside.
+        embedding: E, of the pooled text.
+    """
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.null = nn.Parameter(nn.init.normal_(torch.empty(1, 1, width)))
+        self.pooled = nn.Linear(width, embedding)
+
+    def forward(self, cond: Cond | None) -> Told:
+        """Return what the texts of a condition tell; one learned token where there are none."""
+        if cond is None or "text" not in cond.values:
+            real = torch.ones(1, 1, dtype=torch.bool, device=self.null.device)
+            return Told(self.null, real, self.pooled(self.null[:, 0]))
+        given = cond.mask("text")
+        tokens, mask, whole = self.encoded(cond.values["text"])
+        if given is not None:
+            here = given[:, None]
+            tokens = torch.where(here[..., None], tokens, self.null)
+            whole = torch.where(here, whole, self.null[:, 0])
+            first = torch.arange(mask.shape[1], device=mask.device)[None] == 0
+            mask = torch.where(here, mask, first)
+        return Told(tokens, mask, self.pooled(whole))
+
+    def encoded(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return tokens `[n, L, W]`, which are real `[n, L]`, at least one, and whole texts `[n, W]`."""
+        raise NotImplementedError
+
+
+class TokenCondition(TextCondition):
+    """Token numbers to what a network is told, by a transformer that is trained along.
 
     Args:
         text: how many tokens there are, and how many a text has at most.
@@ -69,38 +111,54 @@ class TextCondition(nn.Module):
     """
 
     def __init__(self, text: TextSizes, width: int, embedding: int, depth: int = 2) -> None:
-        super().__init__()
+        super().__init__(width, embedding)
         vocabulary, length = text
         self.table = nn.Embedding(vocabulary, width)
         self.places = nn.Parameter(nn.init.normal_(torch.empty(length, width), std=0.1))
         self.blocks = nn.ModuleList(TextBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.null = nn.Parameter(nn.init.normal_(torch.empty(1, 1, width)))
-        self.pooled = nn.Linear(width, embedding)
 
-    def forward(self, cond: Cond | None) -> Told:
-        """Return what the texts of a condition tell; one learned token where there are none."""
-        if cond is None or "text" not in cond.values:
-            real = torch.ones(1, 1, dtype=torch.bool, device=self.null.device)
-            return Told(self.null, real, self.pooled(self.null[:, 0]))
-        ids, given = cond.values["text"], cond.mask("text")
-        tokens, mask = self.encoded(ids)
-        if given is not None:
-            here = given[:, None]
-            tokens = torch.where(here[..., None], tokens, self.null)
-            first = torch.arange(mask.shape[1], device=mask.device)[None] == 0
-            mask = torch.where(here, mask, first)
-        weights = mask[..., None].to(tokens) / mask.sum(1).clamp(min=1)[:, None, None].to(tokens)
-        return Told(tokens, mask, self.pooled((tokens * weights).sum(1)))
-
-    def encoded(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return tokens `[n, L, W]` and which are real `[n, L]`, of token numbers `[n, L]`."""
-        mask = ids != 0
-        mask = torch.where(mask.any(1, keepdim=True), mask, torch.arange(ids.shape[1], device=ids.device) == 0)
-        s = self.table(ids) + self.places[: ids.shape[1]]
+    def encoded(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mask = _at_least_one(values != 0)
+        s = self.table(values) + self.places[: values.shape[1]]
         for block in self.blocks:
             s = block(s, mask)
-        return self.norm(s), mask
+        tokens = self.norm(s)
+        weights = mask[..., None].to(tokens) / mask.sum(1)[:, None, None].to(tokens)
+        return tokens, mask, (tokens * weights).sum(1)
+
+
+class FeatureCondition(TextCondition):
+    """The features of a frozen encoder, the pooled one before those of the tokens, to what a network is told.
+
+    Args:
+        features: how many numbers each has.
+        width: W, of a token inside.
+        embedding: E, of the pooled text.
+    """
+
+    def __init__(self, features: FeatureWidth, width: int, embedding: int) -> None:
+        super().__init__(width, embedding)
+        self.inner = nn.Sequential(
+            nn.LayerNorm(features), nn.Linear(features, width), nn.GELU(), nn.Linear(width, width), nn.LayerNorm(width)
+        )
+
+    def encoded(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mask = _at_least_one((values[:, 1:] != 0).any(2))
+        inner = self.inner(values)
+        return inner[:, 1:], mask, inner[:, 0]
+
+
+def text_condition(text: TextSizes | FeatureWidth, width: int, embedding: int) -> TextCondition:
+    """Return what hears token numbers, or features, by what is said of them."""
+    if isinstance(text, int):
+        return FeatureCondition(text, width, embedding)
+    return TokenCondition(text, width, embedding)
+
+
+def _at_least_one(mask: Tensor) -> Tensor:
+    """Return the mask `[n, L]` with the first place of each row that has none."""
+    return torch.where(mask.any(1, keepdim=True), mask, torch.arange(mask.shape[1], device=mask.device) == 0)
 
 
 class CrossAttention(nn.Module):

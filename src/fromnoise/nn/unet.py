@@ -40,7 +40,7 @@ from fromnoise.nn.pictures import (
     start_at_zero,
     through,
 )
-from fromnoise.nn.text import Crossing, TextCondition, TextSizes, Told
+from fromnoise.nn.text import Crossing, FeatureWidth, TextSizes, Told, text_condition
 
 
 def group_norm(channels: int, size: int = 16) -> nn.GroupNorm:
@@ -159,7 +159,8 @@ class UNet(Network):
         classes: the number of labels; 0 for none.
         cond_dim: the length of a condition vector; 0 for none.
         image: the shape of a picture that is the condition, such as a smaller one; left out for none.
-        text: of captions that are the condition, how many tokens there are and how many a text has; left out for none.
+        text: of captions that are the condition, how many tokens there are and how many a text has, or the width of the
+            features that a frozen encoder makes of them; left out for none.
         text_width: of their tokens inside the network.
         guidance: the lowest and highest guidance scale that is a condition, as distilling makes it; left out for none.
         learned_variance: also predict the variance of a step, in the second half of the output's channels.
@@ -184,7 +185,7 @@ class UNet(Network):
         classes: Count = 0,
         cond_dim: Count = 0,
         image: Shape | None = None,
-        text: TextSizes | None = None,
+        text: TextSizes | FeatureWidth | None = None,
         text_width: Width = 128,
         guidance: Scales | None = None,
         learned_variance: bool = False,
@@ -206,7 +207,7 @@ class UNet(Network):
         )
         any_of = bool(classes or cond_dim or guidance)
         self.condition = Condition(embedding, classes, cond_dim, std=1.0, guidance=guidance) if any_of else None
-        self.texts = None if text is None else TextCondition(text, text_width, embedding)
+        self.texts = None if text is None else text_condition(text, text_width, embedding)
         wide = 0 if text is None else text_width
         channels = shape[0] + (0 if image is None else image[0])
         self.first = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)

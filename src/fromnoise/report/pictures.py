@@ -21,6 +21,7 @@ from fromnoise.rng import stream
 from fromnoise.run import Run
 from fromnoise.samplers import sample, trajectory, usual_steps
 from fromnoise.text_cond import Text
+from fromnoise.text_features import EncodedText
 
 GUIDANCE = 1.5
 """The guidance scale of what is shown of a model with labels."""
@@ -57,9 +58,9 @@ def guided_for_show(run: Run) -> DenoiserLike:
     return Guided(denoiser, GUIDANCE) if to_go and may_be else denoiser
 
 
-def text_of(run: Run) -> Text | None:
+def text_of(run: Run) -> Text | EncodedText | None:
     """Return what reads captions, of a run that knows some."""
-    return next((one for one in run.denoiser.conditioners if isinstance(one, Text)), None)
+    return next((one for one in run.denoiser.conditioners if isinstance(one, Text | EncodedText)), None)
 
 
 def told_each(run: Run, labels: Tensor | None, n: int, *, seed: int = 0) -> Cond | None:

@@ -242,14 +242,22 @@ def differences(
         keys.discard("train.loss.teacher")
     if then.get("train.loss.features_sum"):  # and a network of features
         keys.discard("train.loss.features")
+    keys -= {"data.captions", "data.text_encoder"}  # what they say is in sums: of the data, and of the encoder's files
     if "data.conditions" not in then:  # an older run, which kept no sum of them
         keys.discard("data.conditions")
     pairs = ((key, _listed(then.get(key)), _listed(now.get(key))) for key in sorted(keys))
-    return [(key, a, b) for key, a, b in pairs if a != b]
+    return [(key, a, b) for key, a, b in pairs if _without_place(a) != _without_place(b)]
 
 
 def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _without_place(value: Any) -> Any:
+    """Return conditioners without the place of an encoder, whose weights a sum is kept of; anything else as it is."""
+    if isinstance(value, list):
+        return [_without_place(one) for one in value]
+    return {**value, "encoder": ""} if isinstance(value, dict) and {"encoder", "weights"} <= value.keys() else value
 
 
 def to_toml(config: BaseModel) -> str:

@@ -23,6 +23,7 @@ from fromnoise.run.folder import RunFolder
 from fromnoise.run.guard import distrusting
 from fromnoise.run.log import last_loss
 from fromnoise.samplers import sample, usual_steps
+from fromnoise.text_features import EncodedText
 
 _SHOWN = 300
 """How many samples a run's card shows."""
@@ -164,7 +165,9 @@ def run_of(
     return AutoencoderRun(folder, config, model, opened, step, rows)
 
 
-def load(path: str | Path, *, weights: str = "ema", ema: float | None = None) -> Run:
+def load(
+    path: str | Path, *, weights: str = "ema", ema: float | None = None, text_encoder: str | Path | None = None
+) -> Run:
     """Load a run, without the data it was trained on: `run.source` reads them when asked for.
 
     Args:
@@ -172,14 +175,22 @@ def load(path: str | Path, *, weights: str = "ema", ema: float | None = None) ->
         weights: "ema" for the averaged weights, "model" for the last.
         ema: the length of another average, its standard deviation in parts of the training, 0.001 to 0.28: made of the
             run's snapshots, instead of the average that the training kept (Karras et al. 2024).
+        text_encoder: where the frozen encoder of captions is now, where it is not where it was in training.
 
     Raises:
         RunError: if there is no run, it is damaged, or a newer fromnoise wrote it.
-        InputError: if the run kept no snapshots for an average of another length.
+        InputError: if the run kept no snapshots for an average of another length, or reads no captions by an encoder.
     """
     run = load_any(path, weights=weights, ema=ema)
     if not isinstance(run, Run):
         raise InputError(NO_DENOISER.format(path))
+    if text_encoder is not None:
+        known = run.denoiser.conditioners
+        if not any(isinstance(one, EncodedText) for one in known):
+            raise InputError(f"{path} reads no captions by a frozen encoder: leave text_encoder out")
+        run.denoiser.conditioners = tuple(
+            one.at(text_encoder) if isinstance(one, EncodedText) else one for one in known
+        )
     return run
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fromnoise.data.cache import entry
+from fromnoise.cache import entry
 from fromnoise.data.codec import Affine, Codec, codecs
 from fromnoise.data.pixels import Pixels
 from fromnoise.data.source import Source, held_apart

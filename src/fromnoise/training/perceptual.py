@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fromnoise.data.cache import cache_folder
+from fromnoise.cache import cache_folder
 from fromnoise.data.codec import Affine, Codec
 from fromnoise.data.pixels import Pixels
 from fromnoise.data.source import Source

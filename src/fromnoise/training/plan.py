@@ -23,6 +23,7 @@ from fromnoise.data.images import Progress, is_pictures
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source, held_apart
 from fromnoise.data.stored import is_cached, stored_of
+from fromnoise.data.views import inmost
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import alias, renamed_argument, retired, warn
 from fromnoise.errors import ConfigError, InputError, UnknownName
@@ -114,7 +115,8 @@ class Plan(BaseModel):
             network: a network of your own, in place of the plan's.
             codec: in place of the plan's, where settings alone do not say it: that of an autoencoder.
             device: where to train; "meta" builds a network without weights, to see whether everything fits.
-            progress: called with the samples done, while a slow codec takes them in for the first time.
+            progress: called with what is done, while a slow codec or a frozen encoder of captions takes the data in for
+                the first time.
 
         Raises:
             InputError: if the plan does not fit the data.
@@ -126,6 +128,10 @@ class Plan(BaseModel):
             if part is not None and is_cached(part, codec):
                 stored_of(part, codec, progress)
         codec = codec.fitted(rows)
+        every = getattr(inmost(source), "cond", None)
+        for one in source.conditioners:
+            if every is not None and one.value in every.values:
+                one.prepare(every.values[one.value], progress)
         if network is None:
             network = self._network(source, codec, torch.device(device))
         denoiser = Denoiser(network, schedules.build(self.schedule), self.predict)
@@ -279,6 +285,7 @@ def train(
     *,
     cond: Any = None,
     captions: Sequence[str] | None = None,
+    text_encoder: str | Path | None = None,
     recipe: str | None = None,
     schedule: Schedule | Mapping[str, Any] | str | None = None,
     predict: Prediction | Mapping[str, Any] | str | None = None,
@@ -303,6 +310,8 @@ def train(
         data: whatever `fn.data.open` reads: an array `[N, *S]`, a file's name, a built-in data set's name, a data set.
         cond: the condition of each sample: N labels, names or whole numbers, or vectors `[N, D]`.
         captions: a text for each sample, "" for none: what they show.
+        text_encoder: a frozen encoder of the captions, CLIP, T5 or a sentence encoder: its folder, or the name of an
+            installed package or of a model in the Hugging Face cache; without one the network has its own.
         recipe: where the other settings come from; the one that fits the data when not given.
         schedule: the path; this and the next three are an object, a name, or settings, `{"name": "linear", "T": 400}`.
         predict: what the network predicts: eps, x0, v, flow, score or edm.
@@ -337,6 +346,8 @@ def train(
         "network": network if own is None else None,
         "train": {**given_only(numbers), **settings},
     })  # fmt: skip
+    if text_encoder is not None and captions is None:
+        changes["data"] = {"text_encoder": str(text_encoder)}
     own_codec = codec if isinstance(codec, Codec) else None
     plan, source = prepare(data, recipe, changes, codec=own_codec)
     if cond is not None:
@@ -346,7 +357,7 @@ def train(
     if captions is not None:
         if not isinstance(source, Dataset):
             raise InputError(f"captions are for data in memory, and {type(source).__name__} brings its own")
-        source = source.captioned(captions)
+        source = source.captioned(captions, None if text_encoder is None else str(text_encoder))
     return plan.assemble(source, own, codec=own_codec, device=usable_device(device)).run(
         out, resume=resume, keep_data=keep_data
     )

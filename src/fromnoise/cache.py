@@ -1,8 +1,8 @@
-"""Where decoded samples are kept: in `$FROMNOISE_CACHE`, or the user's cache folder, by a hash of what they are of.
+"""Where what is slow to make is kept, such as decoded samples: in `$FROMNOISE_CACHE`, or the user's cache folder.
 
-An entry is a folder that is written beside its place and renamed, so it is whole or not there. Several processes may
-use one, and make one: who comes second finds it, or drops its own. What a process that was broken off has left is
-removed by the next.
+It is found by a hash of what it is made of. An entry is a folder that is written beside its place and renamed, so it is
+whole or not there. Several processes may use one, and make one: who comes second finds it, or drops its own. What a
+process that was broken off has left is removed by the next.
 """
 
 from __future__ import annotations

@@ -1,0 +1,256 @@
+"""Frozen encoders of texts: CLIP, T5, sentence encoders and whatever else `transformers` opens, from a folder.
+
+    features     [1 + L, E] of a text: its pooled vector, then a vector for each of its tokens, and zeros
+
+Nothing is fetched: a name means an installed package that brings a model along, or a model that is in the Hugging Face
+cache already. Weights are read from safetensors alone, and no code that comes with a model is run.
+Source: Radford et al. 2021 (CLIP); Raffel et al. 2020 (T5); Reimers & Gurevych 2019 (pooled sentences).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fromnoise.errors import InputError, one_line, shown
+
+_TOGETHER = 16
+"""How many texts are encoded at a time; always so many, so that the others change no bit of a text's features."""
+
+_BLOCK, _BLOCKS = 2**20, 64
+"""Of a file that is larger than so many blocks of so many bytes, only these are summed, evenly spread."""
+
+_LONG = 512
+"""How many tokens are taken where an encoder names no limit."""
+
+
+class TextEncoder:
+    """A frozen encoder, opened.
+
+    Args:
+        name: as the user gave it.
+
+    Attributes:
+        name: likewise, a folder's whole.
+        folder: where it was found.
+        weights: the sum of its files.
+        width: E, of a feature.
+        most: how many tokens it takes at most, those that mark beginning and end among them.
+
+    Raises:
+        InputError: if there is no such encoder, or it cannot be opened.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.folder = find(name)
+        self.name = str(self.folder) if Path(name).is_dir() else name
+        self.weights = sum_of_files(self.folder)
+        inside = self.folder / "text_encoder"
+        model = inside if (inside / "config.json").is_file() else self.folder
+        tokenizer = self.folder / "tokenizer" if (self.folder / "tokenizer").is_dir() else model
+        with _quietly(name):
+            self._tokenizer, self._model = _opened(name, tokenizer, model)
+        config = self._model.config
+        self.width = int(config.hidden_size)
+        limits = (getattr(config, "max_position_embeddings", None), self._tokenizer.model_max_length)
+        self.most = min(int(limit) for limit in (*limits, _LONG) if limit)
+        self._pool = _pooling(self.folder, config.model_type)
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, however long it is."""
+        with _quietly(self.name):
+            return [len(ids) for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]]
+
+    def encode(self, texts: Sequence[str], tokens: int) -> Iterator[Tensor]:
+        """Yield the features of texts, some at a time, `[n, 1 + L, E]` float32.
+
+        Args:
+            texts: each cut off where it is longer.
+            tokens: L, to which all are filled up.
+        """
+        for first in range(0, len(texts), _TOGETHER):
+            some = list(texts[first : first + _TOGETHER])
+            with _quietly(self.name), torch.no_grad():
+                given = self._tokenizer(
+                    some + [""] * (_TOGETHER - len(some)), padding="max_length", truncation=True, max_length=tokens,
+                    return_tensors="pt",
+                )  # fmt: skip
+                out = self._model(input_ids=given["input_ids"], attention_mask=given["attention_mask"])
+            mask = given["attention_mask"][..., None].float()
+            hidden = out.last_hidden_state.float() * mask
+            features = torch.cat([self._pooled(out, hidden, mask)[:, None], hidden], dim=1)[: len(some)]
+            if not torch.isfinite(features).all():
+                raise InputError(
+                    f"the text encoder {shown(self.name)} gives what is not finite: its weights are damaged"
+                )
+            yield features
+
+    def _pooled(self, out: Any, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Return the vectors of whole texts, `[n, E]`."""
+        if self._pool == "own":
+            return out.pooler_output.float()
+        if self._pool == "first":
+            return hidden[:, 0]
+        if self._pool == "max":
+            return hidden.masked_fill(mask == 0, -torch.inf).amax(1)
+        return hidden.sum(1) / mask.sum(1).clamp(min=1)
+
+
+@functools.lru_cache(maxsize=4)
+def opened(name: str) -> TextEncoder:
+    """Return an encoder, opened once. Raises as `TextEncoder` does."""
+    return TextEncoder(name)
+
+
+def find(name: str) -> Path:
+    """Return the folder of an encoder.
+
+    Args:
+        name: a folder, an installed package that holds a model, or a model in the Hugging Face cache.
+
+    Raises:
+        InputError: if there is none.
+    """
+    with contextlib.suppress(OSError, ValueError):  # of names that no file can have
+        if Path(name).is_dir():
+            return Path(name).resolve()
+    found = _in_package(re.sub(r"[-.]+", "_", name)) or _in_hub_cache(name)
+    if found is None:
+        got = f"get it once by: hf download {name}" if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) else "give its folder"
+        raise InputError(
+            f"text encoder {shown(name)}: no such folder, no installed package of that name holds a model, and no such "
+            f"model is in the Hugging Face cache (nothing is fetched here): {got}"
+        )
+    return found
+
+
+def _in_package(name: str) -> Path | None:
+    """Return the folder of the model that an installed package brings along; the package is not run."""
+    if not name.isidentifier():
+        return None
+    with contextlib.suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec(name)
+        for root in () if spec is None else spec.submodule_search_locations or ():
+            configs = [*Path(root).glob("config.json"), *sorted(Path(root).glob("*/config.json"))]
+            if configs:
+                return configs[0].parent
+    return None
+
+
+def _in_hub_cache(name: str) -> Path | None:
+    """Return the folder of a model that was downloaded before."""
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(name, local_files_only=True))
+    except Exception:  # there is none, the name is none, or the library is not here
+        return None
+
+
+def sum_of_files(folder: Path) -> str:
+    """Return a sum of what an encoder is: its settings, tokenizer and weights, of large files some parts.
+
+    Raises:
+        InputError: if they cannot be read.
+    """
+    total = hashlib.sha256()
+    kinds = {".json", ".txt", ".model", ".safetensors"}
+    try:
+        for file in sorted(path for path in folder.rglob("*") if path.suffix in kinds and path.is_file()):
+            size = file.stat().st_size
+            total.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
+            with file.open("rb") as content:
+                for place in range(0, size, max(_BLOCK, size // _BLOCKS)):
+                    content.seek(place)
+                    total.update(content.read(_BLOCK))
+    except OSError as error:
+        raise InputError(f"text encoder {shown(str(folder))}: {error.strerror or 'cannot be read'}") from None
+    return total.hexdigest()[:16]
+
+
+def _opened(name: str, tokenizer: Path, model: Path) -> tuple[Any, Any]:
+    """Return a tokenizer and the part of a model that encodes texts, which fit each other."""
+    from transformers import AutoConfig, AutoTokenizer
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+
+    if not (model / "config.json").is_file():
+        raise InputError(f"text encoder {shown(name)}: {model} holds no config.json, and is no model's folder")
+    if not [*model.glob("*.safetensors")]:
+        raise InputError(
+            f"text encoder {shown(name)}: {model} holds no .safetensors file: other formats are not opened"
+        )
+    config = AutoConfig.from_pretrained(model, local_files_only=True)
+    known = config.model_type in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+    network, loading = _class_for(config.model_type, known).from_pretrained(
+        model, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+    )
+    own = network.get_encoder() if not known and getattr(network.config, "is_encoder_decoder", False) else network
+    lacking = sorted(key for key in loading["missing_keys"] if ".pooler." not in f".{key}")
+    if lacking:
+        raise InputError(f"text encoder {shown(name)}: its weights lack {lacking[0]}, and {len(lacking)} in all")
+    words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    rows = own.get_input_embeddings().weight.shape[0]
+    if len(words) > rows:
+        raise InputError(
+            f"text encoder {shown(name)}: its tokenizer has {len(words):,} tokens and its weights {rows:,}: they are "
+            "of different models"
+        )
+    if words.pad_token is None:
+        words.pad_token = words.eos_token
+    return words, own.eval().requires_grad_(False)
+
+
+def _class_for(kind: str, known: bool) -> Any:
+    """Return the class that opens a kind of model: the part of it that encodes texts, where it has others."""
+    import transformers
+
+    if kind == "clip":
+        return transformers.CLIPTextModel
+    return transformers.AutoModelForTextEncoding if known else transformers.AutoModel
+
+
+def _pooling(folder: Path, kind: str) -> str:
+    """Return how an encoder makes one vector of a text: as its folder says, by CLIP's own, or as the mean."""
+    try:
+        said = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "own" if kind.startswith("clip") else "mean"
+    if said.get("pooling_mode_cls_token"):
+        return "first"
+    return "max" if said.get("pooling_mode_max_tokens") else "mean"
+
+
+@contextlib.contextmanager
+def _quietly(name: str) -> Iterator[None]:
+    """Keep `transformers` from talking, and say in one line what it cannot do.
+
+    Raises:
+        InputError: if it is not installed, or fails.
+    """
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        raise InputError(f"the text encoder {shown(name)} needs transformers: pip install 'fromnoise[text]'") from None
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # of any kind: files of any content are read
+        raise InputError(f"text encoder {shown(name)} cannot be used: {one_line(str(error), 200)}") from None
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
