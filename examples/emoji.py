@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("emoji"), help="the folder for the pictures")
     parser.add_argument("--out", type=Path, default=Path("runs/emoji"), help="the run's folder")
     parser.add_argument("--size", type=int, default=32, help="the pictures' height and width")
-    parser.add_argument("--steps", type=int, default=9000, help="of the training")
+    parser.add_argument("--steps", type=int, default=7000, help="of the training")
     parser.add_argument("--text-encoder", help="a frozen encoder of captions: a folder or a name; its own otherwise")
     parser.add_argument("--guidance", type=float, default=3.0, help="of the sheets")
     parser.add_argument("--font", type=Path, help="NotoColorEmoji.ttf")

@@ -54,6 +54,16 @@ def run_cli(capsys):
 
 
 @pytest.fixture(scope="session")
+def emoji_folder(tmp_path_factory):
+    """Captioned emoji of 16 x 16 pixels, as the example draws them."""
+    from emoji_example import EMOJI
+
+    out = tmp_path_factory.mktemp("emoji")
+    EMOJI.build(out, 16, EMOJI.found("a font", None, EMOJI.FONTS), EMOJI.found("names", None, EMOJI.NAMES))
+    return out
+
+
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A small run on the spiral, with the default recipe cut short."""
     import fromnoise as fn

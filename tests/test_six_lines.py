@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import fromnoise as fn
+from emoji_example import HAS_EMOJI
 
 
 def table():
@@ -27,6 +28,7 @@ KINDS = {
     "digits": ("digits", "3"),
     "latents of digits": ("digits", "3"),
     "captioned digits": (DIGITS.captioned([f"the digit {k}" for k in DIGITS.labels.tolist()]), "the digit 3"),
+    "captioned emoji": (None, "red heart"),
 }
 """What is opened, and the condition to sample under."""
 
@@ -37,9 +39,15 @@ def autoencoder(tmp_path_factory):
     return fn.train_autoencoder("digits", factor=2, steps=20, out=out).folder.path
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[pytest.mark.slow] if KINDS[k][0] is None else []) for k in KINDS]
+)
 def test_six_lines(kind, tmp_path, monkeypatch, request):
     what, cond = KINDS[kind]
+    if what is None:
+        if not HAS_EMOJI:
+            pytest.skip("needs fonts-noto-color-emoji and unicode-data")
+        what = request.getfixturevalue("emoji_folder") / "seen"
     source = fn.data.open(what)
     more = {"latent": request.getfixturevalue("autoencoder")} if kind.startswith("latents") else {}
     steps = 200 if len(source.shape) < 3 else 20
