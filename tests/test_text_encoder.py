@@ -104,6 +104,15 @@ def test_an_installed_package_is_a_name(folders, tmp_path, monkeypatch):
     assert TextEncoder("a-small-model").weights == TextEncoder(str(folders["sentences"])).weights
 
 
+def test_a_model_of_the_hub_is_found_where_it_was_downloaded(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    place = tmp_path / "models--somebody--small"
+    shutil.copytree(folders["t5"], place / "snapshots" / "abc")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("abc")
+    assert TextEncoder("somebody/small").weights == TextEncoder(str(folders["t5"])).weights
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("network", [SMALL, {"name": "dit", "width": 32, "depth": 2, "text_by": "joint"}])
 def test_an_encoder_drives_training_and_sampling(folders, kind, network, tmp_path):
@@ -240,7 +249,7 @@ def of_more_words(folder):
 )
 def test_what_is_no_encoder_is_refused_in_one_line(folders, tmp_path, change, says):
     with pytest.raises(InputError, match=says) as told:
-        TextEncoder(broken(folders["t5"], tmp_path, change))
+        next(TextEncoder(broken(folders["t5"], tmp_path, change)).encode(["three"], 16))
     assert "\n" not in str(told.value)
 
 

@@ -35,7 +35,7 @@ _LONG = 512
 
 
 class TextEncoder:
-    """A frozen encoder, opened.
+    """A frozen encoder. Its weights are opened when a text is first encoded.
 
     Args:
         name: as the user gave it.
@@ -55,16 +55,56 @@ class TextEncoder:
         self.folder = find(name)
         self.name = str(self.folder) if Path(name).is_dir() else name
         self.weights = sum_of_files(self.folder)
-        inside = self.folder / "text_encoder"
-        model = inside if (inside / "config.json").is_file() else self.folder
-        tokenizer = self.folder / "tokenizer" if (self.folder / "tokenizer").is_dir() else model
+        inside = self.folder / "text_encoder"  # of a pipeline
+        self._place = inside if (inside / "config.json").is_file() else self.folder
+        if not (self._place / "config.json").is_file():
+            raise InputError(
+                f"text encoder {shown(name)}: {self._place} holds no config.json, and is no model's folder"
+            )
+        words = self.folder / "tokenizer"
         with _quietly(name):
-            self._tokenizer, self._model = _opened(name, tokenizer, model)
-        config = self._model.config
-        self.width = int(config.hidden_size)
-        limits = (getattr(config, "max_position_embeddings", None), self._tokenizer.model_max_length)
+            from transformers import AutoConfig, AutoTokenizer
+
+            self._config = AutoConfig.from_pretrained(self._place, local_files_only=True)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                words if words.is_dir() else self._place, local_files_only=True
+            )
+            of_text = self._config.get_text_config()
+            self.width = int(of_text.hidden_size)
+        self._check_fits(int(of_text.vocab_size))
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        limits = (getattr(of_text, "max_position_embeddings", None), self._tokenizer.model_max_length)
         self.most = min(int(limit) for limit in (*limits, _LONG) if limit)
-        self._pool = _pooling(self.folder, config.model_type)
+        self._pool = _pooling(self.folder, self._config.model_type)
+
+    def _check_fits(self, rows: int) -> None:
+        if len(self._tokenizer) > rows:
+            raise InputError(
+                f"text encoder {shown(self.name)}: its tokenizer has {len(self._tokenizer):,} tokens and its weights "
+                f"{rows:,}: they are of different models"
+            )
+
+    @functools.cached_property
+    def _model(self) -> Any:
+        """The part of the model that encodes texts, with its weights."""
+        if not [*self._place.glob("*.safetensors")]:
+            raise InputError(
+                f"text encoder {shown(self.name)}: {self._place} holds no .safetensors, and no other is opened"
+            )
+        with _quietly(self.name):
+            network, loading = _class_for(self._config.model_type).from_pretrained(
+                self._place, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            )
+            if getattr(network.config, "is_encoder_decoder", False) and hasattr(network, "get_decoder"):
+                network = network.get_encoder()
+            lacking = sorted(key for key in loading["missing_keys"] if ".pooler." not in f".{key}")
+            if lacking:
+                raise InputError(
+                    f"text encoder {shown(self.name)}: its weights lack {lacking[0]}, and {len(lacking)} in all"
+                )
+            self._check_fits(network.get_input_embeddings().weight.shape[0])
+            return network.eval().requires_grad_(False)
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, however long it is."""
@@ -178,44 +218,14 @@ def sum_of_files(folder: Path) -> str:
     return total.hexdigest()[:16]
 
 
-def _opened(name: str, tokenizer: Path, model: Path) -> tuple[Any, Any]:
-    """Return a tokenizer and the part of a model that encodes texts, which fit each other."""
-    from transformers import AutoConfig, AutoTokenizer
-    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
-
-    if not (model / "config.json").is_file():
-        raise InputError(f"text encoder {shown(name)}: {model} holds no config.json, and is no model's folder")
-    if not [*model.glob("*.safetensors")]:
-        raise InputError(
-            f"text encoder {shown(name)}: {model} holds no .safetensors file: other formats are not opened"
-        )
-    config = AutoConfig.from_pretrained(model, local_files_only=True)
-    known = config.model_type in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
-    network, loading = _class_for(config.model_type, known).from_pretrained(
-        model, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-    )
-    own = network.get_encoder() if not known and getattr(network.config, "is_encoder_decoder", False) else network
-    lacking = sorted(key for key in loading["missing_keys"] if ".pooler." not in f".{key}")
-    if lacking:
-        raise InputError(f"text encoder {shown(name)}: its weights lack {lacking[0]}, and {len(lacking)} in all")
-    words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-    rows = own.get_input_embeddings().weight.shape[0]
-    if len(words) > rows:
-        raise InputError(
-            f"text encoder {shown(name)}: its tokenizer has {len(words):,} tokens and its weights {rows:,}: they are "
-            "of different models"
-        )
-    if words.pad_token is None:
-        words.pad_token = words.eos_token
-    return words, own.eval().requires_grad_(False)
-
-
-def _class_for(kind: str, known: bool) -> Any:
+def _class_for(kind: str) -> Any:
     """Return the class that opens a kind of model: the part of it that encodes texts, where it has others."""
     import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
 
     if kind == "clip":
         return transformers.CLIPTextModel
+    known = kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
     return transformers.AutoModelForTextEncoding if known else transformers.AutoModel
 
 

@@ -194,6 +194,8 @@ class EncodedText(Conditioner):
 
     def prepare(self, values: Tensor, progress: Callable[[int, int], None] | None = None) -> None:
         """Encode the texts of values `[N, length]` once, and keep the features in the cache."""
+        from fromnoise.text_encoder import opened
+
         texts = sorted({self.said(row) for row in values.unique(dim=0).cpu()} - {""} - self._known.trained.keys())
         if not texts:
             return
@@ -210,6 +212,7 @@ class EncodedText(Conditioner):
             return {}
 
         place, _ = entry("texts", key, make)
+        opened.cache_clear()  # a large encoder need not stay in memory through the training
         shape = (len(texts), 1 + self.tokens, self.width)
         kept = np.memmap(place / "features.f32", np.float32, "r", shape=shape)
         with warnings.catch_warnings():
