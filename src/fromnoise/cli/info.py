@@ -62,6 +62,9 @@ def _of_data(what: str, settings: dict[str, Any], out: Path | None) -> dict[str,
     data["recipe"] = source.suggests["recipe"]
     found = getattr(source, "found", None)
     if found is not None:
+        said = [caption for caption in getattr(source, "captions", ()) if caption]
+        some = "; ".join(caption[:60] for caption in said[:: -(-len(said) // 3)])
+        data["captions"] = f"{len(said):,}, such as: {some}" if said else "none"
         data |= {"sizes": found.sizes, "animated": found.animated, "skipped": found.skipped_text or "none"}
     if len(source.shape) == 3 and source.shape[0] in (1, 3):
         rows = torch.randperm(len(source), generator=stream(0, "sheet"))[:_ON_A_SHEET]
@@ -117,6 +120,16 @@ def _of_installation() -> dict[str, Any]:
     }
 
 
+def _reader_of(texts: list[dict[str, Any]]) -> str:
+    """Return what reads captions, of the settings of conditioners of texts."""
+    if not texts:
+        return "none"
+    one = texts[0]
+    if "encoder" in one:
+        return f"up to {one['tokens']} tokens, read by {one['encoder']}"
+    return f"up to {one['length']} tokens, {len(one['words']):,} words known and others spelled"
+
+
 def _of_run(path: Path) -> dict[str, Any]:
     from fromnoise.cli.of_autoencoder import described
     from fromnoise.run import AutoencoderRun, Run, load_any
@@ -133,6 +146,7 @@ def _of_run(path: Path) -> dict[str, Any]:
         "samples": c.data.get("n", "unknown"),
         "holds data": run.folder.holds_data,
         "labels": list(run.denoiser.label_names) or "none",
+        "captions": _reader_of([one for one in c.conditioners if one["name"] in ("text", "encoded-text")]),
         "schedule": c.schedule,
         "predict": c.predict["name"],
         **({} if c.grid is None else {"grid": c.grid.model_dump()}),

@@ -192,7 +192,9 @@ class RunFolder:
     def _check_same(self, config: AnyConfig, free: frozenset[str], usual: Mapping[str, Any]) -> None:
         changed = differences(self.config, config, free=free, usual=usual)
         if changed:
-            what = ", ".join(f"{key} was {old!r} and is now {new!r}" for key, old, new in changed[:4])
+            what = ", ".join(
+                f"{key} was {shown(old, 120)} and is now {shown(new, 120)}" for key, old, new in changed[:4]
+            )
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
             raise ConfigChanged(
                 f"cannot resume {self.path} with another configuration: {what}{more}; "
