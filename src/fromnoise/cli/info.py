@@ -63,7 +63,7 @@ def _of_data(what: str, settings: dict[str, Any], out: Path | None) -> dict[str,
     found = getattr(source, "found", None)
     if found is not None:
         said = [caption for caption in getattr(source, "captions", ()) if caption]
-        some = "; ".join(caption[:60] for caption in said[:: -(-len(said) // 3)])
+        some = "; ".join(caption[:60] for caption in said[:: max(1, -(-len(said) // 3))])
         data["captions"] = f"{len(said):,}, such as: {some}" if said else "none"
         data |= {"sizes": found.sizes, "animated": found.animated, "skipped": found.skipped_text or "none"}
     if len(source.shape) == 3 and source.shape[0] in (1, 3):
