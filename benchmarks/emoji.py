@@ -13,6 +13,7 @@ numbers (Radford et al. 2021), is trained on emoji/seen in a few minutes and kep
 """
 
 import argparse
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -96,8 +97,10 @@ def trained_judge(x: Tensor, captions: list[str], epochs: int = 60, batch: int =
     return judge.eval()
 
 
-def the_judge(file: Path, x: Tensor, captions: list[str]) -> Judge:
-    """Return the judge that is kept, or train it."""
+def the_judge(folder: Path, x: Tensor, captions: list[str]) -> Judge:
+    """Return the judge of these pictures that is kept, or train it."""
+    sum_of_all = hashlib.sha256("\0".join(captions).encode() + x.numpy().tobytes()).hexdigest()[:8]
+    file = folder / f"judge-{sum_of_all}.safetensors"
     if file.exists():
         judge = Judge(Text.fitted(captions))
         judge.load_state_dict(load_file(file))
@@ -164,7 +167,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=HERE / "results" / "emoji.json")
     given = parser.parse_args()
     seen, unseen = (fn.data.open(given.data / name) for name in ("seen", "unseen"))
-    judge = the_judge(given.data / "judge.safetensors", seen.x, list(seen.captions))
+    judge = the_judge(given.data, seen.x, list(seen.captions))
     every = {*seen.captions, *unseen.captions}
     chosen = torch.randperm(len(seen), generator=torch.Generator().manual_seed(0))[: given.n]
     captions = {"seen": [seen.captions[k] for k in chosen.tolist()], "unseen": list(unseen.captions)}

@@ -100,9 +100,12 @@ def held_out(every: Sequence[Emoji]) -> set[str]:
 def build(out: Path, size: int, font_file: Path, names_file: Path) -> None:
     """Draw all emoji into out/seen and out/unseen, each folder with its captions in metadata.csv."""
     font = ImageFont.truetype(str(font_file), STRIKE, layout_engine=ImageFont.Layout.RAQM)
-    every, apart, missing = read_names(names_file), set[str](), 0
+    every, missing = read_names(names_file), 0
     apart = held_out(every)
     parts: dict[str, list[tuple[str, str]]] = {"seen": [], "unseen": []}
+    for name in parts:
+        if (out / name).exists() and not (out / name / "metadata.csv").exists():
+            sys.exit(f"emoji.py makes the folder {out / name} anew, and it holds something else: choose another --data")
     for name in parts:
         shutil.rmtree(out / name, ignore_errors=True)
         (out / name).mkdir(parents=True)

@@ -41,6 +41,18 @@ def forget():
     opened.cache_clear()
 
 
+def counted(monkeypatch):
+    """Return a list that notes of how many texts the features are asked, each time."""
+    calls, encode = [], TextEncoder.encode
+
+    def noted(self, texts, tokens):
+        calls.append(len(texts))
+        return encode(self, texts, tokens)
+
+    monkeypatch.setattr(TextEncoder, "encode", noted)
+    return calls
+
+
 def one_by_one(folder, kind, text):
     """Return pooled vector and tokens of a text as `transformers` gives them, without anything filled up."""
     kinds = {"clip": transformers.CLIPTextModel, "t5": transformers.T5EncoderModel, "sentences": transformers.BertModel}
@@ -73,19 +85,59 @@ def test_other_texts_change_no_bit_of_a_texts_features(folders, kind):
     assert torch.equal(among[-1], alone)
 
 
-@pytest.mark.parametrize(
-    ("said", "pooled"),
-    [
-        ("pooling_mode_cls_token", lambda hidden: hidden[0]),
-        ("pooling_mode_max_tokens", lambda hidden: hidden.amax(0)),
-        ("pooling_mode_mean_tokens", lambda hidden: hidden.mean(0)),
-    ],
-)
-def test_a_sentence_encoder_is_pooled_as_its_folder_says(tmp_path, said, pooled):
+POOLED = {
+    "pooling_mode_cls_token": lambda hidden: hidden[0],
+    "pooling_mode_max_tokens": lambda hidden: hidden.amax(0),
+    "pooling_mode_mean_tokens": lambda hidden: hidden.mean(0),
+    "pooling_mode_mean_sqrt_len_tokens": lambda hidden: hidden.sum(0) / len(hidden) ** 0.5,
+    "pooling_mode_lasttoken": lambda hidden: hidden[-1],
+    "pooling_mode_weightedmean_tokens": lambda hidden: (
+        torch.arange(1.0, 1 + len(hidden)) / sum(range(1, 1 + len(hidden))) @ hidden
+    ),
+}
+
+
+@pytest.mark.parametrize("said", POOLED)
+def test_a_sentence_encoder_is_pooled_as_its_folder_says(tmp_path, said):
     encoder = TextEncoder(str(sentences(tmp_path / "bert", said)))
     features = next(encoder.encode(["the digit three"], 20))[0]
     hidden = features[1 : 1 + encoder.counts(["the digit three"])[0]]
-    torch.testing.assert_close(features[0], pooled(hidden))
+    torch.testing.assert_close(features[0], POOLED[said](hidden))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[]",
+        "3",
+        "{",
+        "{}",
+        '{"pooling_mode": "magic"}',
+        '{"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true}',
+    ],
+)
+def test_another_pooling_is_refused(folders, tmp_path, said):
+    folder = broken(folders["sentences"], tmp_path, lambda folder: (folder / "1_Pooling/config.json").write_text(said))
+    with pytest.raises(InputError, match=r"1_Pooling.config\.json"):
+        TextEncoder(folder)
+
+
+def test_no_code_of_an_encoders_folder_is_run(folders, tmp_path, monkeypatch):
+    def evil(folder):
+        told = json.loads((folder / "config.json").read_text())
+        told |= {"auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}, "model_type": "odd"}
+        (folder / "config.json").write_text(json.dumps(told))
+        (folder / "evil.py").write_text("raise SystemExit('it was run')")
+
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(InputError, match="cannot be used"):
+        TextEncoder(broken(folders["sentences"], tmp_path, evil))
+
+
+def test_another_encoder_is_refused_before_it_is_opened(folders, monkeypatch):
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("it was opened"))
+    with pytest.raises(InputError, match="is not the one"):
+        opened(str(folders["t5"]), "0123456789abcdef")
 
 
 def test_the_parts_of_a_pipeline_are_found(folders, tmp_path):
@@ -132,6 +184,27 @@ def test_an_encoder_drives_training_and_sampling(folders, kind, network, tmp_pat
     assert longer.step == 8
 
 
+def test_a_loop_of_ones_own_encodes_once_too(folders, monkeypatch):
+    calls = counted(monkeypatch)
+    data = fn.data.Dataset(DIGITS.x).captioned(SAID, str(folders["clip"]))
+    d = fn.Denoiser(UNet((1, 8, 8), (16, 32), text=WIDTH), fn.EDM(), "edm")
+    [*_] = fn.fit(d, data, fn.TrainConfig(steps=3, batch_size=64, held_out=0.2), codec="pixels")
+    assert calls == [10]
+
+
+def test_captions_that_are_given_anew_take_the_place_of_those_before(folders):
+    data = fn.data.Dataset(DIGITS.x).captioned(["", *SAID[1:]]).captioned(SAID, str(folders["clip"]))
+    assert [type(one) for one in data.conditioners] == [EncodedText]
+    assert "text" not in data.cond.given
+    assert data.conditioners[0].said(data.cond.values["text"][0]) == SAID[0]
+
+
+def test_an_encoder_needs_captions_to_read(folders):
+    for data in (DIGITS, DIGITS.captioned(SAID), "digits"):
+        with pytest.raises(InputError, match="text_encoder reads captions"):
+            fn.train(data, text_encoder=folders["clip"], network=SMALL, steps=1)
+
+
 def test_what_is_in_the_cache_changes_no_bit(folders, monkeypatch):
     def trained():
         forget()
@@ -140,17 +213,13 @@ def test_what_is_in_the_cache_changes_no_bit(folders, monkeypatch):
 
     first = trained()
     cached = trained()
-    monkeypatch.setattr(EncodedText, "prepare", lambda *_: None)
+    monkeypatch.setattr(EncodedText, "prepare", lambda *_, **__: None)
     assert fn.equal(first, cached)
     assert fn.equal(first, trained())
 
 
 def test_captions_are_encoded_once(folders, monkeypatch):
-    calls = []
-    encode = TextEncoder.encode
-    monkeypatch.setattr(
-        TextEncoder, "encode", lambda self, texts, n: calls.append(len(texts)) or encode(self, texts, n)
-    )
+    calls = counted(monkeypatch)
     for _ in range(2):
         forget()
         fn.train(DIGITS.x, captions=SAID, text_encoder=folders["clip"], network=SMALL, steps=3, seed=0)
@@ -205,6 +274,10 @@ def test_texts_travel_as_bytes(folders):
     with pytest.warns(UserWarning, match="longer than 256 bytes"):
         row = text.read("é" * 300)
     assert text.said(row) == "é" * 128
+    odd = text.read("a \ud83d b")  # half of a pair of surrogates, which no encoding can hold
+    assert text.said(odd) == "a ? b"
+    some = fn.data.Dataset(DIGITS.x[:3]).captioned(["a", "\0", "b \ud83d"], str(folders["clip"]))
+    assert some.cond.given["text"].tolist() == [True, False, True]
     for bad in ("", " \0 ", ["a", ""]):
         with pytest.raises(LabelError, match="empty"):
             text.read(bad)
@@ -276,8 +349,11 @@ def test_an_encoder_that_was_moved_or_changed(tmp_path):
     forget()
     folder.rename(tmp_path / "moved")
     assert fn.sample(fn.load(out).denoiser, 2, steps=2).shape == (2, 1, 8, 8)  # nothing is read without a prompt
-    with pytest.raises(InputError, match="or say where it is now"):
-        fn.sample(fn.load(out).denoiser, 2, cond="the digit two", steps=2)
+    away = fn.load(out)
+    told = away.source.cond  # of the training, whose features are in the cache
+    fn.sample(away.denoiser, 2, cond=told.rows(slice(0, 2)), steps=2)
+    with pytest.raises(InputError, match="where it was moved, say so"):
+        fn.sample(fn.load(out).denoiser, 2, cond="two digits", steps=2)
     found = fn.load(out, text_encoder=tmp_path / "moved")
     assert fn.equal(fn.sample(found.denoiser, 2, cond="the digit two", steps=2, seed=0), whole)
     again = fn.train(x, captions=SAID[:40], text_encoder=tmp_path / "moved", network=SMALL, steps=4, out=out, seed=0,

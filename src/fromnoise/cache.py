@@ -35,6 +35,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fromnoise"
 
 
+def kept(kind: str, key: str) -> tuple[Path, dict[str, Any]] | None:
+    """Return an entry's folder and what its index.json says; None where it is not there, or not whole."""
+    place = cache_folder() / kind / key
+    index = _index(place)
+    return None if index is None else (place, index)
+
+
 def entry(kind: str, key: str, make: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
     """Return an entry's folder and what its index.json says; the entry is made if it is not there, or not whole.
 

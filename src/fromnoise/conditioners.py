@@ -70,10 +70,15 @@ class Conditioner:
         """Return values `[N, ...]` as a training step sees them; as they are, where a conditioner says nothing else."""
         return values
 
-    def prepare(self, values: Tensor, progress: Callable[[int, int], None] | None = None) -> None:
-        """Do once, before a training, what is slow in `encoded` for values `[N, ...]`; progress gets done and in all.
+    def prepare(
+        self, values: Tensor, progress: Callable[[int, int], None] | None = None, *, if_kept: bool = False
+    ) -> None:
+        """Do once what is slow in `encoded`; nothing, where a conditioner says nothing else.
 
-        Nothing, where a conditioner says nothing else.
+        Args:
+            values: of all samples, `[N, ...]`.
+            progress: called with what is done and in all.
+            if_kept: only take what was kept of an earlier time, if there is something.
         """
 
     def encoded(self, values: Tensor) -> Tensor:
@@ -239,6 +244,19 @@ def read_cond(known: Sequence[Conditioner], words: Words, n: int, device: torch.
     if len(cond) not in (1, n):
         raise LabelError(_NUMBER.format(len(cond), n))
     return cond.to(device)
+
+
+def prepare(
+    cond: Cond | None,
+    known: Sequence[Conditioner],
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    if_kept: bool = False,
+) -> None:
+    """Do once what is slow for the conditions of all samples; see `Conditioner.prepare`."""
+    for one in known:
+        if cond is not None and one.value in cond.values:
+            one.prepare(cond.values[one.value], progress, if_kept=if_kept)
 
 
 def augmented(cond: Cond, known: Sequence[Conditioner], draws: Random) -> Cond:

@@ -20,7 +20,7 @@ from torch import Tensor
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, conditioners
 from fromnoise.errors import LabelError
-from fromnoise.text_features import EMPTY, EncodedText, are_texts, texts_of, warn_of_longer
+from fromnoise.text_features import EMPTY, EncodedText, are_texts, plain, texts_of, warn_of_longer
 
 _BYTES = 256
 _MOST_WORDS, _LEAST_TOKENS, _MOST_TOKENS = 4096, 16, 64
@@ -167,7 +167,7 @@ class Text(Conditioner):
 
 def pieces(text: str) -> list[str]:
     """Return the words and marks of a text, in small letters."""
-    return _PIECES.findall(text.lower())
+    return _PIECES.findall(plain(text).lower())
 
 
 def with_captions(
@@ -191,6 +191,7 @@ def with_captions(
         raise LabelError(
             f"{len(captions)} captions were given for {n} samples: give one for each, empty where there is none"
         )
+    captions = [plain(caption) for caption in captions]
     there = torch.tensor([bool(pieces(caption)) for caption in captions], dtype=torch.bool)
     said = [caption for caption in captions if pieces(caption)]
     if not said:
@@ -199,6 +200,8 @@ def with_captions(
     told = text.read(said)
     values = told.new_zeros(n, *told.shape[1:])
     values[there] = told
-    known, given = ({}, {}) if cond is None else (cond.values, cond.given)
+    known, given = (dict[str, Tensor](), dict[str, Tensor]())
+    if cond is not None:  # captions of before give way
+        known, given = ({k: v for k, v in of.items() if k != text.value} for of in (cond.values, cond.given))
     masks = {} if bool(there.all()) else {text.value: there}
     return Cond({**known, text.value: values}, {**given, **masks}), text

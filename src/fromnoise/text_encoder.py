@@ -27,11 +27,21 @@ from fromnoise.errors import InputError, one_line, shown
 _TOGETHER = 16
 """How many texts are encoded at a time; always so many, so that the others change no bit of a text's features."""
 
-_BLOCK, _BLOCKS = 2**20, 64
-"""Of a file that is larger than so many blocks of so many bytes, only these are summed, evenly spread."""
+_KEPT = (
+    "config.json", "1_Pooling/config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json",
+    "added_tokens.json", "*.model", "*.safetensors", "*.safetensors.index.json",
+)  # fmt: skip
+"""The files that make an encoder what it is."""
+
+_WHOLE, _BLOCK, _BLOCKS = 2**30, 2**20, 256
+"""Of a file of more bytes than the first, only so many blocks of so many bytes are summed, evenly spread."""
 
 _LONG = 512
 """How many tokens are taken where an encoder names no limit."""
+
+
+_OWN_CODE_ALONE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""How `transformers` opens what it opens."""
 
 
 class TextEncoder:
@@ -39,6 +49,7 @@ class TextEncoder:
 
     Args:
         name: as the user gave it.
+        wanted: the sum that its files must have; any where it is empty.
 
     Attributes:
         name: likewise, a folder's whole.
@@ -51,32 +62,34 @@ class TextEncoder:
         InputError: if there is no such encoder, or it cannot be opened.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, wanted: str = "") -> None:
         self.folder = find(name)
         self.name = str(self.folder) if Path(name).is_dir() else name
-        self.weights = sum_of_files(self.folder)
         inside = self.folder / "text_encoder"  # of a pipeline
         self._place = inside if (inside / "config.json").is_file() else self.folder
         if not (self._place / "config.json").is_file():
-            raise InputError(
-                f"text encoder {shown(name)}: {self._place} holds no config.json, and is no model's folder"
-            )
+            raise InputError(f"text encoder {shown(name)}: {self._place} is no model's folder: it holds no config.json")
         words = self.folder / "tokenizer"
+        words = words if words.is_dir() else self._place
+        self.weights = sum_of_files(self._place, words)
+        if wanted not in ("", self.weights):
+            raise InputError(
+                f"the text encoder at {self.folder} is not the one that this model was trained with: its weights, "
+                "tokenizer or settings have changed"
+            )
         with _quietly(name):
             from transformers import AutoConfig, AutoTokenizer
 
-            self._config = AutoConfig.from_pretrained(self._place, local_files_only=True)
-            self._tokenizer = AutoTokenizer.from_pretrained(
-                words if words.is_dir() else self._place, local_files_only=True
-            )
+            self._config = AutoConfig.from_pretrained(self._place, **_OWN_CODE_ALONE)
+            self._tokenizer = AutoTokenizer.from_pretrained(words, padding_side="right", **_OWN_CODE_ALONE)
             of_text = self._config.get_text_config()
             self.width = int(of_text.hidden_size)
-        self._check_fits(int(of_text.vocab_size))
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
-        limits = (getattr(of_text, "max_position_embeddings", None), self._tokenizer.model_max_length)
-        self.most = min(int(limit) for limit in (*limits, _LONG) if limit)
-        self._pool = _pooling(self.folder, self._config.model_type)
+            self._check_fits(int(of_text.vocab_size))
+            if self._tokenizer.pad_token is None:
+                self._tokenizer.pad_token = self._tokenizer.eos_token
+            limits = (getattr(of_text, "max_position_embeddings", None), self._tokenizer.model_max_length)
+            self.most = min(int(limit) for limit in (*limits, _LONG) if limit and limit > 0)
+        self._pool = _pooling(self._place, self._config.model_type)
 
     def _check_fits(self, rows: int) -> None:
         if len(self._tokenizer) > rows:
@@ -94,8 +107,9 @@ class TextEncoder:
             )
         with _quietly(self.name):
             network, loading = _class_for(self._config.model_type).from_pretrained(
-                self._place, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-            )
+                self._place, use_safetensors=True, dtype=torch.float32, attn_implementation="eager",
+                output_loading_info=True, **_OWN_CODE_ALONE,
+            )  # fmt: skip
             if getattr(network.config, "is_encoder_decoder", False) and hasattr(network, "get_decoder"):
                 network = network.get_encoder()
             lacking = sorted(key for key in loading["missing_keys"] if ".pooler." not in f".{key}")
@@ -137,19 +151,25 @@ class TextEncoder:
 
     def _pooled(self, out: Any, hidden: Tensor, mask: Tensor) -> Tensor:
         """Return the vectors of whole texts, `[n, E]`."""
+        count = mask.sum(1).clamp(min=1)
         if self._pool == "own":
             return out.pooler_output.float()
-        if self._pool == "first":
+        if self._pool == "cls":
             return hidden[:, 0]
         if self._pool == "max":
             return hidden.masked_fill(mask == 0, -torch.inf).amax(1)
-        return hidden.sum(1) / mask.sum(1).clamp(min=1)
+        if self._pool == "lasttoken":
+            return hidden.gather(1, (count.long() - 1)[..., None].expand(-1, 1, hidden.shape[2]))[:, 0]
+        if self._pool == "weightedmean":
+            weights = mask * torch.arange(1, 1 + mask.shape[1])[:, None]
+            return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+        return hidden.sum(1) / (count.sqrt() if self._pool == "mean_sqrt_len_tokens" else count)
 
 
 @functools.lru_cache(maxsize=4)
-def opened(name: str) -> TextEncoder:
-    """Return an encoder, opened once. Raises as `TextEncoder` does."""
-    return TextEncoder(name)
+def opened(name: str, wanted: str = "") -> TextEncoder:
+    """Return an encoder, opened once. Arguments and errors are those of `TextEncoder`."""
+    return TextEncoder(name, wanted)
 
 
 def find(name: str) -> Path:
@@ -162,7 +182,7 @@ def find(name: str) -> Path:
         InputError: if there is none.
     """
     with contextlib.suppress(OSError, ValueError):  # of names that no file can have
-        if Path(name).is_dir():
+        if name and Path(name).is_dir():
             return Path(name).resolve()
     found = _in_package(re.sub(r"[-.]+", "_", name)) or _in_hub_cache(name)
     if found is None:
@@ -197,24 +217,24 @@ def _in_hub_cache(name: str) -> Path | None:
         return None
 
 
-def sum_of_files(folder: Path) -> str:
-    """Return a sum of what an encoder is: its settings, tokenizer and weights, of large files some parts.
+def sum_of_files(*folders: Path) -> str:
+    """Return a sum of what an encoder is: its settings, tokenizer and weights, of the largest files some parts.
 
     Raises:
         InputError: if they cannot be read.
     """
     total = hashlib.sha256()
-    kinds = {".json", ".txt", ".model", ".safetensors"}
     try:
-        for file in sorted(path for path in folder.rglob("*") if path.suffix in kinds and path.is_file()):
-            size = file.stat().st_size
-            total.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
-            with file.open("rb") as content:
-                for place in range(0, size, max(_BLOCK, size // _BLOCKS)):
-                    content.seek(place)
-                    total.update(content.read(_BLOCK))
+        for folder in dict.fromkeys(folders):
+            for file in sorted({file for kind in _KEPT for file in folder.glob(kind) if file.is_file()}):
+                size = file.stat().st_size
+                total.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
+                with file.open("rb") as content:
+                    for place in range(0, size, _BLOCK if size <= _WHOLE else size // _BLOCKS):
+                        content.seek(place)
+                        total.update(content.read(_BLOCK))
     except OSError as error:
-        raise InputError(f"text encoder {shown(str(folder))}: {error.strerror or 'cannot be read'}") from None
+        raise InputError(f"text encoder {shown(str(folders[0]))}: {error.strerror or 'cannot be read'}") from None
     return total.hexdigest()[:16]
 
 
@@ -229,15 +249,36 @@ def _class_for(kind: str) -> Any:
     return transformers.AutoModelForTextEncoding if known else transformers.AutoModel
 
 
+_POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+"""What a sentence encoder's folder calls the ways to pool."""
+
+
 def _pooling(folder: Path, kind: str) -> str:
-    """Return how an encoder makes one vector of a text: as its folder says, by CLIP's own, or as the mean."""
-    try:
-        said = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """Return how an encoder makes one vector of a text: as its folder says, by CLIP's own, or as the mean.
+
+    Raises:
+        InputError: if the folder says something else, or several ways at once.
+    """
+    file = folder / "1_Pooling" / "config.json"
+    if not file.is_file():
         return "own" if kind.startswith("clip") else "mean"
-    if said.get("pooling_mode_cls_token"):
-        return "first"
-    return "max" if said.get("pooling_mode_max_tokens") else "mean"
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        modes = (
+            [said["pooling_mode"]]
+            if "pooling_mode" in said
+            else [key for key, on in said.items() if on is True and key.startswith("pooling_mode_")]
+        )
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"text encoder: {file} cannot be read") from None
+    ways = [str(mode).removeprefix("pooling_mode_") for mode in modes]
+    known = {way: way for way in _POOLINGS} | {f"{way}_token": way for way in ("cls",)}
+    known |= {f"{way}_tokens": way for way in ("max", "mean", "weightedmean")}
+    if len(ways) != 1 or ways[0] not in known:
+        raise InputError(
+            f"text encoder: {file} says to pool by {shown(ways)}, and one of {', '.join(_POOLINGS)} is known"
+        )
+    return known[ways[0]]
 
 
 @contextlib.contextmanager

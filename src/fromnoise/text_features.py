@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fromnoise.cache import entry
+from fromnoise.cache import entry, kept
 from fromnoise.conditioners import Conditioner, conditioners
 from fromnoise.errors import InputError, LabelError, shown
 
@@ -48,6 +48,11 @@ def texts_of(words: Any) -> list[str]:
     if not are_texts(words):
         raise LabelError(f"a caption is a text, or a list of them, not {shown(words)}")
     return [words] if isinstance(words, str) else list(words)
+
+
+def plain(text: str) -> str:
+    """Return a text in one line, without what no encoding can hold."""
+    return " ".join(text.encode(errors="replace").decode().replace("\0", " ").split())
 
 
 def warn_of_longer(counts: Iterable[int], most: int, unit: str = "tokens") -> None:
@@ -134,9 +139,9 @@ class EncodedText(Conditioner):
         """
         from fromnoise.text_encoder import opened
 
-        found, texts = opened(encoder), sorted(set(captions))
+        found, texts = opened(encoder), sorted({plain(caption) for caption in captions})
         tokens = max(_LEAST_TOKENS, min(max(found.counts(texts)), _MOST_TOKENS))
-        length = max(_LEAST_BYTES, min(max(len(text.encode(errors="replace")) for text in texts), _MOST_BYTES))
+        length = max(_LEAST_BYTES, min(max(len(text.encode()) for text in texts), _MOST_BYTES))
         return cls(found.name, found.weights, found.width, min(tokens, found.most), length)
 
     def at(self, place: str | Path) -> EncodedText:
@@ -159,19 +164,23 @@ class EncodedText(Conditioner):
             LabelError: if they are no texts, or empty.
             InputError: if the encoder is not there, or is another.
         """
-        texts = [" ".join(text.replace("\0", " ").split()) for text in texts_of(words)]
+        texts = [plain(text) for text in texts_of(words)]
         if not all(texts):
             raise LabelError(EMPTY)
         unknown = [text for text in set(texts) if self._known.get(text) is None]
         if unknown:
             warn_of_longer(self._opened().counts(unknown), self.tokens)
-        each = [text.encode(errors="replace") for text in texts]
-        warn_of_longer(map(len, each), self.length, "bytes")
-        rows = torch.zeros(len(texts), self.length, dtype=torch.uint8)
-        for row, whole in zip(rows, each, strict=True):
-            cut = whole[: self.length].decode(errors="ignore").encode()  # between two characters
-            row[: len(cut)] = torch.frombuffer(bytearray(cut), dtype=torch.uint8)
+        warn_of_longer((len(text.encode()) for text in texts), self.length, "bytes")
+        rows = self.as_bytes(texts)
         return rows[0] if isinstance(words, str) else rows
+
+    def as_bytes(self, texts: Sequence[str]) -> Tensor:
+        """Return texts in UTF-8, uint8 `[n, length]`, cut off between two characters and filled up with zeros."""
+        rows = torch.zeros(len(texts), self.length, dtype=torch.uint8)
+        for row, text in zip(rows, texts, strict=True):
+            cut = plain(text).encode()[: self.length].decode(errors="ignore").encode()
+            row[: len(cut)] = torch.tensor(list(cut), dtype=torch.uint8)
+        return rows
 
     def said(self, values: Tensor) -> str:
         """Return the text of a value `[length]`."""
@@ -192,63 +201,68 @@ class EncodedText(Conditioner):
                 f"{shown(other.encoder)}, has other weights"
             )
 
-    def prepare(self, values: Tensor, progress: Callable[[int, int], None] | None = None) -> None:
-        """Encode the texts of values `[N, length]` once, and keep the features in the cache."""
+    def prepare(
+        self, values: Tensor, progress: Callable[[int, int], None] | None = None, *, if_kept: bool = False
+    ) -> None:
+        """Encode the texts of values `[N, length]` once, and keep the features of their tokens in the cache."""
         from fromnoise.text_encoder import opened
 
-        texts = sorted({self.said(row) for row in values.unique(dim=0).cpu()} - {""} - self._known.trained.keys())
-        if not texts:
+        texts = sorted({self.said(row) for row in values.unique(dim=0).cpu()} - {""})
+        if all(text in self._known.trained for text in texts):
             return
-        key = hashlib.sha256(json.dumps([1, self.weights, self.tokens, texts]).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([2, self.weights, self.tokens, texts]).encode()).hexdigest()
 
         def make(folder: Path) -> dict[str, Any]:
-            done = 0
+            counts = list[int]()
             with (folder / "features.f32").open("wb") as file:
                 for part in self._opened().encode(texts, self.tokens):
-                    file.write(part.numpy().tobytes())
-                    done += len(part)
+                    for row in part:
+                        counts.append(max(2, 1 + int((row != 0).any(1).nonzero().max())))
+                        file.write(row[: counts[-1]].numpy().tobytes())
                     if progress is not None:
-                        progress(done, len(texts))
-            return {}
+                        progress(len(counts), len(texts))
+            return {"counts": counts}
 
-        place, _ = entry("texts", key, make)
+        if if_kept and kept("texts", key) is None:
+            return
+        place, index = entry("texts", key, make)
         opened.cache_clear()  # a large encoder need not stay in memory through the training
-        shape = (len(texts), 1 + self.tokens, self.width)
-        kept = np.memmap(place / "features.f32", np.float32, "r", shape=shape)
+        counts = index["counts"]
+        mapped = np.memmap(place / "features.f32", np.float32, "r", shape=(sum(counts), self.width))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that the array cannot be written to: nothing here does
-            self._known.trained.update(zip(texts, torch.from_numpy(kept), strict=True))
+            table = torch.from_numpy(mapped)
+        self._known.trained.update(zip(texts, table.split(counts), strict=True))
 
     def encoded(self, values: Tensor) -> Tensor:
         """Return the features of texts `[n, length]`, `[n, 1 + L, E]` float32; zeros of what is no text.
 
         Raises:
-            InputError: if a text was never encoded, and the encoder is not there.
+            InputError: if features of a text are not at hand, and the encoder is not there.
         """
-        texts = [self.said(row) for row in values.cpu()]
-        found: dict[str, Any] = {text: self._known.get(text) for text in set(texts)}
-        missing = sorted(text for text, features in found.items() if features is None and text)
-        if missing:
-            new = dict(zip(missing, torch.cat([*self._opened().encode(missing, self.tokens)]), strict=True))
-            self._known.remember(new)
-            found |= new
-        found[""] = torch.zeros(1 + self.tokens, self.width)
-        return torch.stack([found[text] for text in texts]).to(values.device)
+        distinct, rows = values.cpu().unique(dim=0, return_inverse=True)
+        texts = [self.said(row) for row in distinct]
+        missing = [text for text in texts if text and self._known.get(text) is None]
+        new = torch.cat([*self._opened().encode(missing, self.tokens)]) if missing else ()
+        self._known.remember(dict(zip(missing, new, strict=True)))
+        table = torch.zeros(len(texts), 1 + self.tokens, self.width)
+        for row, text in zip(table, texts, strict=True):
+            features = self._known.get(text)
+            if features is not None:
+                row[: len(features)] = features
+        return table[rows].to(values.device)
 
     def _opened(self) -> Any:
         """Return the encoder, if it is the one that the network was trained with."""
         from fromnoise.text_encoder import opened
 
         try:
-            found = opened(self.encoder)
+            return opened(self.encoder, self.weights)
         except InputError as error:
-            raise InputError(f"{error}; or say where it is now: --text-encoder, load(run, text_encoder=...)") from None
-        if found.weights != self.weights:
             raise InputError(
-                f"the text encoder at {found.folder} is not the one that this model was trained with: its weights, "
-                "tokenizer or settings have changed"
-            )
-        return found
+                f"{error}; where it was moved, say so: sample --text-encoder, load(run, text_encoder=...), or encoder "
+                "in the run's config.toml"
+            ) from None
 
     @property
     def _known(self) -> _Known:
@@ -271,9 +285,9 @@ class _Known:
 
     def remember(self, features: Mapping[str, Tensor]) -> None:
         """Keep the features of texts of no training for a while."""
-        if len(self.others) + len(features) > _REMEMBERED:
-            self.others.clear()
         self.others.update(features)
+        while len(self.others) > max(_REMEMBERED, len(features)):
+            del self.others[next(iter(self.others))]
 
 
 _KNOWN: dict[tuple[str, int], _Known] = {}

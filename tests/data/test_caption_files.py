@@ -58,6 +58,8 @@ def test_a_file_that_is_named_counts_before_those_beside_the_pictures(photos, tm
         ("c.csv", "a,b\n1,zero\n2,one\n", "b"),
         ("c.tsv", "a\tcaption\n1\tzero\n2\tone\n", ""),
         ("c.jsonl", '{"text": "zero"}\n{"text": "one"}\n', ""),
+        ("c.jsonl", '{"a": "zero"}\n\n{"b": 3, "a": "one"}', "a"),
+        ("c.txt", "zero\r\none\r\n\r\n", ""),
     ],
 )
 def test_rows_of_a_file_are_those_of_an_array(tmp_path, name, content, column):
@@ -97,6 +99,14 @@ def test_what_does_not_fit_an_array_is_refused(tmp_path, content, settings, says
         ("c.csv", "a,b\n1,2\n", {}, "has no column of captions"),
         ("c.csv", "text\na car\n", {}, "has no column of names"),
         ("c.doc", TABLE, {}, "ends in"),
+        (
+            "c.csv",
+            TABLE.replace("a.png", "in/a.png").replace("b.png", "in/b.png"),
+            {"caption_column": "id"},
+            "none of the",
+        ),
+        ("c.csv", "file_name,text\n", {}, "it is empty"),
+        ("c.txt", "a.png: a car\n", {"caption_column": "text"}, "no columns"),
         ("c.txt", "no name here\n", {}, "no name and caption"),
     ],
 )
@@ -109,5 +119,31 @@ def test_what_does_not_fit_a_folder_is_refused(photos, tmp_path, name, content, 
 @pytest.mark.parametrize("settings", [{"text_encoder": "some"}, {"caption_column": "text"}])
 def test_settings_of_captions_need_captions(photos, settings):
     for what in (photos, np.zeros((2, 1, 8, 8), np.uint8), "digits"):
-        with pytest.raises(InputError, match="these data have none"):
+        with pytest.raises(InputError, match=r"have none|none with captions"):
             opened(what, **settings)
+
+
+def test_other_marks_end_no_line(tmp_path):
+    (tmp_path / "c.txt").write_text("ze\u2028ro\none\x0c", encoding="utf-8")
+    (tmp_path / "c.jsonl").write_text('{"text": "ze\u2028ro"}\n{"text": "one \\ud83d"}\n', encoding="utf-8")
+    for name, last in (("c.txt", "one"), ("c.jsonl", "one ?")):
+        source = opened(np.zeros((2, 1, 8, 8), np.uint8), captions=str(tmp_path / name))
+        text = source.conditioners[0]
+        assert [text.said(row) for row in source.cond.values["text"]] == ["ze ro", last]
+
+
+def test_a_caption_may_be_missing_in_a_table_of_rows(tmp_path):
+    (tmp_path / "c.csv").write_text("text\nzero\n\ntwo\n")
+    source = opened(np.zeros((3, 1, 8, 8), np.uint8), captions=str(tmp_path / "c.csv"))
+    assert source.cond.given["text"].tolist() == [True, False, True]
+
+
+def test_a_column_is_of_a_table(photos):
+    (photos / "a.txt").write_text("beside a")
+    with pytest.raises(InputError, match="there is none with captions"):
+        opened(photos, caption_column="text")
+
+
+def test_data_that_are_open_take_no_settings():
+    with pytest.raises(InputError, match=r"data\.flip is for data that are yet to be opened"):
+        opened(fn.data.digits(20), flip=True)

@@ -72,7 +72,7 @@ def test_what_is_missing_is_counted_and_strict_refuses_it(tmp_path):
     assert source.cond.given["text"].tolist() == [True, False, False]
     said = source.found.captions_text
     assert "2 have no caption" in said
-    assert "1 is named in a table of captions, and is not there (first gone.png)" in said
+    assert "1 is named in a table of captions but not there (first gone.png)" in said
     assert "no text in UTF-8" in said
     with pytest.raises(InputError, match=r"captions: .* have no caption"):
         fn.data.open(place, settings={"strict": True})

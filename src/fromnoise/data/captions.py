@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pydantic import BaseModel, field_validator
 
@@ -104,11 +105,13 @@ class Captions:
         known = set(names)
         for name in self.tables:
             if name not in known:
-                self._trouble("is named in a table of captions, and is not there", name)
+                self._trouble("is named in a table of captions but not there", name)
         stems = [str(PurePosixPath(name).with_suffix("")) for name in names]
         for stem in stems:
             if stem in self.odd:
                 self._trouble("is no text in UTF-8", self.odd[stem])
+        if self.column and not self.tables:
+            raise InputError("data.caption_column is of tables, such as metadata.csv, and there is none with captions")
         found = [self.tables.get(name) or self.beside.get(stem, "") for name, stem in zip(names, stems, strict=True)]
         if any(found):
             for name, caption in zip(names, found, strict=True):
@@ -123,7 +126,7 @@ class Captions:
 
 def tidy(text: str) -> str:
     """Return a caption in one line, of at most `LONGEST` characters, none of them a control character."""
-    return re.sub(r"[\s\x00-\x1f\x7f]+", " ", text).strip()[:LONGEST].strip()
+    return re.sub(r"[\s\x00-\x1f\x7f]+", " ", text.encode(errors="replace").decode()).strip()[:LONGEST].strip()
 
 
 class Captioning(BaseModel):
@@ -159,18 +162,22 @@ class Captioning(BaseModel):
         path = Path(self.captions)
         text = _text_of(path)
         if path.suffix.lower() == ".txt":
-            rows = text.splitlines()
+            rows = _lines(text)
         else:
             try:
                 rows = [caption for _, caption in _reader(path)(text, _Columns(self.caption_column, name=False))]
             except (InputError, _NoCaptionsError) as error:
                 raise InputError(f"{path}: {error}") from None
+        while len(rows) > n and not rows[-1].strip():  # an empty line at the end
+            rows.pop()
         if len(rows) != n:
             raise InputError(f"{path}: a caption for each of {n:,} samples is wanted, and it has {len(rows):,}")
         return [tidy(row) for row in rows]
 
-    def check_used(self) -> None:
-        """Raise InputError if something is said of captions, and there are none."""
+    def check_used(self, troubles: str = "") -> None:
+        """Raise InputError if something is said of captions, and there are none; `troubles` tells why."""
+        if self.captions:
+            raise InputError(f"{self.captions} has a caption of none of the pictures: {troubles or 'it is empty'}")
         for name in ("text_encoder", "caption_column"):
             if getattr(self, name):
                 raise InputError(f"data.{name} is of captions, and these data have none: give them by data.captions")
@@ -196,6 +203,11 @@ class _Columns:
         return (_column(columns, _NAMES, "names") if self.name else None), caption
 
 
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text; other marks than those of files, such as U+2028, end none."""
+    return text.removesuffix("\n").replace("\r\n", "\n").split("\n") if text else []
+
+
 def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -214,12 +226,14 @@ def _reader(path: Path) -> Callable[[str, _Columns], Iterator[tuple[str, str]]]:
 
 
 def _of_table(text: str, mark: str, wanted: _Columns) -> Iterator[tuple[str, str]]:
-    rows = csv.DictReader(io.StringIO(text), delimiter=mark)
+    rows = csv.reader(io.StringIO(text), delimiter=mark)
     try:
-        name, caption = wanted.among(list(rows.fieldnames or ()))
-        for row in rows:
+        head = next(rows, [])
+        name, caption = wanted.among(head)
+        for cells in rows:
+            row = dict(zip(head, cells, strict=False))
             if name is None or row.get(name):
-                yield "" if name is None else row[name], row.get(caption) or ""
+                yield "" if name is None else row[name], row.get(caption, "")
     except csv.Error as error:
         raise InputError(f"line {rows.line_num}: {one_line(str(error), 60)}") from None
 
@@ -234,7 +248,8 @@ def _column(columns: Sequence[str], known: Sequence[str], of_what: str) -> str:
 
 
 def _of_json(text: str, wanted: _Columns) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    rows = list[dict[str, Any]]()
+    for number, line in enumerate(_lines(text), 1):
         if not line.strip():
             continue
         try:
@@ -243,13 +258,19 @@ def _of_json(text: str, wanted: _Columns) -> Iterator[tuple[str, str]]:
             raise InputError(f"line {number} is no JSON") from None
         if not isinstance(row, dict):
             raise InputError(f"line {number} is no object with file_name and text")
-        name, caption = wanted.among(list(row))
-        yield "" if name is None else str(row[name]), "" if row[caption] is None else str(row[caption])
+        rows.append(row)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    name, caption = wanted.among(columns) if rows else (None, "")
+    for row in rows:
+        if name is None or row.get(name):
+            said = row.get(caption)
+            yield "" if name is None else str(row[name]), "" if said is None else str(said)
 
 
 def _of_lines(text: str, wanted: _Columns) -> Iterator[tuple[str, str]]:
-    del wanted  # a line has no columns
-    for number, line in enumerate(text.splitlines(), 1):
+    if wanted.caption:
+        raise InputError(f"its lines have no columns, such as {shown(wanted.caption)}")
+    for number, line in enumerate(_lines(text), 1):
         if not line.strip():
             continue
         parts = re.split(r"\t|\||,|:\s", line, maxsplit=1)

@@ -102,7 +102,7 @@ class Dataset:
         return Dataset(self.x, name=self.name, cond=cond, conditioners=(conditioner,))
 
     def captioned(self, captions: Sequence[str], encoder: str | None = None) -> Dataset:
-        """Return the same samples with a caption each, besides the conditions that they have; "" for none.
+        """Return the same samples with a caption each, "" for none, besides conditions of other kinds that they have.
 
         Args:
             captions: N texts.
@@ -114,7 +114,8 @@ class Dataset:
             InputError: if there is no such encoder.
         """
         cond, text = with_captions(self.cond, captions, len(self), encoder)
-        return Dataset(self.x, name=self.name, cond=cond, conditioners=(*self.conditioners, text))
+        others = (one for one in self.conditioners if one.value != text.value)
+        return Dataset(self.x, name=self.name, cond=cond, conditioners=(*others, text))
 
     @property
     def suggests(self) -> Mapping[str, Any]:

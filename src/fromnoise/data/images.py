@@ -32,6 +32,7 @@ from fromnoise.data.source import Batch
 from fromnoise.data.views import Rows, Seen
 from fromnoise.errors import InputError, one_line, shown
 from fromnoise.text_cond import pieces, with_captions
+from fromnoise.text_features import EncodedText
 
 _CAPTIONS = "captions.json"
 
@@ -166,7 +167,14 @@ class Files:
             self.cond, text = with_captions(self.cond, self.captions, len(self.x), self.settings.text_encoder or None)
             self.conditioners = (*self.conditioners, text)
         else:
-            self.settings.check_used()
+            self.settings.check_used(self.found.captions_text)
+
+    def reads_captions_by(self, reader: EncodedText) -> None:
+        """Have captions read by a conditioner that was fitted to them before."""
+        assert self.cond is not None
+        values = {**self.cond.values, reader.value: reader.as_bytes(self.captions)}
+        self.cond = Cond(values, self.cond.given)
+        self.conditioners = (*(one for one in self.conditioners if one.value != reader.value), reader)
 
     distribution = None
     """What they were drawn from is not known."""

@@ -61,6 +61,8 @@ def open(
         UnknownName: if there is no data set of that name.
     """
     if isinstance(what, Dataset | Source):  # in this order: the second looks at every property
+        if settings:
+            raise InputError(f"data.{min(settings)} is for data that are yet to be opened, and these are open")
         return what
     if isinstance(what, str) and what in names():
         seen, own = _InMemory.among(settings)

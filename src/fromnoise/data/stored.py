@@ -15,13 +15,13 @@ from torch import Tensor
 
 from fromnoise.cache import entry
 from fromnoise.cond import Cond
-from fromnoise.conditioners import Conditioner
+from fromnoise.conditioners import Conditioner, prepare
 from fromnoise.data.codec import Codec
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.images import Files, Progress
 from fromnoise.data.numbers import sum_of
 from fromnoise.data.source import Source, cond_for, measured_rows
-from fromnoise.data.views import Flipped, FromSmall, Rows
+from fromnoise.data.views import Flipped, FromSmall, Rows, every_row
 
 _TOGETHER = 256
 """How many samples a slow codec stores at a time."""
@@ -42,6 +42,7 @@ class Stored:
         self, source: Source, codec: Codec, conditioners: Sequence[Conditioner] = (), budget: float = 2.0**31
     ) -> None:
         self._source, self._conditioners, self._count = source, tuple(conditioners), len(source)
+        prepare(getattr(every_row(source), "cond", None), conditioners)
         first = codec.store(source.read(slice(0, 1)).x)
         self.device = first.device
         self._x: Tensor | None = None

@@ -244,6 +244,13 @@ def as_alike(held: Any, kept: Any) -> Any:
     return Flipped(held) if isinstance(kept, Flipped) and not isinstance(held, Flipped) else held
 
 
+def every_row(source: Any) -> Any:
+    """Return the source of which another one is some rows, mirror images, or smaller ones; itself where it is none."""
+    while isinstance(source, Rows | Flipped | FromSmall):
+        source = source.base
+    return source
+
+
 def inmost(source: Any) -> Any:
     """Return the whole source that is seen with mirror images or smaller ones; itself where it is no such view."""
     while isinstance(source, Flipped | FromSmall):

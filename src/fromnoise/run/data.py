@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fromnoise.conditioners import conditioners
+from fromnoise.conditioners import conditioners, prepare
 from fromnoise.data.builtin import make
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source
-from fromnoise.data.views import Seen
+from fromnoise.data.views import Seen, every_row, inmost
 from fromnoise.errors import CheckpointDamaged, RunError, shown
 from fromnoise.run.config import AnyConfig
 from fromnoise.run.files import load_data
 from fromnoise.run.guard import distrusting
+from fromnoise.text_features import EncodedText
 
 STORED = "data.safetensors"
 
@@ -38,7 +39,7 @@ def read_data(folder: Path, config: AnyConfig) -> Dataset | Source:
             return _fitting(folder, config, _stored(stored, config) if stored.exists() else _made(about))
         place = about.get("path")
         if isinstance(place, str) and Path(place).exists():
-            return _fitting(folder, config, _found_again(folder, about))
+            return _fitting(folder, config, _found_again(folder, config))
         where = f"{shown(place, 300)} must be there" if place else f"give {shown(about['name'])}"
         raise RunError(f"{folder} holds none of its training data: {where} again")
 
@@ -59,10 +60,15 @@ def _stored(path: Path, config: AnyConfig) -> Any:
     return Seen.among(about)[0].of(data)
 
 
-def _found_again(folder: Path, about: Mapping[str, Any]) -> Source:
+def _found_again(folder: Path, config: AnyConfig) -> Source:
     """Return data that are read from where they lie, if they are the same."""
-    own = {key: value for key, value in about.items() if key not in ("name", "path", "n", "sha256")}
+    about = config.data
+    left = ("name", "path", "n", "sha256", "text_encoder")  # captions are read as the run reads them, below
+    own = {key: value for key, value in about.items() if key not in left}
     data = open_data(str(about["path"]), settings=own)
+    reader = next((one for one in map(conditioners.build, config.conditioners) if isinstance(one, EncodedText)), None)
+    if reader is not None:
+        inmost(data).reads_captions_by(reader)
     if data.identity.get("sha256") != about["sha256"]:
         raise RunError(f"{folder}: the data at {about['path']} have changed since the run was begun")
     return data
@@ -72,4 +78,5 @@ def _fitting(folder: Path, config: AnyConfig, data: Any) -> Any:
     wanted = config.sample_shape
     if wanted is not None and list(data.shape) != wanted:
         raise RunError(f"{folder}: the data are {list(data.shape)}, and the run's {wanted}")
+    prepare(getattr(every_row(data), "cond", None), data.conditioners, if_kept=True)
     return data

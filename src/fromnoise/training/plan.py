@@ -16,6 +16,7 @@ from torch import nn
 from fromnoise import recipes
 from fromnoise.arrays import usable_device
 from fromnoise.conditioners import needed_of
+from fromnoise.conditioners import prepare as prepare_conditions
 from fromnoise.data import builtin
 from fromnoise.data.codec import Codec, codec_of, codecs
 from fromnoise.data.dataset import Dataset
@@ -23,7 +24,7 @@ from fromnoise.data.images import Progress, is_pictures
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source, held_apart
 from fromnoise.data.stored import is_cached, stored_of
-from fromnoise.data.views import inmost
+from fromnoise.data.views import every_row
 from fromnoise.denoiser import Denoiser
 from fromnoise.deprecated import alias, renamed_argument, retired, warn
 from fromnoise.errors import ConfigError, InputError, UnknownName
@@ -128,14 +129,12 @@ class Plan(BaseModel):
             if part is not None and is_cached(part, codec):
                 stored_of(part, codec, progress)
         codec = codec.fitted(rows)
-        every = getattr(inmost(source), "cond", None)
-        for one in source.conditioners:
-            if every is not None and one.value in every.values:
-                one.prepare(every.values[one.value], progress)
         if network is None:
             network = self._network(source, codec, torch.device(device))
         denoiser = Denoiser(network, schedules.build(self.schedule), self.predict)
         denoiser.measure(rows, codec)
+        if torch.device(device).type != "meta":
+            prepare_conditions(getattr(every_row(source), "cond", None), denoiser.conditioners, progress)
         config = _dropping(self.train) if any(one.droppable for one in denoiser.conditioners) else self.train
         return Training(denoiser.to(device), source, config)
 
@@ -347,6 +346,8 @@ def train(
         "train": {**given_only(numbers), **settings},
     })  # fmt: skip
     if text_encoder is not None and captions is None:
+        if not is_pictures(data):
+            raise InputError("text_encoder reads captions: give these too, or have it read them, data.captioned(...)")
         changes["data"] = {"text_encoder": str(text_encoder)}
     own_codec = codec if isinstance(codec, Codec) else None
     plan, source = prepare(data, recipe, changes, codec=own_codec)
