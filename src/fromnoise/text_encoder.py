@@ -40,6 +40,10 @@ _LONG = 512
 """How many tokens are taken where an encoder names no limit."""
 
 
+class NoEncoder(InputError):
+    """There is no encoder of the name, or in the place."""
+
+
 _OWN_CODE_ALONE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """How `transformers` opens what it opens."""
 
@@ -179,7 +183,7 @@ def find(name: str) -> Path:
         name: a folder, an installed package that holds a model, or a model in the Hugging Face cache.
 
     Raises:
-        InputError: if there is none.
+        NoEncoder: if there is none.
     """
     with contextlib.suppress(OSError, ValueError):  # of names that no file can have
         if name and Path(name).is_dir():
@@ -187,7 +191,7 @@ def find(name: str) -> Path:
     found = _in_package(re.sub(r"[-.]+", "_", name)) or _in_hub_cache(name)
     if found is None:
         got = f"get it once by: hf download {name}" if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) else "give its folder"
-        raise InputError(
+        raise NoEncoder(
             f"text encoder {shown(name)}: no such folder, no installed package of that name holds a model, and no such "
             f"model is in the Hugging Face cache (nothing is fetched here): {got}"
         )

@@ -217,7 +217,8 @@ class EncodedText(Conditioner):
             with (folder / "features.f32").open("wb") as file:
                 for part in self._opened().encode(texts, self.tokens):
                     for row in part:
-                        counts.append(max(2, 1 + int((row != 0).any(1).nonzero().max())))
+                        real = (row != 0).any(1).nonzero().flatten().tolist()
+                        counts.append(1 + max([1, *real]))
                         file.write(row[: counts[-1]].numpy().tobytes())
                     if progress is not None:
                         progress(len(counts), len(texts))
@@ -254,11 +255,11 @@ class EncodedText(Conditioner):
 
     def _opened(self) -> Any:
         """Return the encoder, if it is the one that the network was trained with."""
-        from fromnoise.text_encoder import opened
+        from fromnoise.text_encoder import NoEncoder, opened
 
         try:
             return opened(self.encoder, self.weights)
-        except InputError as error:
+        except NoEncoder as error:
             raise InputError(
                 f"{error}; where it was moved, say so: sample --text-encoder, load(run, text_encoder=...), or encoder "
                 "in the run's config.toml"
