@@ -33,6 +33,7 @@ from fromnoise.plot.images import contact_sheet
 from fromnoise.text_cond import Text
 
 HERE = Path(__file__).parent
+NEGATIVE = "person: dark skin tone"
 SCALES, STEPS, CANDIDATES, SHOWN = (1.0, 2.0, 4.0, 8.0), 12, 20, 8
 
 
@@ -137,22 +138,20 @@ def right(fits: Tensor) -> float:
     return (fits.argmax(1) == 0).float().mean().item()
 
 
-def drawn(run: fn.Run, captions: list[str], scale: float, negative: list[str] | None = None) -> Tensor:
+def drawn(run: fn.Run, captions: list[str], scale: float, negative: str | None = None) -> Tensor:
     """Draw a picture of each caption."""
-    d = run.denoiser
-    told = None if negative is None else {"text": negative}
-    guided = d if scale == 1 and negative is None else fn.Guided(d, scale, negative=told)
-    return fn.sample(guided, len(captions), cond={"text": captions}, steps=STEPS, seed=1)
+    d = run.denoiser if scale == 1 else fn.Guided(run.denoiser, scale, negative=negative and {"text": negative})
+    return fn.sample(d, len(captions), cond={"text": captions}, steps=STEPS, seed=1)
 
 
-def moved_away(run: fn.Run, judge: Judge, captions: list[str], every: set[str]) -> dict[str, float]:
-    """Return how a negative prompt, the same people in another skin tone, changes how well pictures fit it."""
-    away = [some[1] for some in tones(captions, every)]
-    pairs = [[caption, other] for caption, other in zip(captions, away, strict=True)]
-    without, told = (judge.fits(drawn(run, captions, 2.0, negative), pairs) for negative in (None, away))
+def moved_away(run: fn.Run, judge: Judge, captions: list[str]) -> dict[str, float]:
+    """Return how a negative prompt, a dark skin tone, changes how well pictures of other tones fit it and their own."""
+    away = [caption for caption in captions if not caption.endswith(": dark skin tone")]
+    pairs = [[caption, f"{caption.partition(': ')[0]}: dark skin tone"] for caption in away]
+    without, told = (judge.fits(drawn(run, away, 2.0, negative), pairs) for negative in (None, NEGATIVE))
     return {
+        "pictures": len(away), "moved_away": (told[:, 1] < without[:, 1]).float().mean().item(),
         "fits_negative": without[:, 1].mean().item(), "fits_negative_told": told[:, 1].mean().item(),
-        "moved_away": (told[:, 1] < without[:, 1]).float().mean().item(),
         "fits_prompt": without[:, 0].mean().item(), "fits_prompt_told": told[:, 0].mean().item(),
     }  # fmt: skip
 
@@ -163,6 +162,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path, nargs="*")
     parser.add_argument("-n", type=int, default=400, help="how many captions of those that were seen")
+    parser.add_argument("--again", action="store_true", help="measure runs that are in the results already anew")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--json", type=Path, default=HERE / "results" / "emoji.json")
     given = parser.parse_args()
@@ -192,6 +192,8 @@ def main() -> None:
     print("| real | - | {seen:.1%} | {unseen:.1%} | {tone:.1%} |".format(**found["ceiling"]), flush=True)
     print("| by chance | - | 5.0% | 5.0% | 20.0% |", flush=True)
     for folder in given.runs:
+        if folder.name in found["runs"] and not given.again:
+            continue
         run, rows = fn.load(folder), []
         for scale in SCALES:
             row = judged({name: drawn(run, some, scale) for name, some in captions.items()})
@@ -199,12 +201,12 @@ def main() -> None:
             print(
                 "| {0} | {1:g} | {seen:.1%} | {unseen:.1%} | {tone:.1%} |".format(folder.name, scale, **row), flush=True
             )
-        away = moved_away(run, judge, captions["unseen"], every)
+        away = moved_away(run, judge, captions["unseen"])
         pictures = run.step * run.config.train["batch_size"]
         found["runs"][folder.name] = {"pictures": pictures, "rows": rows, "negative": away}
-        print(
-            f"{folder.name}, told to keep away from another tone: {away['moved_away']:.1%} of the pictures fit it less,"
-        )
+        print("{0}, told to keep away from {1}: {moved_away:.1%} of {pictures} pictures fit that less,".format(
+            folder.name, NEGATIVE, **away
+        ))  # fmt: skip
         print(
             "{fits_negative:.2f} -> {fits_negative_told:.2f} on average, and their own caption {fits_prompt:.2f} -> "
             "{fits_prompt_told:.2f}".format(**away),
@@ -216,7 +218,7 @@ def main() -> None:
         for name in ("seen", "unseen"):
             some = captions[name][:: max(1, len(captions[name]) // SHOWN)][:SHOWN]
             rows = [real[name][:: max(1, len(captions[name]) // SHOWN)][:SHOWN]]
-            rows += [drawn(fn.load(folder), some, 4.0) for folder in given.runs]
+            rows += [drawn(fn.load(folder), some, 2.0) for folder in given.runs]
             told = [f"{kind}: {text}" for kind in ("real", *(folder.name for folder in given.runs)) for text in some]
             file = given.figure.with_name(f"{given.figure.stem}-{name}{given.figure.suffix}")
             contact_sheet(torch.cat(rows), captions=told, columns=SHOWN).save(file)

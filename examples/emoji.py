@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32, help="the pictures' height and width")
     parser.add_argument("--steps", type=int, default=7000, help="of the training")
     parser.add_argument("--text-encoder", help="a frozen encoder of captions: a folder or a name; its own otherwise")
-    parser.add_argument("--guidance", type=float, default=3.0, help="of the sheets")
+    parser.add_argument("--guidance", type=float, default=2.0, help="of the sheets")
     parser.add_argument("--font", type=Path, help="NotoColorEmoji.ttf")
     parser.add_argument("--names", type=Path, help="emoji-test.txt")
     parser.add_argument("--only-data", action="store_true", help="draw the pictures, and train nothing")
