@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
 import torch
@@ -29,7 +29,7 @@ from fromnoise.nn.network import networks, plain
 from fromnoise.nn.skeleton import skeleton
 from fromnoise.own_grid import AnySteps, OwnGrid
 from fromnoise.process import predictions
-from fromnoise.registry import STRICT, Settings
+from fromnoise.registry import STRICT, Registry, Settings
 from fromnoise.run.guard import is_whole
 from fromnoise.schedule import schedules
 from fromnoise.settings import flat
@@ -84,6 +84,9 @@ class AnyConfig(BaseModel):
     network: Settings
     train: dict[str, Any]
 
+    components: ClassVar[Mapping[str, Registry[Any]]] = {"codec": codecs, "network": networks}
+    """Where the settings of each component are known."""
+
     @model_validator(mode="before")
     @classmethod
     def _as_toml_has_it(cls, raw: Any) -> Any:
@@ -99,7 +102,18 @@ class AnyConfig(BaseModel):
 
     def skeleton(self) -> nn.Module:
         """Return its network without numbers; see `nn.skeleton`."""
-        return skeleton(self.network)
+        return skeleton(self.network, self.components["network"])
+
+    def filled_as(self, other: AnyConfig) -> dict[str, Any]:
+        """Return it as data, with the settings that an earlier release did not have where `other` has the component."""
+        found = self.model_dump()
+        for key, registry in self.components.items():
+            found[key] = _filled(registry, found[key], getattr(other, key, None))
+        if len(self.conditioners) == len(other.conditioners):
+            found["conditioners"] = [
+                _filled(conditioners, *pair) for pair in zip(self.conditioners, other.conditioners, strict=True)
+            ]
+        return found
 
     @property
     def sample_shape(self) -> list[int] | None:
@@ -120,6 +134,8 @@ class RunConfig(AnyConfig):
     schedule: Settings
     predict: Settings
     grid: Way | None = None
+
+    components = {**AnyConfig.components, "schedule": schedules, "predict": predictions}
 
     def model(self, codec: Codec) -> Denoiser:
         return Denoiser(
@@ -143,13 +159,12 @@ class AutoencoderConfig(AnyConfig):
 
     kind: Literal["autoencoder"] = "autoencoder"
 
+    components = {**AnyConfig.components, "network": autoencoders}
+
     def model(self, codec: Codec) -> Autoencoder:
         made = Autoencoder(autoencoders.build(self.network), codec)
         made.rescale(codec, self.measured.sigma_data, self.measured.effective_dimension)
         return made
-
-    def skeleton(self) -> nn.Module:
-        return skeleton(self.network, autoencoders)
 
 
 def config_of(raw: Mapping[str, Any]) -> AnyConfig:
@@ -189,6 +204,11 @@ def _of_source(data: Source) -> dict[str, Any]:
     return {"name": data.name, **data.identity, "source": type(data).__name__}
 
 
+def _filled(registry: Registry[Any], then: Settings, now: Settings | None) -> Settings:
+    """Return a component's settings with the defaults of those it lacks, where the two are of one name."""
+    return _plain(registry.complete(then)) if now is not None and then.get("name") == now.get("name") else then
+
+
 def _plain(settings: Settings) -> Settings:
     """Return settings as a TOML file gives them back, with lists for tuples."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
@@ -221,7 +241,7 @@ def check_settings(path: Path, config: AnyConfig) -> None:
 
 
 def differences(
-    old: AnyConfig, new: AnyConfig, *, free: frozenset[str], usual: Mapping[str, Any]
+    old: AnyConfig, new: AnyConfig, *, free: frozenset[str], filled: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> list[tuple[str, Any, Any]]:
     """Return the settings in which a training differs from the run it would go on with: key, then and now.
 
@@ -229,10 +249,9 @@ def differences(
         old: of the run.
         new: of the training.
         free: the names of train settings that may differ.
-        usual: the defaults of train settings, which a run of an earlier release may lack.
+        filled: gives train settings the defaults of those that a run of an earlier release lacks.
     """
-    kept = old.model_dump()
-    then = flat({**kept, "train": {**usual, **kept["train"]}})
+    then = flat({**old.filled_as(new), "train": filled(old.train)})
     now = flat(json.loads(new.model_dump_json()))
     ignored = {f"train.{key}" for key in free}
     keys = {k for k in then.keys() | now.keys() if k not in ignored and not k.startswith("measured.")}

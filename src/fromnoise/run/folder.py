@@ -24,11 +24,10 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import tomli_w
@@ -136,7 +135,7 @@ class RunFolder:
         *,
         resume: bool,
         free: frozenset[str] = frozenset(),
-        usual: Mapping[str, Any] = MappingProxyType({}),
+        filled: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
     ) -> bool:
         """Make the folder for a new run, or check that the run in it is the same one.
 
@@ -147,7 +146,7 @@ class RunFolder:
             lock: taken before anything is written.
             resume: go on with the run that is here, if there is one.
             free: the names of train settings that may differ.
-            usual: the defaults of train settings, which a run of an earlier release may lack.
+            filled: gives train settings the defaults of those that a run of an earlier release lacks.
 
         Returns:
             Whether there was a run here to go on with.
@@ -163,7 +162,7 @@ class RunFolder:
                 raise RunExists(
                     f"{self.path} already holds a run: resume it (--resume, resume=True), or choose another out"
                 )
-            self._check_same(config, free, usual)
+            self._check_same(differences(self.config, config, free=free, filled=filled))
             if data is None:
                 with Writing(self.path):
                     (self.path / "data.safetensors").unlink(missing_ok=True)
@@ -189,8 +188,7 @@ class RunFolder:
             write(self.path / "config.toml", text)  # last: it is what makes this a run
         return False
 
-    def _check_same(self, config: AnyConfig, free: frozenset[str], usual: Mapping[str, Any]) -> None:
-        changed = differences(self.config, config, free=free, usual=usual)
+    def _check_same(self, changed: list[tuple[str, Any, Any]]) -> None:
         if changed:
             what = ", ".join(
                 f"{key} was {shown(old, 120)} and is now {shown(new, 120)}" for key, old, new in changed[:4]

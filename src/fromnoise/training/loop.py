@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from fromnoise.data.codec import Codec, codec_of, codecs
@@ -148,6 +149,14 @@ def check_fit(model: Model, config: TrainConfig) -> None:
     task.check_goal()
 
 
+def _filled(then: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of a run's training with the defaults of those that its release did not have."""
+    try:
+        return TrainConfig(**then).model_dump(mode="json")
+    except (ValidationError, ConfigError):  # of components that are not known here: compared as they are
+        return {**TrainConfig().model_dump(mode="json"), **then}
+
+
 def _begin(
     model: Model, source: Source, config: TrainConfig, codec: Codec | None, folder: RunFolder | None, *,
     lock: RunLock, resume: bool, keep_data: bool = True,
@@ -164,9 +173,8 @@ def _begin(
     if folder is not None:
         _check_kept(described, model)
     kept = source if keep_data else None
-    usual = TrainConfig().model_dump(mode="json")
     going_on = folder is not None and folder.begin(
-        described, model.codec, kept, lock, resume=resume, free=FREE_KEYS, usual=usual
+        described, model.codec, kept, lock, resume=resume, free=FREE_KEYS, filled=_filled
     )
     lock.acquire()  # the folder is there now
     if folder is not None and going_on:
