@@ -9,6 +9,7 @@ from fromnoise.cond import Cond
 from fromnoise.errors import ConfigError
 from fromnoise.nn import DiT, UNet, UNetDDPM, networks
 from fromnoise.nn.attention import attend
+from fromnoise.nn.dit import Neighbours
 from fromnoise.nn.skeleton import skeleton
 
 SMALL = {
@@ -39,6 +40,30 @@ def test_the_output_has_the_pictures_shape_or_twice_its_channels(name):
         assert net(x_of(net), 3.0).shape == (3, *shape)
         twice = built(name, shape, learned_variance=True)
         assert twice(x_of(twice), 3.0).shape == (3, 2 * shape[0], *shape[1:])
+
+
+def test_a_patch_hears_its_neighbours_and_texts_pass_by():
+    near = Neighbours(4, (3, 2)).double()
+    nn.init.normal_(near.conv.weight)
+    x = torch.randn(2, 5 + 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    got = near(x)
+    assert torch.equal(got[:, :5], x[:, :5])  # what comes before the patches is no patch
+    row, column = 1, 1
+    wanted = x[:, 5 + 2 * row + column] + near.conv.bias
+    for down in (-1, 0, 1):
+        for across in (-1, 0):  # there is no third column
+            at = 5 + 2 * (row + down) + column + across
+            wanted = wanted + near.conv.weight[:, 0, down + 1, across + 1] * x[:, at]
+    torch.testing.assert_close(got[:, 5 + 2 * row + column], wanted)
+
+
+def test_a_transformer_starts_the_same_with_neighbours_or_without():
+    x, cond = torch.randn(2, 3, 16, 8), Cond({"label": torch.tensor([0, 1])})
+    net = DiT((3, 16, 8), 32, 2, classes=2, text=None)
+    nn.init.normal_(net.final_layer.linear.weight)
+    without = DiT((3, 16, 8), 32, 2, classes=2, local=False)
+    without.load_state_dict({k: v for k, v in net.state_dict().items() if ".local." not in k})
+    assert torch.equal(net(x, 1.0, cond), without(x, 1.0, cond))
 
 
 def test_patches_are_small_enough_to_be_halved_as_often_as_there_are_levels():

@@ -120,7 +120,9 @@ def as_diffusers(state, depth):
 
 
 def test_the_transformer_is_the_published_one():
-    ours = DiT((4, 8, 8), 32, 3, 2, patch=2, qk_norm=False, activation="gelu", classes=10, learned_variance=True)
+    ours = DiT(
+        (4, 8, 8), 32, 3, 2, patch=2, qk_norm=False, activation="gelu", local=False, classes=10, learned_variance=True
+    )
     filled(ours)
     theirs = DiTTransformer2DModel(
         num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=8, num_layers=3, sample_size=8,

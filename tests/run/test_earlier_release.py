@@ -54,3 +54,15 @@ def test_an_autoencoder_of_an_earlier_release_goes_on_too(tmp_path):
     fn.train_autoencoder(pictures(), out=tmp_path / "old", steps=2, **settings)
     without(tmp_path / "old", "blocks = 1", "kl = 0.0001")
     assert fn.train_autoencoder(pictures(), out=tmp_path / "old", steps=4, **settings).step == 4
+
+
+def test_a_transformer_of_an_earlier_release_has_no_neighbours(tmp_path):
+    plain = {"name": "dit", "width": 16, "depth": 1, "local": False}
+    before = train(tmp_path / "old", 4, network=plain)
+    without(tmp_path / "old", "local = false")
+    again = fn.load(tmp_path / "old")
+    assert again.denoiser.network.blocks[0].local is None
+    assert fn.equal(*(fn.sample(run.denoiser, 4, cond="a", steps=3, seed=1) for run in (before, again)))
+    with pytest.raises(ConfigChanged, match=r"network\.local was False and is now True"):
+        train(tmp_path / "old", 8)
+    assert train(tmp_path / "old", 8, network=plain).step == 8

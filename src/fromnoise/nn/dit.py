@@ -2,13 +2,16 @@
 
     tokens      a linear map of each p x p patch, plus a fixed embedding of its place
     e           MLP(cos, sin of the timestep) + label, one row where all rows share time and label
-    block       x + g1 attend((1 + a1) norm(x) + b1), then x + g2 mlp((1 + a2) norm(x) + b2),
+    block       x + conv(x) over each token and its eight neighbours, by request; then
+                x + g1 attend((1 + a1) norm(x) + b1), then x + g2 mlp((1 + a2) norm(x) + b2),
                 with [b1, a1, g1, b2, a2, g2] = V SiLU(e)
     output      a linear map of (1 + a) norm(x) + b back to the patch's pixels
 
 V starts at 0 in every block, so that a block starts as the identity ("adaLN-Zero"), and the output starts at 0.
 Source: Peebles & Xie 2023, section 3 and table 1. The names are those of facebookresearch/DiT, whose weights load as
-they are. Queries and keys may be normed, each head on its own (Henry et al. 2020), for higher learning rates.
+they are. Queries and keys may be normed, each head on its own (Henry et al. 2020), for higher learning rates. The
+convolution tells tokens what is beside them (Chu et al. 2023, "Conditional positional encodings for vision
+transformers"), from the first step on; attention alone has to learn it. It starts at 0, channel by channel.
 """
 
 from __future__ import annotations
@@ -129,13 +132,33 @@ def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift[:, None], F.layer_norm(x, x.shape[-1:], eps=_EPS), 1 + scale[:, None])
 
 
+class Neighbours(nn.Module):
+    """x + conv(x), a 3 x 3 convolution of each channel of the patches, which lie in a grid."""
+
+    def __init__(self, width: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid = grid
+        self.conv = nn.Conv2d(width, width, 3, padding=1, groups=width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens `[B, N, width]`, the last of which are patches, to the same shape."""
+        before, patches = x.split([x.shape[1] - math.prod(self.grid), math.prod(self.grid)], dim=1)
+        moved = self.conv(patches.transpose(1, 2).unflatten(2, self.grid)).flatten(2).transpose(1, 2)
+        return torch.cat([before, patches + moved], dim=1) if before.shape[1] else patches + moved
+
+
 class DiTBlock(nn.Module):
-    """Attention and an MLP, each scaled and shifted by e before, and scaled by it after; attention to texts between."""
+    """Attention and an MLP, each scaled and shifted by e before, and scaled by it after.
+
+    By request a convolution of neighbours comes before them, and attention to texts between.
+    """
 
     def __init__(
-        self, width: int, heads: int, inner: int, *, qk_norm: bool, activation: str, text: bool = False
-    ) -> None:
+        self, width: int, heads: int, inner: int, *, qk_norm: bool, activation: str, text: bool = False,
+        grid: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.local = None if grid is None else Neighbours(width, grid)
         self.attn = SelfAttention(width, heads, qk_norm)
         self.cross = CrossAttention(width, width, heads) if text else None
         self.mlp = MLPBlock(width, inner, activation)
@@ -150,6 +173,7 @@ class DiTBlock(nn.Module):
             told: the texts that are attended to.
             mask: all count where it is not given.
         """
+        x = x if self.local is None else self.local(x)
         b1, a1, g1, b2, a2, g2 = self.adaLN_modulation(e).chunk(6, dim=1)
         x = torch.addcmul(x, g1[:, None], self.attn(modulated(x, b1, a1), mask))
         if self.cross is not None and told is not None:
@@ -187,6 +211,7 @@ class DiT(Network):
         mlp_ratio: the MLPs' inner width, in widths of a token.
         qk_norm: norm queries and keys, which the published sizes do not.
         activation: of the MLPs, GELU by its tanh approximation.
+        local: a convolution of each patch and its neighbours before every block, which the published sizes lack.
         log_snr: of a continuous schedule, its highest and lowest log SNR, between which timesteps are spread; left out
             for a table.
         classes: the number of labels; 0 for none.
@@ -218,6 +243,7 @@ class DiT(Network):
         mlp_ratio: Annotated[float, Field(gt=0, le=64)] = 4.0,
         qk_norm: bool = True,
         activation: Literal["gelu", "silu"] = "silu",
+        local: bool = True,
         log_snr: Range | None = None,
         classes: Count = 0,
         cond_dim: Count = 0,
@@ -242,11 +268,12 @@ class DiT(Network):
         any_of = bool(classes or cond_dim or guidance)
         self.y_embedder = ConditionEmbedder(width, classes, cond_dim, guidance) if any_of else None
         self.texts = None if text is None else text_condition(text, width, width)
-        self.register_buffer("pos_embed", _places(height // patch, across // patch, width))
+        grid = height // patch, across // patch
+        self.register_buffer("pos_embed", _places(*grid, width))
         self.blocks = nn.ModuleList(
             DiTBlock(
                 width, heads, int(width * mlp_ratio), qk_norm=qk_norm, activation=activation,
-                text=text is not None and text_by == "cross",
+                text=text is not None and text_by == "cross", grid=grid if local else None,
             )
             for _ in range(depth)
         )  # fmt: skip
@@ -256,6 +283,8 @@ class DiT(Network):
     def _initialize(self) -> None:
         """Give the weights the values the paper's code gives them; but labels have std 1, so that they are heard."""
         for name, layer in self.named_modules():
+            if isinstance(layer, Neighbours):
+                start_at_zero(layer)
             if not isinstance(layer, nn.Linear):
                 continue
             if "t_embedder" in name:
@@ -271,7 +300,7 @@ class DiT(Network):
     def published(
         cls, size: Literal["S", "B", "L", "XL"], shape: Sequence[int], patch: int = 2, **settings: Any
     ) -> DiT:
-        """Return a network of the paper's size, without norms of queries and keys, and with a learned variance.
+        """Return a network of the paper's size: not `local`, without norms of queries and keys, its variance learned.
 
         Args:
             size: S, B, L or XL.
@@ -282,7 +311,7 @@ class DiT(Network):
         Source: Peebles & Xie 2023, table 1.
         """
         depth, width, heads = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}[size]
-        usual = {"qk_norm": False, "activation": "gelu", "learned_variance": True}
+        usual = {"qk_norm": False, "activation": "gelu", "local": False, "learned_variance": True}
         return cls(tuple(shape), width, depth, heads, patch=patch, **{**usual, **settings})  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None = None) -> Tensor:

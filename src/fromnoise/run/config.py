@@ -135,7 +135,11 @@ class RunConfig(AnyConfig):
     predict: Settings
     grid: Way | None = None
 
-    components = {**AnyConfig.components, "schedule": schedules, "predict": predictions}
+    components: ClassVar[Mapping[str, Registry[Any]]] = {
+        **AnyConfig.components,
+        "schedule": schedules,
+        "predict": predictions,
+    }
 
     def model(self, codec: Codec) -> Denoiser:
         return Denoiser(
@@ -159,7 +163,7 @@ class AutoencoderConfig(AnyConfig):
 
     kind: Literal["autoencoder"] = "autoencoder"
 
-    components = {**AnyConfig.components, "network": autoencoders}
+    components: ClassVar[Mapping[str, Registry[Any]]] = {**AnyConfig.components, "network": autoencoders}
 
     def model(self, codec: Codec) -> Autoencoder:
         made = Autoencoder(autoencoders.build(self.network), codec)

@@ -19,7 +19,14 @@ Tree = dict[str, Any]
 
 def upgraded(raw: Tree) -> Tree:
     """Return the content of a config.toml in today's format."""
-    return _from_1(raw) if raw.get("format_version") == 1 else raw
+    raw = _from_1(raw) if raw.get("format_version") == 1 else raw
+    network = raw.get("network")
+    unsaid = _UNSAID.get(str(network.get("name")), {}) if isinstance(network, dict) else {}
+    return {**raw, "network": {**unsaid, **network}} if unsaid and isinstance(network, dict) else raw
+
+
+_UNSAID: dict[str, Tree] = {"dit": {"local": False}}
+"""By the network's name, settings whose default is not what earlier releases did, which did not have them."""
 
 
 def _from_1(raw: Tree) -> Tree:
