@@ -28,6 +28,22 @@ def test_a_training_ends_with_a_report_and_says_what_comes_next(run_cli, tmp_pat
     assert "Training pictures" in page
 
 
+@pytest.mark.parametrize("channels", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_pictures_of_any_number_of_channels_are_drawn_channel_beside_channel(channels, run_cli, tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (40, channels, 8, 8), np.uint8)
+    np.save(tmp_path / "bands.npy", x)
+    small = ["--set", "network.widths=[8,16]", "--steps", "2", "--out", tmp_path / "r"]
+    assert run_cli("train", tmp_path / "bands.npy", *small)[0] == 0
+    assert (tmp_path / "r/report.html").exists()
+    assert run_cli("sample", tmp_path / "r", "-n", "3", "--steps", "2", "--out", tmp_path / "folder")[0] == 0
+    assert run_cli("sample", tmp_path / "r", "-n", "3", "--steps", "2", "--out", tmp_path / "x.npy")[0] == 0
+    drawn = np.asarray(Image.open(tmp_path / "folder/1.png"))
+    assert np.array_equal(drawn, np.concatenate(list(np.load(tmp_path / "x.npy")[1]), axis=1))
+    for kind in ("samples", "trajectory", "neighbours"):
+        assert run_cli("plot", tmp_path / "r", kind, "--out", tmp_path / f"{kind}.png")[0] == 0
+    assert run_cli("info", tmp_path / "bands.npy", "--out", tmp_path / "sheet.png")[0] == 0
+
+
 @pytest.mark.parametrize("kind", ["samples", "trajectory", "guidance", "neighbours", "dissolve", "loss", "schedule"])
 def test_every_kind_of_plot(kind, run, run_cli, tmp_path):
     out = tmp_path / f"a.{'gif' if kind == 'trajectory' else 'png'}"

@@ -26,7 +26,8 @@ def as_pixels(x: Any, low: float | None = None, high: float | None = None) -> np
     """Return pictures as whole numbers 0..255, `[n, H, W]` if they are grey, else `[n, H, W, 3]`.
 
     Args:
-        x: `[n, C, H, W]`, C being 1 or 3; uint8, or floats.
+        x: `[n, C, H, W]`, uint8 or floats. One channel is grey and three are colours; the channels of any other number
+            are drawn beside one another, grey, `[n, H, C W]`.
         low: the float that is black; when not given, that of the range in which nearly all numbers lie: 0 to 1, -1 to
             1, 0 to 255, or from the least to the greatest.
         high: the float that is white.
@@ -35,8 +36,10 @@ def as_pixels(x: Any, low: float | None = None, high: float | None = None) -> np
         InputError: if they are no pictures.
     """
     array = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
-    if array.ndim != 4 or array.shape[1] not in (1, 3):
-        raise InputError(f"pictures are [n, C, H, W] with 1 or 3 channels, not of shape {list(array.shape)}")
+    if array.ndim != 4:
+        raise InputError(f"pictures are [n, C, H, W], not of shape {list(array.shape)}")
+    if array.shape[1] not in (1, 3):
+        array = array.transpose(0, 2, 1, 3).reshape(len(array), 1, array.shape[2], -1)
     if array.dtype != np.uint8:
         array = array.astype(np.float64)
         low, high = _range(array) if low is None or high is None else (low, high)
