@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import flops
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import fromnoise as fn
 from fromnoise.cond import Cond
@@ -57,10 +57,11 @@ def flops_of(denoiser: fn.Denoiser, batch: int) -> float:
     x = torch.randn(batch, *denoiser.shape, device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device)
     cond = Cond({"label": labels}) if denoiser.label_names else None
-    with FlopCounterMode(display=False) as counter, torch.enable_grad():
-        net.requires_grad_(True)(x, torch.zeros(batch, device=device), cond).square().mean().backward()
+    net.requires_grad_(True)
+    with torch.enable_grad():
+        total = flops.of_step(lambda: net(x, torch.zeros(batch, device=device), cond).square().mean().backward())
     net.zero_grad(set_to_none=True)
-    return counter.get_total_flops() / batch
+    return total / batch
 
 
 def main() -> None:

@@ -27,11 +27,11 @@ from typing import Any, NamedTuple
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import environment
+import flops
 import torch
 from machine import described
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 HERE = Path(__file__).resolve().parent
 BATCH, SHAPE, LABELS = 64, (1, 28, 28), 10
@@ -166,9 +166,7 @@ class Rig:
 
     def flops(self) -> float:
         """Return the operations of a training step for a picture."""
-        with FlopCounterMode(display=False) as counter:
-            self.train()
-        return counter.get_total_flops() / BATCH
+        return flops.of_step(self.train) / BATCH
 
 
 def seconds(work: Callable[[], object], least: float) -> float:

@@ -63,7 +63,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B, C, H, W]` to tokens `[B, N, width]`."""
-        return self.proj(x).flatten(2).transpose(1, 2)
+        return self.proj(x).flatten(2).transpose(1, 2).contiguous()  # or every layer norm would copy them
 
 
 class TimestepEmbedder(nn.Module):
