@@ -180,7 +180,7 @@ REFUSED = {
     "a size that cannot be divided": (
         lambda: fn.train_autoencoder(torch.zeros(9, 1, 6, 6, dtype=torch.uint8), steps=1), "bring the pictures to 8 x 8"
     ),
-    "widths of other levels": (lambda: fn.train_autoencoder(DIGITS, network={"widths": [16, 32]}, steps=1), "3 levels"),
+    "widths of other levels": (lambda: fn.train_autoencoder(DIGITS, network={"widths": [16] * 4}, steps=1), "3 levels"),
     "a weighting": (lambda: fn.train_autoencoder(DIGITS, steps=1, weighting="edm"), "is a setting of denoisers"),
     "dropping": (lambda: fn.train_autoencoder(DIGITS, steps=1, drop_cond=0.1), "is a setting of denoisers"),
     "an unknown loss": (lambda: fn.train_autoencoder(DIGITS, steps=1, loss={"error": "l3"}), "error"),
@@ -213,3 +213,9 @@ def test_a_critic_alone_needs_its_width():
         Autoencoding(adversarial=0.1).bound(model()).check()
     with pytest.raises(ConfigError, match=r"loss\.features"):
         Autoencoding(perceptual=0.1).bound(model()).check()
+
+
+def test_levels_without_a_width_have_the_last_that_is_given():
+    each, last = (KLAutoencoder((1, 16, 16), 4, widths=widths) for widths in ((8, 4, 4), (8, 4)))
+    shapes = {name: p.shape for name, p in each.named_parameters()}
+    assert shapes == {name: p.shape for name, p in last.named_parameters()}

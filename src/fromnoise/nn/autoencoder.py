@@ -154,7 +154,7 @@ class Critic(nn.Module):
 
 
 _WIDTHS = {2: (16, 48), 4: (16, 32, 64), 8: (16, 32, 64, 64)}
-"""The channels of each level, from the finest, by the factor; small ones, for a minute on two cores."""
+"""The channels of each level, from the finest, by the factor."""
 
 
 @autoencoders.register("kl")
@@ -165,8 +165,8 @@ class KLAutoencoder(nn.Module):
         shape: channels, height and width of a picture.
         factor: f, by which the sides of latents are shorter.
         channels: L, those of a latent.
-        widths: the number of channels at each level, from the finest, one more than f can be halved; left out for
-            small ones.
+        widths: the number of channels at each level, from the finest; there is one level more than f can be halved,
+            and those for which none is given have the last. Left out for (16, 32, 64) and alike.
         blocks: the residual blocks of a level on the way down; on the way up one more.
         groups: of every group norm.
         attention: whether the middle, at the coarsest level, has attention.
@@ -183,19 +183,20 @@ class KLAutoencoder(nn.Module):
         factor: Literal[2, 4, 8] = 4,
         channels: Width = 4,
         *,
-        widths: Annotated[tuple[Width, ...], Field(min_length=2, max_length=4)] | None = None,
+        widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=4)] | None = None,
         blocks: Annotated[int, Field(ge=1, le=16)] = 1,
         groups: Width = 4,
         attention: bool = True,
         critic: Annotated[int, Field(ge=0, le=2**10)] = 0,
     ) -> None:
         super().__init__()
-        widths = widths or _WIDTHS[factor]
-        if len(widths) != 1 + int(math.log2(factor)):
+        widths, levels = widths or _WIDTHS[factor], 1 + int(math.log2(factor))
+        if len(widths) > levels:
             raise ConfigError(
-                f"network.widths: a factor of {factor} takes {1 + int(math.log2(factor))} levels, one for each halving "
-                f"and one more, and there are {len(widths)} widths"
+                f"network.widths: a factor of {factor} takes {levels} levels, one for each halving and one more, and "
+                f"there are {len(widths)} widths"
             )
+        widths = (*widths, *widths[-1:] * (levels - len(widths)))
         check_widths(widths, groups)
         check_divisible(f"an autoencoder of factor {factor}", shape, factor, "set another factor")
         self.shape, self.factor, self.channels = shape, factor, channels
