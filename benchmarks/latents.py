@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from machine import described
-from quality import HERE, judged, the_judge
+from quality import HEAD, HERE, judged, line, the_judge
 
 import fromnoise as fn
 from fromnoise.cond import Cond
@@ -104,8 +104,7 @@ def main() -> None:
     print("\n| a training step of 64 | ms | times the first |\n| --- | --- | --- |")
     print("\n".join(f"| {name} | {ms:.0f} | {ms / first:.2f} |" for name, ms in steps.items()), flush=True)
     given.json.write_text(json.dumps(found, indent=1))
-    print("\n| run | pictures seen | seconds of a thread | guidance | agreement | Frechet distance, in floors |")
-    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    print(HEAD, flush=True)
     for name in filter(None, given.only.split(",")):
         folder, codec = given.out / name, autoencoder.latents
         train = {} if given.steps is None else {"train": {"steps": given.steps}}
@@ -116,11 +115,7 @@ def main() -> None:
         rows = [judged(run, judge, scale) for scale in SCALES]
         found["runs"][name] = {"pictures": seen, "seconds": spent, "rows": rows}
         for row in rows:
-            print(
-                f"| {name} in latents | {seen:,} | {spent:,} | {row['guidance']:g} | {row['agreement']:.2%} | "
-                f"{row['ratio']:.2f} +- {row['ratio_error']:.2f} |",
-                flush=True,
-            )
+            print(line(f"{name} in latents", seen, spent, row), flush=True)
         given.json.write_text(json.dumps(found, indent=1))
 
 

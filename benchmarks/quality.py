@@ -14,6 +14,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -54,6 +55,19 @@ def the_judge(source: fn.data.Source) -> Judge:
     return Judge.load(JUDGE)
 
 
+HEAD = """
+| run | pictures seen | seconds of a thread | guidance | agreement | Frechet distance, in floors |
+| --- | --- | --- | --- | --- | --- |"""
+
+
+def line(name: str, seen: int, seconds: int, row: dict[str, Any]) -> str:
+    """Return a line of the table: a run under a guidance scale, as `judged` found it."""
+    return (
+        f"| {name} | {seen:,} | {seconds:,} | {row['guidance']:g} | {row['agreement']:.2%} | "
+        f"{row['ratio']:.2f} +- {row['ratio_error']:.2f} |"
+    )
+
+
 def trained(name: str, data: str, folder: Path) -> fn.Run:
     """Return a run, trained if it is not there or not at its end."""
     place = folder / name
@@ -65,7 +79,7 @@ def trained(name: str, data: str, folder: Path) -> fn.Run:
     return fn.load(place)
 
 
-def judged(run: fn.Run, judge: Judge, guidance: float) -> dict:
+def judged(run: fn.Run, judge: Judge, guidance: float) -> dict[str, Any]:
     """Return agreement and distance of a run's samples under a guidance scale."""
     rows, held = run.parts()
     labels = torch.arange(SAMPLES) % len(judge.label_names)
@@ -90,9 +104,8 @@ def main() -> None:
     given = parser.parse_args()
     source = fn.data.open(given.data)
     judge = the_judge(source)
-    print(f"{described()}\njudge: {judge.accuracy:.2%} right on held-out pictures\n")
-    print("| run | pictures seen | seconds of a thread | guidance | agreement | Frechet distance, in floors |")
-    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    print(f"{described()}\njudge: {judge.accuracy:.2%} right on held-out pictures")
+    print(HEAD, flush=True)
     table = json.loads(given.json.read_text()) if given.json.exists() else {}
     for name in given.only.split(","):
         run = trained(name, given.data, given.out)
@@ -101,11 +114,7 @@ def main() -> None:
         rows = [judged(run, judge, guidance) for guidance in RUNS[name][1]]
         table[name] = {"pictures": seen, "seconds": seconds, "rows": rows}
         for row in rows:
-            print(
-                f"| {name} | {seen:,} | {seconds:,} | {row['guidance']:g} | {row['agreement']:.2%} | "
-                f"{row['ratio']:.2f} +- {row['ratio_error']:.2f} |",
-                flush=True,
-            )
+            print(line(name, seen, seconds, row), flush=True)
         given.json.write_text(json.dumps(table, indent=1))
 
 
