@@ -1,10 +1,15 @@
 """Pictures on the command line, from a folder to samples and plots."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+import fromnoise as fn
+from fromnoise.cli.writers import write
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +68,62 @@ def test_a_trajectory_may_be_a_strip_and_a_plot_of_one_label(run, run_cli, tmp_p
         ]
         == 0
     )
+
+
+def test_one_label_is_measured_against_pictures_of_that_label(run, run_cli):
+    code, out, _ = run_cli(
+        "evaluate", run, "-n", "60", "--steps", "2", "--label", "3", "--features", "pixels", "--json"
+    )
+    assert code == 0
+    found = json.loads(out)
+    threes = int((fn.data.digits().cond.values["label"] == 3).sum())
+    assert 0.8 * threes < int(re.findall(r"\d+", found["against"])[0]) < threes  # a tenth of them was held out
+    assert found["measures"]["kernel distance (pixel components)"]["ratio"] is None
+
+
+@pytest.mark.parametrize("command", ["evaluate", "plot"])
+def test_a_label_of_pictures_without_any_is_refused(command, run_cli, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((40, 1, 8, 8), np.uint8))
+    small = ["--set", "network.widths=[8,16]", "--steps", "1", "--no-report", "--out", tmp_path / "r"]
+    assert run_cli("train", tmp_path / "x.npy", *small)[0] == 0
+    code, _, err = run_cli(command, tmp_path / "r", "--label", "cat")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "this one has none" in err
+
+
+def test_pictures_of_floats_in_a_folder_have_one_black_and_one_white(tmp_path):
+    x = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + 2  # of no usual range
+    write([x[:20], 0.1 * x[20:]], 40, "images", tmp_path / "all")
+    drawn = np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / "all").iterdir())]).astype(float)
+    assert 100 < drawn[:20].mean() < 160
+    assert drawn[20:].std() < 0.3 * drawn[:20].std()
+
+
+def test_a_mask_of_another_size_than_its_picture_is_refused(run, run_cli, tmp_path):
+    for name, size in (("picture", (50, 30)), ("mask", (30, 50))):
+        Image.new("L", size).save(tmp_path / f"{name}.png")
+    given = ["--known", tmp_path / "picture.png", "--mask", tmp_path / "mask.png"]
+    code, _, err = run_cli("sample", run, "-n", "1", "--steps", "1", *given, "--out", tmp_path / "x.npz")
+    assert code == 2
+    assert "is 30 x 50, and" in err
+    assert "is 50 x 30: draw the mask on the picture" in err
+
+
+def test_info_takes_settings_of_the_data_and_tells_of_captions(run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("last.npy", np.zeros((4, 8, 8, 3), np.uint8))
+    assert run_cli("info", "last.npy")[0] == 2
+    code, out, _ = run_cli("info", "last.npy", "--set", "data.channels_last=true", "--json")
+    assert (code, json.loads(out)["shape"]) == (0, [3, 8, 8])
+    code, _, err = run_cli("info", "last.npy", "--set", "train.steps=3")
+    assert (code, "settings of the data alone" in err) == (2, True)
+    (tmp_path / "photos").mkdir()
+    for k in range(3):
+        Image.new("L", (8, 8), 40 * k).save(tmp_path / "photos" / f"{k}.png")
+    (tmp_path / "photos/metadata.csv").write_text("file_name,text\n0.png,dark\n9.png,gone\n")
+    captions = json.loads(run_cli("info", "photos", "--json")[1])["captions"]
+    assert captions.startswith("1, such as: dark; ")
+    assert "but not there (first 9.png)" in captions
 
 
 def test_kinds_that_are_not_for_pictures_are_refused(run, run_cli, trained):

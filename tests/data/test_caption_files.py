@@ -108,6 +108,7 @@ def test_what_does_not_fit_an_array_is_refused(tmp_path, content, settings, says
         ("c.csv", "file_name,text\n", {}, "it is empty"),
         ("c.txt", "a.png: a car\n", {"caption_column": "text"}, "no columns"),
         ("c.txt", "no name here\n", {}, "no name and caption"),
+        ("c.jsonl", '{"file_name": "a.png", "text": ["a car", "one more"]}\n', {}, r"text is \['a car'.*one caption"),
     ],
 )
 def test_what_does_not_fit_a_folder_is_refused(photos, tmp_path, name, content, settings, says):

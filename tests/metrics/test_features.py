@@ -8,7 +8,7 @@ import torch
 import fromnoise as fn
 from fromnoise.data.views import Flipped
 from fromnoise.errors import InputError
-from fromnoise.metrics import PixelComponents, frechet_distance, kernel_distance, manifold_precision_recall
+from fromnoise.metrics import Measure, PixelComponents, frechet_distance, kernel_distance, manifold_precision_recall
 from fromnoise.training.judge import judge_of
 
 
@@ -115,6 +115,13 @@ def test_fresh_pictures_stand_at_their_floor_and_noise_far_above():
     assert far["precision"].value < 0.05
     assert "-" in str(found).splitlines()[3]  # no ratio to a floor of 0
     assert math.isnan(found["kernel distance (pixel components)"].ratio)
+
+
+def test_nothing_is_told_in_parts_of_a_floor_that_is_0_but_for_chance():
+    assert math.isnan(Measure("m", 5.0, 0.1, 0.3, 0.01, unbiased=True).ratio)
+    for floor in (0.015, -0.3):
+        assert math.isnan(Measure("m", 5.0, 0.1, floor, 0.01).ratio)
+    assert Measure("m", -5.0, 0.1, 0.3, 0.01).ratio_error > 0
 
 
 def test_features_of_the_users_own():

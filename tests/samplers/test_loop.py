@@ -131,6 +131,13 @@ def test_bf16_is_close_and_float32_elsewhere(trained):
     assert float((a - b).abs().median()) < 0.03
 
 
+@pytest.mark.unchecked
+def test_a_precision_that_is_none_is_refused(trained):
+    for word in ("fp16", "nonsense"):
+        with pytest.raises(InputError, match="float32 or bf16"):
+            fn.sample(fn.load(trained).denoiser, 2, steps=2, precision=word)
+
+
 def test_progress_counts_every_step(trained):
     seen = []
     fn.sample(fn.load(trained).denoiser, 1000, steps=3, progress=lambda done, total: seen.append((done, total)))

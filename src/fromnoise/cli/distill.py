@@ -25,6 +25,7 @@ from fromnoise.cli.common import (
     settle_threads,
     text_table,
 )
+from fromnoise.cli.writers import suggested
 from fromnoise.errors import InputError, whole_number
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def distill(
     elif last.denoiser.codec.form == "points":
         data["samples"] = found = _beside(teacher, last, fro)
         lines += ["", text_table([{**row, "ratio": f"{row['ratio']:.3f}"} for row in found]), "", _RATIO]
-    lines.append(f"next: fromnoise sample {shlex.quote(str(out))}")
+    lines.append(f"next: fromnoise sample {shlex.quote(str(out))} {suggested(last.denoiser)}")
     result(data, as_json, "\n".join(lines))
 
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from fromnoise.cli.asked import Asked, measures_of
 from fromnoise.cli.common import bar, guided, put_on_path
+from fromnoise.cli.reading import check_label
 from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fromnoise.data import Source
     from fromnoise.metrics import Evaluation, Features
     from fromnoise.run import AnyRun, Run
 
@@ -26,13 +28,14 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     from fromnoise.report import bits_of
     from fromnoise.training.judge import Judge
 
-    (rows, held), names = run.parts(), run.denoiser.label_names
+    check_label(run.denoiser, asked.label)
+    (rows, held), names = _parts(run, asked.label), run.denoiser.label_names
     space = space_of(run, asked.features)
     x, labels, how = _drawn(run, asked) if asked.file is None else (_read(asked.file), None, str(asked.file))
     found = metrics.evaluate(x, rows, pairs=asked.pairs, seed=asked.seed, features=space, held_out=held)
     data: dict[str, Any] = {"n": found.n, "against": found.against, "measures": measures_of(found)}
     lines = [how, str(found)]
-    ceiling = _ceiling(run, found.n, space, pairs=asked.pairs, seed=asked.seed)
+    ceiling = _ceiling(run, rows, held, n=found.n, features=space, pairs=asked.pairs, seed=asked.seed)
     if ceiling is not None:
         data["ceiling"] = measures_of(ceiling)
         lines += ["", f"reconstructions by the autoencoder, the ceiling of these samples: {ceiling}"]
@@ -77,7 +80,20 @@ def space_of(run: AnyRun, features: str | None) -> Features | None:
         return judge_of(run.source, held_out=train["held_out"], seed=train["seed"], progress=progress)
 
 
-def _ceiling(run: Run, n: int, space: Features | None, *, pairs: int, seed: int) -> Evaluation | None:
+def _parts(run: Run, label: str | None) -> tuple[Source, Source | None]:
+    """Return the pictures that a run was trained on and those held out, of one label where one is given."""
+    from fromnoise.data import find_label
+    from fromnoise.data.source import of_label
+
+    rows, held = run.parts()
+    if label is None:
+        return rows, held
+    number = find_label(label, run.denoiser.label_names)
+    held = None if held is None else of_label(held, number)
+    return of_label(rows, number), held if held is not None and len(held) else None
+
+
+def _ceiling(run: Run, rows: Source, held: Source | None, **how: Any) -> Evaluation | None:
     """Measure reconstructions of training pictures as the samples are; None for a run that is not in latents."""
     from fromnoise.latent import Latent
     from fromnoise.report import ceiling_of_samples
@@ -85,7 +101,7 @@ def _ceiling(run: Run, n: int, space: Features | None, *, pairs: int, seed: int)
     codec = run.denoiser.codec
     if not isinstance(codec, Latent):
         return None
-    return ceiling_of_samples(codec, *run.parts(), features=space, n=n, pairs=pairs, seed=seed)
+    return ceiling_of_samples(codec, rows, held, **how)
 
 
 def _drawn(run: Run, asked: Asked) -> tuple[Tensor, Tensor | None, str]:
@@ -110,7 +126,8 @@ def _drawn(run: Run, asked: Asked) -> tuple[Tensor, Tensor | None, str]:
     with bar("sampling") as progress:
         x = sample(denoiser, asked.n, sampler=rule, steps=steps, cond=cond, seed=asked.seed, progress=progress)
     guide = "" if asked.guidance is None else f", guidance {asked.guidance:g}"
-    return x.cpu(), labels, f"{samplers.settings(rule)['name']}, {steps} steps{guide}"
+    of = "" if asked.label is None else f", of {names[int(labels[0])]} alone" if labels is not None else ""
+    return x.cpu(), labels, f"{samplers.settings(rule)['name']}, {steps} steps{guide}{of}"
 
 
 def _read(path: Path) -> Tensor:

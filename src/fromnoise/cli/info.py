@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fromnoise.cli.common import Json, Plugin, bar, load_plugins, result, whole_file
+from fromnoise.cli.common import Json, Plugin, bar, load_plugins, parse_settings, result, whole_file
+from fromnoise.errors import InputError
 
 
 def info(
@@ -20,6 +21,10 @@ def info(
     out: Annotated[
         Path | None, typer.Option(help="Where to write a sheet of pictures; default NAME-sheet.png, here.")
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of the data, as for train: data.channels_last=true."),
+    ] = None,
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
@@ -30,9 +35,18 @@ def info(
     elif (Path(what) / "config.toml").exists() or not is_data(what):
         data = _of_run(Path(what))
     else:
-        data = _of_data(what, {"size": size, "fit": fit}, out)
+        data = _of_data(what, _settings(set_, {"size": size, "fit": fit}), out)
     width = max(len(key) for key in data)
     result(data, as_json, "\n".join(f"{key:<{width}}  {_text(value)}" for key, value in data.items()))
+
+
+def _settings(pairs: list[str] | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the data that --set and the flags say."""
+    said = parse_settings(pairs)
+    own = said.pop("data", {})
+    if said or not isinstance(own, dict):
+        raise InputError("info takes settings of the data alone: --set data.NAME=VALUE")
+    return {**own, **{key: value for key, value in flags.items() if value is not None}}
 
 
 def is_data(what: str) -> bool:
@@ -51,9 +65,8 @@ def _of_data(what: str, settings: dict[str, Any], out: Path | None) -> dict[str,
     from fromnoise.data import open as open_data
     from fromnoise.rng import stream
 
-    given = {key: value for key, value in settings.items() if value is not None}
     with bar("decoding pictures") as progress:
-        source = open_data(what, settings=given, progress=progress)
+        source = open_data(what, settings=settings, progress=progress)
     cond, names = getattr(source, "cond", None), getattr(source, "label_names", ())
     data: dict[str, Any] = {"data": source.name, "samples": len(source), "shape": list(source.shape)}
     if names and cond is not None:
@@ -65,6 +78,7 @@ def _of_data(what: str, settings: dict[str, Any], out: Path | None) -> dict[str,
         said = [caption for caption in getattr(source, "captions", ()) if caption]
         some = "; ".join(caption[:60] for caption in said[:: max(1, -(-len(said) // 3))])
         data["captions"] = f"{len(said):,}, such as: {some}" if said else "none"
+        data["captions"] += f"; {found.captions_text.removeprefix('captions: ')}" if found.uncaptioned else ""
         data |= {"sizes": found.sizes, "animated": found.animated, "skipped": found.skipped_text or "none"}
     if len(source.shape) == 3 and source.shape[0] in (1, 3):
         rows = torch.randperm(len(source), generator=stream(0, "sheet"))[:_ON_A_SHEET]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fromnoise.cli.common import bar, save_figure, whole_file
+from fromnoise.cli.reading import check_label
 from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ _ACROSS = 10
 
 def _rows_of(wish: Wish, most: int) -> list[str]:
     """Return the labels that have a row each; without labels, numbers."""
+    check_label(wish.run.denoiser, wish.label)
     names = [wish.label] if wish.label is not None else list(wish.run.denoiser.label_names[:most])
     return names or [str(k + 1) for k in range(min(most, 5))]
 

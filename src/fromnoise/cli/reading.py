@@ -93,6 +93,21 @@ def _fitting(x: Tensor, shape: Sequence[int], path: Path, option: str) -> Tensor
     return x
 
 
+def _check_alike(known: Path, mask: Path) -> None:
+    """Refuse a mask of another size than its picture: brought to the run's size each, they would not lie on another."""
+    from fromnoise.data.files import KINDS
+    from fromnoise.data.images import is_pictures
+
+    if any(path.suffix.lower() in KINDS or (path.exists() and is_pictures(path)) for path in (known, mask)):
+        return
+    a, b = (
+        " x ".join(str(side) for side in _picture(path, 0, option).shape[:0:-1])
+        for path, option in ((known, "--known"), (mask, "--mask"))
+    )
+    if a != b:
+        raise InputError(f"--mask {mask} is {b}, and --known {known} is {a}: draw the mask on the picture itself")
+
+
 def completing(denoiser: DenoiserLike, known: Path | None, mask: Path | None) -> DenoiserLike:
     """Return a denoiser that completes the pictures in a file, where a mask says; or the denoiser where none is given.
 
@@ -112,6 +127,7 @@ def completing(denoiser: DenoiserLike, known: Path | None, mask: Path | None) ->
         raise InputError("--known and --mask go together: the picture, and white where something is to be made")
     if denoiser.codec.form != "images":
         raise InputError("--known and --mask are for runs on pictures")
+    _check_alike(known, mask)
     given = samples_from(known, denoiser, "--known")
     white = pictures_from(mask, (1, *given.shape[2:]), "--mask") >= 128
     kept = (~white).expand(-1, given.shape[1], -1, -1)
@@ -145,6 +161,19 @@ def prompts_from(denoiser: DenoiserLike, prompt: str | None, prompts: Path | Non
     return [line for line in lines if line]
 
 
+def check_label(denoiser: DenoiserLike, label: str | None) -> None:
+    """Refuse a label of a run on pictures without labels.
+
+    Raises:
+        InputError: saying what there is instead.
+    """
+    if label is None or denoiser.label_names:
+        return
+    captions = any(one.value == "text" for one in denoiser.conditioners)
+    has = "knows captions: say it by --prompt" if captions else "has none: leave --label out"
+    raise InputError(f"--label is for runs on labelled pictures, and this one {has}")
+
+
 def told(
     denoiser: DenoiserLike, label: str | None, image: Path | None, prompts: Sequence[str] = (), n: int | None = None
 ) -> Words:
@@ -153,8 +182,8 @@ def told(
     Raises:
         InputError: if an image is given to a run that takes none, or cannot be read.
     """
-    if label is not None and any(one.value == "text" for one in denoiser.conditioners) and not denoiser.label_names:
-        raise InputError("--label is for runs on labelled pictures, and this one knows captions: say it by --prompt")
+    if label is not None and any(one.value == "text" for one in denoiser.conditioners):
+        check_label(denoiser, label)
     more: dict[str, Any] = {} if label is None else {"label": label}
     if prompts:
         every = [prompts[k % len(prompts)] for k in range(n or len(prompts))]

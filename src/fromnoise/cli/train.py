@@ -41,14 +41,13 @@ from fromnoise.cli.training_options import (
     Strict,
     Threads,
 )
-from fromnoise.cli.writers import usual
+from fromnoise.cli.writers import suggested
 from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fromnoise.data import Codec, Source
-    from fromnoise.denoiser import Denoiser
     from fromnoise.run import Run, RunFolder
     from fromnoise.training import Event, Floor, Training
 
@@ -340,7 +339,7 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
             if run.folder.holds_data
             else "the folder holds none of the training samples: evaluate, floors and exact answers need them again"
         )
-    lines.append(f"next: fromnoise sample {shlex.quote(str(run.folder.path))} {_wishes(run.denoiser)}")
+    lines.append(f"next: fromnoise sample {shlex.quote(str(run.folder.path))} {suggested(run.denoiser)}")
     result(data, as_json, "\n".join(lines))
 
 
@@ -351,17 +350,3 @@ def _in_latents(run: Run, data: dict[str, Any]) -> list[str]:
     found = computing_of(run)
     data["computing"] = None if found is None else found.row()
     return [] if found is None else [found.line()]
-
-
-def _wishes(denoiser: Denoiser) -> str:
-    """Return options of `sample` that suit a denoiser."""
-    from fromnoise.conditioners import needed_of
-
-    needed = needed_of(denoiser.conditioners)
-    if needed:  # it denoises nothing without them
-        return " ".join(f"--{name} FILE" for name in sorted(needed))
-    form = denoiser.codec.form
-    labels = denoiser.label_names if form == "images" else ()
-    more = f" --label {shlex.quote(labels[0])} --guidance 1.5" if labels else ""
-    more = ' --prompt "..." --guidance 2' if any(one.value == "text" for one in denoiser.conditioners) else more
-    return f"-n {usual(form)[1]}{more}"

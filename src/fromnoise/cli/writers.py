@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -14,6 +15,8 @@ from fromnoise.errors import InputError, RunError
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
     from torch import Tensor
+
+    from fromnoise.denoiser import Denoiser
 
 Writer = Callable[[Path, "Tensor", "Iterable[Tensor]", int, Sequence[str]], None]
 """Writes samples to a file: its path, the first part of the samples, the others, how many there are in all, and the
@@ -123,15 +126,16 @@ _MOST_ON_A_SHEET = 2500
 def _folder(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, prompts: Sequence[str]) -> None:
     from PIL import Image
 
-    from fromnoise.plot.images import as_pixels
+    from fromnoise.plot.images import as_pixels, range_of
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: there is something already: choose another folder")
     width, number = len(str(n - 1)), 0
     try:
         out.mkdir(parents=True, exist_ok=True)
+        ends = range_of(first) if first.is_floating_point() else (None, None)  # one black and white for all
         for part in chain([first], rest):
-            for picture in as_pixels(part):
+            for picture in as_pixels(part, *ends):
                 about = _about(prompts[number] if prompts else "")
                 Image.fromarray(picture).save(out / f"{number:0{width}d}.png", pnginfo=about)
                 number += 1
@@ -147,3 +151,17 @@ _FORMS: dict[str, dict[str, Writer]] = {
     "images": {".png": _sheet, "": _folder},
 }
 """What writes samples of each form, by the ending of the file's name."""
+
+
+def suggested(denoiser: Denoiser) -> str:
+    """Return options of `sample` that suit a denoiser, for what to do next."""
+    from fromnoise.conditioners import needed_of
+
+    needed = needed_of(denoiser.conditioners)
+    if needed:  # it denoises nothing without them
+        return " ".join(f"--{name} FILE" for name in sorted(needed))
+    form = denoiser.codec.form
+    labels = denoiser.label_names if form == "images" else ()
+    more = f" --label {shlex.quote(labels[0])} --guidance 1.5" if labels else ""
+    more = ' --prompt "..." --guidance 2' if any(one.value == "text" for one in denoiser.conditioners) else more
+    return f"-n {usual(form)[1]}{more}"

@@ -264,6 +264,8 @@ def _of_json(text: str, wanted: _Columns) -> Iterator[tuple[str, str]]:
     for row in rows:
         if name is None or row.get(name):
             said = row.get(caption)
+            if isinstance(said, list | dict):
+                raise InputError(f"{caption} is {shown(said)}, and no text: give each picture one caption")
             yield "" if name is None else str(row[name]), "" if said is None else str(said)
 
 

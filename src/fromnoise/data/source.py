@@ -133,6 +133,14 @@ def held_apart(source: Source, share: float, seed: int) -> tuple[Source, Source 
     return source.take(rows), source.take(held)
 
 
+def of_label(source: Source, number: int) -> Source:
+    """Return the samples of a source that have a label, by its number."""
+    cond = source.cond if hasattr(source, "cond") else source.read(slice(None)).cond  # pyright: ignore[reportAttributeAccessIssue]
+    assert cond is not None
+    wanted, given = cond.values["label"].expand(len(source)) == number, cond.mask("label")
+    return source.take((wanted if given is None else wanted & given).nonzero().flatten())
+
+
 def split(count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
     """Split rows 0, 1, ..., count - 1 in those to train on and those held out, int64 each.
 

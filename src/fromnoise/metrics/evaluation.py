@@ -46,6 +46,7 @@ class Measure:
         value, error: the value for the samples against fresh data, and its standard error, of which the samples' own
             chance is a part: another set of so many would have another value.
         floor, floor_error: the value for fresh data against fresh data, and its standard error.
+        unbiased: whether that is 0 but for chance, so that nothing can be told in parts of it.
     """
 
     name: str
@@ -53,14 +54,15 @@ class Measure:
     error: float
     floor: float
     floor_error: float
+    unbiased: bool = False
 
     @property
     def ratio(self) -> float:
         """Return value/floor: 1 is as good as fresh data, above and below which chance alone may lead.
 
-        NaN where the floor is 0 within its error, as that of a distance without bias is.
+        NaN where the floor is 0 but for chance, as that of a distance without bias is.
         """
-        if abs(self.floor) <= 2 * self.floor_error:
+        if self.unbiased or (self.floor <= 2 * self.floor_error and (self.floor or self.floor_error)):
             return math.nan
         return self.value / self.floor if self.floor else math.inf
 
@@ -68,7 +70,7 @@ class Measure:
     def ratio_error(self) -> float:
         """Return the ratio's standard error."""
         parts = (e / v for e, v in ((self.error, self.value), (self.floor_error, self.floor)) if v)
-        return self.ratio * math.hypot(*parts)
+        return abs(self.ratio) * math.hypot(*parts)
 
     def line(self, width: int = 22) -> str:
         """Return the measure as a line of a table whose first column has this width."""
@@ -186,7 +188,9 @@ def evaluate(
             value, error = _mean_error(ours[:, k])
             least, least_error = _mean_error(floor[:, k])
             own = least_error * math.sqrt(pairs)  # the comparisons share one set of samples, whose part is at most this
-            found.append(Measure(name, value, math.hypot(error, own), least, least_error))
+            found.append(
+                Measure(name, value, math.hypot(error, own), least, least_error, unbiased=name in space.unbiased)
+            )
     return Evaluation(tuple(found), what, n, space.unit)
 
 
@@ -195,22 +199,24 @@ Pair = Callable[[Tensor, Tensor], Sequence[float]]
 
 
 class _Space(NamedTuple):
-    """Where samples are compared: what is seen of them, in which unit, and the measures by their names."""
+    """Where samples are compared: what is seen of them, its unit, the measures by name, and which have no bias."""
 
     seen: Callable[[Tensor], Tensor]
     unit: str
     measures: dict[str, Pair]
+    unbiased: frozenset[str] = frozenset()
 
 
 def _space(data: Dataset | Source, n: int, features: Features | None) -> _Space:
     if len(data.shape) == 3 or features is not None:
         seen = features or PixelComponents.fitted(data)
+        kernel = f"kernel distance ({seen.name})"
         measures: dict[str, Pair] = {
             f"Frechet distance ({seen.name})": lambda a, b: (frechet_distance(a, b),),
-            f"kernel distance ({seen.name})": lambda a, b: (kernel_distance(a, b),),
+            kernel: lambda a, b: (kernel_distance(a, b),),
             "precision,recall": manifold_precision_recall,
         }
-        return _Space(seen, seen.name, measures)
+        return _Space(seen, seen.name, measures, frozenset({kernel}))
     of_columns = column_std(data)
     measures = {
         "2-Wasserstein" if n <= EXACT_UP_TO else "sliced 2-Wasserstein": lambda a, b: (_wasserstein(a, b),),

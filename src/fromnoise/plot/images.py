@@ -16,7 +16,9 @@ from fromnoise.errors import InputError
 from fromnoise.plot.style import new_figure, styled
 
 _RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
-"""What the numbers of pictures mostly lie in; samples overstep it a little."""
+"""What the numbers of pictures mostly lie in; samples overstep it by a part of `_SLACK`, and use as much of it."""
+
+_SLACK, _USED = 0.15, 0.3
 
 _ACROSS = 900
 """About how many pixels a contact sheet has at least: small pictures are enlarged, each pixel to a square."""
@@ -29,7 +31,7 @@ def as_pixels(x: Any, low: float | None = None, high: float | None = None) -> np
         x: `[n, C, H, W]`, uint8 or floats. One channel is grey and three are colours; the channels of any other number
             are drawn beside one another, grey, `[n, H, C W]`.
         low: the float that is black; when not given, that of the range in which nearly all numbers lie: 0 to 1, -1 to
-            1, 0 to 255, or from the least to the greatest.
+            1, 0 to 255, or, where they are far from filling one, of their own.
         high: the float that is white.
 
     Raises:
@@ -42,18 +44,20 @@ def as_pixels(x: Any, low: float | None = None, high: float | None = None) -> np
         array = array.transpose(0, 2, 1, 3).reshape(len(array), 1, array.shape[2], -1)
     if array.dtype != np.uint8:
         array = array.astype(np.float64)
-        low, high = _range(array) if low is None or high is None else (low, high)
+        low, high = range_of(array) if low is None or high is None else (low, high)
         array = np.rint(255 * ((array - low) / max(high - low, 1e-12)).clip(0, 1)).astype(np.uint8)
     return array[:, 0] if array.shape[1] == 1 else array.transpose(0, 2, 3, 1)
 
 
-def _range(array: np.ndarray) -> tuple[float, float]:
+def range_of(x: Any) -> tuple[float, float]:
+    """Return the floats that are black and white in pictures where nothing is said of them; see `as_pixels`."""
+    array = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
     low, high = np.quantile(array, 0.005), np.quantile(array, 0.995)
     for black, white in _RANGES:
-        slack = 0.05 * (white - black)
-        if low >= black - slack and high <= white + slack:
+        slack, used = _SLACK * (white - black), _USED * (white - black)
+        if low >= black - slack and high <= white + slack and high - low >= used:
             return black, white
-    return float(array.min()), float(array.max())
+    return float(low), float(high)
 
 
 def contact_sheet(x: Any, *, columns: int | None = None, gap: int = 1, captions: Sequence[str] = ()) -> Image.Image:

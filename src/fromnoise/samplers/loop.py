@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -49,6 +49,8 @@ class _Recorder(Wrapper):
 
     def __init__(self, base: DenoiserLike, precision: Precision) -> None:
         super().__init__(base)
+        if precision not in get_args(Precision):
+            raise InputError(f"precision must be float32 or bf16, not {precision!r}")
         self._bf16 = precision == "bf16"
         self._first: Tensor | None = None
 

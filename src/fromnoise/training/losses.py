@@ -107,7 +107,7 @@ class Hybrid(Task):
         if not self.denoiser.learned_variance:
             raise ConfigError(
                 "the hybrid loss trains a learned variance, and this network says none: "
-                "set network.learned_variance to true (--recipe improved does)"
+                "set network.learned_variance to true (--set network.learned_variance=true)"
             )
         if not self.has_floor(self.goal):
             raise ConfigError("the hybrid loss is that of a table's steps: take the schedule linear, cosine or sigmoid")
