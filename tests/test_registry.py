@@ -5,9 +5,11 @@ import pytest
 from pydantic import Field
 
 from fromnoise.errors import ConfigError, UnknownName
+from fromnoise.nn import networks
 from fromnoise.pictures_cond import Image
 from fromnoise.registry import Registry
 from fromnoise.schedule import schedules
+from fromnoise.training.plan import Plan
 from fromnoise.training.task import losses
 from fromnoise.training.times import time_laws
 
@@ -84,3 +86,26 @@ def test_a_data_class_may_have_a_parent_whose_names_are_unknown_here():
     assert registry.settings(made) == {"name": "mine", "shape": (1, 4, 4), "noise": 0.0, "extra": 2.0}
     with pytest.raises(ConfigError, match="shape"):
         registry.build({"name": "mine", "shape": [0, 4, 4]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {"schedule": {"name": "edm", "sigma_max": 0}},
+            "the configuration: schedule 'edm': sigma_max should be greater",
+        ),
+        ({"train": {"seed": 1e30}}, "seed should be a smaller whole number, not 1e+30"),
+        ({"train": {"weighting": "nope"}}, "train: unknown weighting 'nope': known"),
+    ],
+)
+def test_what_is_wrong_is_said_once(settings, says):
+    with pytest.raises((ConfigError, UnknownName)) as caught:
+        Plan.from_recipe("image", settings)
+    assert says in str(caught.value)
+    assert str(caught.value).count(", not ") <= 1
+
+
+def test_too_few_of_something_are_counted_in_plain_words():
+    with pytest.raises(ConfigError, match=r"network 'unet': widths should have at least 1 of them, not \[\]$"):
+        networks.build({"name": "unet", "shape": (1, 8, 8), "widths": []})

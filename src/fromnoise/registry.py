@@ -61,10 +61,24 @@ def explain(error: ValidationError, where: str, known: Iterable[str] = ()) -> Co
         elif item["type"] == "missing":
             parts.append(f"{place} is missing")
         else:
-            text = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
-            parts.append(f"{place} {text}, not {shown(item['input'])}" if place else text)
+            parts.append(_said(place, item))
     more = count - len(parts)
     return ConfigError(one_line(f"{where}: {'; '.join(parts)}{f'; and {more} more' if more else ''}"))
+
+
+def _said(place: str, item: Any) -> str:
+    """Return what pydantic says of a value at a place."""
+    context = item.get("ctx", {})
+    if isinstance(context.get("error"), (ConfigError, UnknownName)):  # of a component, which names itself and its value
+        return str(context["error"])
+    if item["type"] in ("too_short", "too_long"):
+        most = "least" if item["type"] == "too_short" else "most"
+        text = f"should have at {most} {context.get('min_length', context.get('max_length'))} of them"
+    elif item["type"] == "int_parsing_size":
+        text = "should be a smaller whole number"
+    else:
+        text = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{place} {text}, not {shown(item['input'])}" if place else text
 
 
 def _schema(cls: type, name: str) -> type[BaseModel]:
