@@ -107,5 +107,5 @@ def test_what_is_wrong_is_said_once(settings, says):
 
 
 def test_too_few_of_something_are_counted_in_plain_words():
-    with pytest.raises(ConfigError, match=r"network 'unet': widths should have at least 1 of them, not \[\]$"):
+    with pytest.raises(ConfigError, match=r"network 'unet': widths should have at least 1 item, not \[\]$"):
         networks.build({"name": "unet", "shape": (1, 8, 8), "widths": []})

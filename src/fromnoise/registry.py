@@ -73,7 +73,8 @@ def _said(place: str, item: Any) -> str:
         return str(context["error"])
     if item["type"] in ("too_short", "too_long"):
         most = "least" if item["type"] == "too_short" else "most"
-        text = f"should have at {most} {context.get('min_length', context.get('max_length'))} of them"
+        count = context.get("min_length", context.get("max_length"))
+        text = f"should have at {most} {count} item{'' if count == 1 else 's'}"
     elif item["type"] == "int_parsing_size":
         text = "should be a smaller whole number"
     else:

@@ -46,7 +46,9 @@ def test_pictures_of_any_number_of_channels_are_drawn_channel_beside_channel(cha
     assert np.array_equal(drawn, np.concatenate(list(np.load(tmp_path / "x.npy")[1]), axis=1))
     for kind in ("samples", "trajectory", "neighbours"):
         assert run_cli("plot", tmp_path / "r", kind, "--out", tmp_path / f"{kind}.png")[0] == 0
+        assert (tmp_path / f"{kind}.png").exists()
     assert run_cli("info", tmp_path / "bands.npy", "--out", tmp_path / "sheet.png")[0] == 0
+    assert (tmp_path / "sheet.png").exists()
 
 
 @pytest.mark.parametrize("kind", ["samples", "trajectory", "guidance", "neighbours", "dissolve", "loss", "schedule"])
@@ -107,9 +109,13 @@ def test_a_mask_of_another_size_than_its_picture_is_refused(run, run_cli, tmp_pa
     assert code == 2
     assert "is 30 x 50, and" in err
     assert "is 50 x 30: draw the mask on the picture" in err
+    half = Image.new("L", (100, 60))  # of the same shape, and twice as large
+    half.paste(255, (0, 0, 100, 30))
+    half.save(tmp_path / "mask.png")
+    assert run_cli("sample", run, "-n", "1", "--steps", "1", *given, "--out", tmp_path / "x.npz")[0] == 0
 
 
-def test_info_takes_settings_of_the_data_and_tells_of_captions(run_cli, tmp_path, monkeypatch):
+def test_info_takes_settings_of_the_data_and_tells_of_captions(run, run_cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("last.npy", np.zeros((4, 8, 8, 3), np.uint8))
     assert run_cli("info", "last.npy")[0] == 2
@@ -117,6 +123,8 @@ def test_info_takes_settings_of_the_data_and_tells_of_captions(run_cli, tmp_path
     assert (code, json.loads(out)["shape"]) == (0, [3, 8, 8])
     code, _, err = run_cli("info", "last.npy", "--set", "train.steps=3")
     assert (code, "settings of the data alone" in err) == (2, True)
+    code, _, err = run_cli("info", run, "--set", "data.size=4")
+    assert (code, f"--set is for data, and {run} is none" in err) == (2, True)
     (tmp_path / "photos").mkdir()
     for k in range(3):
         Image.new("L", (8, 8), 40 * k).save(tmp_path / "photos" / f"{k}.png")

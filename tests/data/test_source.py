@@ -5,8 +5,10 @@ import torch
 
 import fromnoise as fn
 from fromnoise.data import Affine, Batch, Source
-from fromnoise.data.source import samples, split
+from fromnoise.data.source import of_label, samples, split
 from fromnoise.data.stored import Stored
+from fromnoise.data.views import Flipped, FromSmall, Rows
+from fromnoise.errors import InputError
 from fromnoise.rng import hashed
 
 
@@ -121,3 +123,30 @@ def test_hashed_numbers_are_uniform_and_unrelated():
     assert (u * 100).long().bincount(minlength=100).min() > 850
     for other in (v, u.roll(1), hashed(0, "b", 100_000)):
         assert abs(float(torch.corrcoef(torch.stack([u, other]))[0, 1])) < 0.015
+
+
+def test_the_samples_of_one_label_of_any_kind_of_source():
+    x = torch.arange(48, dtype=torch.uint8).reshape(12, 1, 2, 2)
+    whole = fn.data.Dataset(x, torch.arange(12) % 3, label_names=["a", "b", "c"])
+
+    class Own:
+        """A user's own source, which must read its samples to know their labels."""
+
+        name, shape, conditioners, distribution = "own", (1, 2, 2), whole.conditioners, None
+
+        def __len__(self):
+            return 12
+
+        def read(self, rows):
+            return whole.read(rows)
+
+        def take(self, rows):
+            return Rows(self, rows)
+
+    every = torch.arange(12)
+    for source in (whole, whole.take(every), FromSmall(whole, 1), FromSmall(whole, 1).take(every), Own()):
+        assert torch.equal(of_label(source, 1).read(slice(None)).x, x[1::3])
+    twice = of_label(Flipped(whole), 1)
+    assert torch.equal(twice.read(slice(None)).x, torch.cat([x[1::3], x[1::3].flip(3)]))
+    with pytest.raises(InputError, match="no labels"):
+        of_label(fn.data.Dataset(x, name="bare"), 1)

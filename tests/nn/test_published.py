@@ -192,7 +192,7 @@ def test_the_autoencoders_weights_and_outputs_are_those_of_diffusers(kind):
 
 def test_an_autoencoder_has_a_level_for_each_halving():
     with pytest.raises(fn_errors.ConfigError, match="takes 3 levels"):
-        KLAutoencoder((1, 32, 32), 4, widths=(16, 32))
+        KLAutoencoder((1, 32, 32), 4, widths=(16, 32, 32, 32))
     with pytest.raises(fn_errors.ConfigError, match="bring the pictures to 32 x 32"):
         KLAutoencoder((1, 30, 30), 4)
     with pytest.raises(fn_errors.ConfigError, match="groups"):

@@ -6,6 +6,7 @@ from PIL import Image
 
 import fromnoise as fn
 from fromnoise.errors import InputError
+from fromnoise.plot.images import range_of
 
 
 def test_a_scatter_shows_labels_and_legend(tmp_path):
@@ -100,3 +101,23 @@ def test_points_that_are_not_finite_are_refused(tmp_path):
     with pytest.raises(InputError, match="1 of 40 points are not finite"):
         fn.plot.animate_trajectory(np.stack([bad, np.zeros((20, 2))]), [1.0, 0.0], [1.0, 1.0], tmp_path / "x.gif")
     assert not list(tmp_path.iterdir())
+
+
+def test_floats_are_drawn_in_the_range_that_they_are_of():
+    noise = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    sparse = torch.zeros(400, 1, 8, 8)
+    sparse[:3, 0, 0, 0] = torch.tensor([0.66, 0.31, 0.09])
+    for x, ends in (
+        (noise, (0, 1)), (2.1 * noise - 1.05, (-1, 1)), (255 * noise, (0, 255)), (sparse, (0, 1)),
+        (torch.full((2, 1, 8, 8), 0.5), (0, 1)),
+    ):  # fmt: skip
+        assert range_of(x) == ends
+    low, high = range_of(5 * noise - 2)  # standardised: neither of the usual
+    assert low == pytest.approx(-2, abs=0.1)
+    assert high == pytest.approx(3, abs=0.1)
+
+
+def test_rows_of_floats_in_one_figure_have_one_range():
+    rows = {"whole": torch.rand(5, 1, 8, 8) * 5 - 2, "faint": torch.full((5, 1, 8, 8), 0.5)}
+    each = fn.plot.pictures(rows).axes[0].images
+    assert np.asarray(each[-1].get_array()).mean() == pytest.approx(127, abs=12)  # halfway between -2 and 3

@@ -7,6 +7,7 @@ import torch
 
 import fromnoise as fn
 from fromnoise.errors import ConfigChanged
+from fromnoise.nn import networks
 
 
 def pictures():
@@ -66,3 +67,27 @@ def test_a_transformer_of_an_earlier_release_has_no_neighbours(tmp_path):
     with pytest.raises(ConfigChanged, match=r"network\.local was False and is now True"):
         train(tmp_path / "old", 8)
     assert train(tmp_path / "old", 8, network=plain).step == 8
+
+
+def test_settings_in_tuples_of_tuples_are_the_same_settings(tmp_path):
+    def go(steps):
+        network = {"name": "staged", "shape": (1, 8, 8)}
+        return fn.train(pictures(), out=tmp_path / "r", resume=True, network=network, steps=steps, batch_size=8)
+
+    go(2)
+    assert go(4).step == 4
+
+
+@networks.register("staged")
+class Staged(fn.nn.DiT):
+    """A user's own network, with a setting of tuples in a tuple."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        stages: tuple[tuple[int, int], ...] = ((16, 1),),
+        classes: int = 0,
+        log_snr: tuple[float, float] | None = None,
+    ):
+        (width, depth), *_ = stages
+        super().__init__(shape, width, depth, classes=classes, log_snr=log_snr)

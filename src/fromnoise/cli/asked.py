@@ -46,7 +46,7 @@ class Asked:
 
 
 def measures_of(found: Evaluation) -> dict[str, Any]:
-    """Return an evaluation's measures as data; a ratio to a floor of 0 is None."""
+    """Return an evaluation's measures as data; a ratio to a floor that is 0, but for chance, is None."""
     return {
         m.name: {
             "value": m.value, "error": m.error, "floor": m.floor, "floor_error": m.floor_error,

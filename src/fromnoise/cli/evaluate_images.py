@@ -34,7 +34,8 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     x, labels, how = _drawn(run, asked) if asked.file is None else (_read(asked.file), None, str(asked.file))
     found = metrics.evaluate(x, rows, pairs=asked.pairs, seed=asked.seed, features=space, held_out=held)
     data: dict[str, Any] = {"n": found.n, "against": found.against, "measures": measures_of(found)}
-    lines = [how, str(found)]
+    of = "" if asked.label is None else f"; of {asked.label} alone"
+    lines = [f"{how}{of}", str(found)]
     ceiling = _ceiling(run, rows, held, n=found.n, features=space, pairs=asked.pairs, seed=asked.seed)
     if ceiling is not None:
         data["ceiling"] = measures_of(ceiling)
@@ -56,7 +57,7 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
         with bar("ELBO") as progress:
             bits = bits_of(run, seed=asked.seed, progress=progress)
         data["likelihood"] = bits.row()
-        lines += ["", *bits.lines()]
+        lines += ["", *bits.lines(), *(["(of all labels)"] if asked.label is not None else [])]
     return data, lines
 
 
@@ -126,8 +127,7 @@ def _drawn(run: Run, asked: Asked) -> tuple[Tensor, Tensor | None, str]:
     with bar("sampling") as progress:
         x = sample(denoiser, asked.n, sampler=rule, steps=steps, cond=cond, seed=asked.seed, progress=progress)
     guide = "" if asked.guidance is None else f", guidance {asked.guidance:g}"
-    of = "" if asked.label is None else f", of {names[int(labels[0])]} alone" if labels is not None else ""
-    return x.cpu(), labels, f"{samplers.settings(rule)['name']}, {steps} steps{guide}{of}"
+    return x.cpu(), labels, f"{samplers.settings(rule)['name']}, {steps} steps{guide}"
 
 
 def _read(path: Path) -> Tensor:

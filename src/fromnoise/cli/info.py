@@ -30,9 +30,14 @@ def info(
 ) -> None:
     """Describe a run, or data that would be trained on, or list every component there is."""
     load_plugins(plugin)
+    of_data = what is not None and not (Path(what) / "config.toml").exists() and is_data(what)
+    given = {"--set": set_, "--size": size, "--fit": fit, "--out": out}
+    odd = next((name for name, value in given.items() if value is not None), None)
+    if odd is not None and not of_data:
+        raise InputError(f"{odd} is for data, and {'none are named' if what is None else f'{what} is none'}")
     if what is None:
         data = _of_installation()
-    elif (Path(what) / "config.toml").exists() or not is_data(what):
+    elif not of_data:
         data = _of_run(Path(what))
     else:
         data = _of_data(what, _settings(set_, {"size": size, "fit": fit}), out)
@@ -80,7 +85,7 @@ def _of_data(what: str, settings: dict[str, Any], out: Path | None) -> dict[str,
         data["captions"] = f"{len(said):,}, such as: {some}" if said else "none"
         data["captions"] += f"; {found.captions_text.removeprefix('captions: ')}" if found.uncaptioned else ""
         data |= {"sizes": found.sizes, "animated": found.animated, "skipped": found.skipped_text or "none"}
-    if len(source.shape) == 3 and source.shape[0] in (1, 3):
+    if source.suggests["recipe"] == "image":
         rows = torch.randperm(len(source), generator=stream(0, "sheet"))[:_ON_A_SHEET]
         data["sheet"] = str(_sheet(source, rows, out or Path(f"{source.name}-sheet.png")))
     return data

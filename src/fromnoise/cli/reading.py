@@ -94,18 +94,19 @@ def _fitting(x: Tensor, shape: Sequence[int], path: Path, option: str) -> Tensor
 
 
 def _check_alike(known: Path, mask: Path) -> None:
-    """Refuse a mask of another size than its picture: brought to the run's size each, they would not lie on another."""
+    """Refuse a mask of another shape than its picture: cut to the run's size each, one would not lie on the other."""
     from fromnoise.data.files import KINDS
     from fromnoise.data.images import is_pictures
 
     if any(path.suffix.lower() in KINDS or (path.exists() and is_pictures(path)) for path in (known, mask)):
         return
-    a, b = (
-        " x ".join(str(side) for side in _picture(path, 0, option).shape[:0:-1])
-        for path, option in ((known, "--known"), (mask, "--mask"))
+    (high, wide), (tall, broad) = (
+        _picture(path, 0, option).shape[1:] for path, option in ((known, "--known"), (mask, "--mask"))
     )
-    if a != b:
-        raise InputError(f"--mask {mask} is {b}, and --known {known} is {a}: draw the mask on the picture itself")
+    if abs(wide * tall - broad * high) > max(wide, high):  # but for the rounding of a pixel
+        raise InputError(
+            f"--mask {mask} is {broad} x {tall}, and --known {known} is {wide} x {high}: draw the mask on the picture"
+        )
 
 
 def completing(denoiser: DenoiserLike, known: Path | None, mask: Path | None) -> DenoiserLike:

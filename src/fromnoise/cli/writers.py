@@ -162,6 +162,16 @@ def suggested(denoiser: Denoiser) -> str:
         return " ".join(f"--{name} FILE" for name in sorted(needed))
     form = denoiser.codec.form
     labels = denoiser.label_names if form == "images" else ()
-    more = f" --label {shlex.quote(labels[0])} --guidance 1.5" if labels else ""
-    more = ' --prompt "..." --guidance 2' if any(one.value == "text" for one in denoiser.conditioners) else more
-    return f"-n {usual(form)[1]}{more}"
+    if any(one.value == "text" for one in denoiser.conditioners):
+        return f'-n {usual(form)[1]} --prompt "..."{_guidance(denoiser, 2.0)}'
+    return f"-n {usual(form)[1]}" + (f" --label {shlex.quote(labels[0])}{_guidance(denoiser, 1.5)}" if labels else "")
+
+
+def _guidance(denoiser: Denoiser, scale: float) -> str:
+    """Return the option of a guidance scale near this one; empty where guidance cannot move the denoiser."""
+    from fromnoise.guidance_cond import scale_of
+
+    taught = scale_of(tuple(denoiser.conditioners))
+    if taught is not None:
+        return f" --guidance {min(max(scale, taught.low), taught.high):g}"
+    return f" --guidance {scale:g}" if denoiser.grid is None and denoiser.unconditional else ""

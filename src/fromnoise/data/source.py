@@ -135,10 +135,24 @@ def held_apart(source: Source, share: float, seed: int) -> tuple[Source, Source 
 
 def of_label(source: Source, number: int) -> Source:
     """Return the samples of a source that have a label, by its number."""
-    cond = source.cond if hasattr(source, "cond") else source.read(slice(None)).cond  # pyright: ignore[reportAttributeAccessIssue]
-    assert cond is not None
-    wanted, given = cond.values["label"].expand(len(source)) == number, cond.mask("label")
-    return source.take((wanted if given is None else wanted & given).nonzero().flatten())
+    told = [_told(source, rows) for rows in torch.arange(len(source)).split(_TOGETHER)]
+    labels, given = (torch.cat(each) for each in zip(*told, strict=True))
+    return source.take(((labels == number) & given).nonzero().flatten())
+
+
+_TOGETHER = 1024
+"""How many samples are read at a time for their labels, where these cannot be had alone."""
+
+
+def _told(source: Source, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the labels of rows, and which of them are given."""
+    cond: Cond | None = getattr(source, "cond", None)
+    cond = source.read(rows).cond if cond is None else cond.rows(rows)
+    if cond is None or "label" not in cond.values:
+        raise InputError(f"{source.name} has no labels")
+    labels, given = cond.values["label"], cond.mask("label")
+    given = torch.ones(1, dtype=torch.bool) if given is None else given
+    return labels.expand(len(rows)), given.expand(len(rows))
 
 
 def split(count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:

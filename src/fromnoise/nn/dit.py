@@ -2,16 +2,16 @@
 
     tokens      a linear map of each p x p patch, plus a fixed embedding of its place
     e           MLP(cos, sin of the timestep) + label, one row where all rows share time and label
-    block       x + conv(x) over each token and its eight neighbours, by request; then
+    block       x + conv(x) over each token and its eight neighbours, where `local`; then
                 x + g1 attend((1 + a1) norm(x) + b1), then x + g2 mlp((1 + a2) norm(x) + b2),
                 with [b1, a1, g1, b2, a2, g2] = V SiLU(e)
     output      a linear map of (1 + a) norm(x) + b back to the patch's pixels
 
 V starts at 0 in every block, so that a block starts as the identity ("adaLN-Zero"), and the output starts at 0.
 Source: Peebles & Xie 2023, section 3 and table 1. The names are those of facebookresearch/DiT, whose weights load as
-they are. Queries and keys may be normed, each head on its own (Henry et al. 2020), for higher learning rates. The
-convolution tells tokens what is beside them (Chu et al. 2023, "Conditional positional encodings for vision
-transformers"), from the first step on; attention alone has to learn it. It starts at 0, channel by channel.
+they are where `local` is False. Queries and keys may be normed, each head on its own (Henry et al. 2020), for higher
+learning rates. The convolution tells tokens what is beside them from the first step on, which attention alone has to
+learn (Chu et al. 2023, "Conditional positional encodings for vision transformers"). It starts at 0, channel by channel.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Neighbours(nn.Module):
 class DiTBlock(nn.Module):
     """Attention and an MLP, each scaled and shifted by e before, and scaled by it after.
 
-    By request a convolution of neighbours comes before them, and attention to texts between.
+    Where asked for, a convolution of neighbours comes before them, and attention to texts between.
     """
 
     def __init__(
@@ -211,7 +211,8 @@ class DiT(Network):
         mlp_ratio: the MLPs' inner width, in widths of a token.
         qk_norm: norm queries and keys, which the published sizes do not.
         activation: of the MLPs, GELU by its tanh approximation.
-        local: a convolution of each patch and its neighbours before every block, which the published sizes lack.
+        local: a convolution of each patch and its neighbours before every block. The published networks have none: to
+            load their weights give False.
         log_snr: of a continuous schedule, its highest and lowest log SNR, between which timesteps are spread; left out
             for a table.
         classes: the number of labels; 0 for none.

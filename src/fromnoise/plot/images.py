@@ -37,7 +37,7 @@ def as_pixels(x: Any, low: float | None = None, high: float | None = None) -> np
     Raises:
         InputError: if they are no pictures.
     """
-    array = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+    array = _array(x)
     if array.ndim != 4:
         raise InputError(f"pictures are [n, C, H, W], not of shape {list(array.shape)}")
     if array.shape[1] not in (1, 3):
@@ -49,15 +49,20 @@ def as_pixels(x: Any, low: float | None = None, high: float | None = None) -> np
     return array[:, 0] if array.shape[1] == 1 else array.transpose(0, 2, 3, 1)
 
 
+def _array(x: Any) -> np.ndarray:
+    return x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+
+
 def range_of(x: Any) -> tuple[float, float]:
     """Return the floats that are black and white in pictures where nothing is said of them; see `as_pixels`."""
-    array = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
-    low, high = np.quantile(array, 0.005), np.quantile(array, 0.995)
+    array = _array(x)
+    low, high = (float(np.quantile(array, share)) for share in (0.005, 0.995)) if array.size else (0.0, 1.0)
+    least, most = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
     for black, white in _RANGES:
         slack, used = _SLACK * (white - black), _USED * (white - black)
-        if low >= black - slack and high <= white + slack and high - low >= used:
+        if low >= black - slack and high <= white + slack and (most - least >= used or most == least):
             return black, white
-    return float(low), float(high)
+    return (low, high) if high - low >= _USED * (most - least) else (least, most)
 
 
 def contact_sheet(x: Any, *, columns: int | None = None, gap: int = 1, captions: Sequence[str] = ()) -> Image.Image:
@@ -124,7 +129,10 @@ def pictures(rows: Mapping[str, Any], *, columns: Sequence[str] = (), title: str
     Raises:
         InputError: if they are no pictures, or differ in size.
     """
-    each = {name: as_pixels(x) for name, x in rows.items()}
+    numbers = [_array(x).ravel() for x in rows.values()]
+    floats = [each for each in numbers if each.dtype != np.uint8]
+    ends = range_of(np.concatenate(floats)) if floats else (None, None)  # of all rows, which are looked at together
+    each = {name: as_pixels(x, *ends) for name, x in rows.items()}
     shapes = {pixels.shape[1:] for pixels in each.values()}
     if len(shapes) != 1:
         raise InputError(f"rows of pictures must have one size, not {sorted(shapes)}")

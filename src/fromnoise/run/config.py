@@ -210,7 +210,7 @@ def _of_source(data: Source) -> dict[str, Any]:
 
 def _filled(registry: Registry[Any], then: Settings, now: Settings | None) -> Settings:
     """Return a component's settings with the defaults of those it lacks, where the two are of one name."""
-    return _plain(registry.complete(then)) if now is not None and then.get("name") == now.get("name") else then
+    return registry.complete(then) if now is not None and then.get("name") == now.get("name") else then
 
 
 def _plain(settings: Settings) -> Settings:
@@ -255,7 +255,7 @@ def differences(
         free: the names of train settings that may differ.
         filled: gives train settings the defaults of those that a run of an earlier release lacks.
     """
-    then = flat({**old.filled_as(new), "train": filled(old.train)})
+    then = flat(json.loads(type(old)(**{**old.filled_as(new), "train": dict(filled(old.train))}).model_dump_json()))
     now = flat(json.loads(new.model_dump_json()))
     ignored = {f"train.{key}" for key in free}
     keys = {k for k in then.keys() | now.keys() if k not in ignored and not k.startswith("measured.")}
