@@ -133,6 +133,7 @@ def test_the_samples_of_one_label_of_any_kind_of_source():
         """A user's own source, which must read its samples to know their labels."""
 
         name, shape, conditioners, distribution = "own", (1, 2, 2), whole.conditioners, None
+        suggests, identity = {"recipe": "image"}, {"name": "own"}
 
         def __len__(self):
             return 12
@@ -142,6 +143,9 @@ def test_the_samples_of_one_label_of_any_kind_of_source():
 
         def take(self, rows):
             return Rows(self, rows)
+
+        def resident(self, device, budget):
+            return self
 
     every = torch.arange(12)
     for source in (whole, whole.take(every), FromSmall(whole, 1), FromSmall(whole, 1).take(every), Own()):
