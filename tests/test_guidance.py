@@ -321,6 +321,15 @@ def test_what_a_classifier_cannot_do_is_refused():
         fn.ClassifierGuided(plain, exact_classifier, 3)(x_t, 0.5)
     with pytest.raises(InputError, match="its own path"):
         fn.ClassifierGuided(plain, exact_classifier, 0).on(fn.EDM())
+    with pytest.raises(LabelError, match="unknown label 'star'"):
+        fn.ClassifierGuided(exact(), exact_classifier, "star")
+
+
+def test_a_classifier_goes_towards_labels_by_name():
+    x_t, names = torch.randn(3, 2).double(), SHAPES.label_names
+    for named, number in ((names[1], 1), ([names[2], names[0], names[1]], [2, 0, 1])):
+        by_name, by_number = (fn.ClassifierGuided(exact(), exact_classifier, label) for label in (named, number))
+        assert torch.equal(by_name(x_t, 0.5), by_number(x_t, 0.5))
 
 
 # -- clipped --

@@ -24,6 +24,11 @@ def test_whole_numbers_are_taken_to_between_minus_1_and_1():
     assert torch.equal(ONE.read(x.numpy()), read)
 
 
+def test_floats_that_may_lie_between_0_and_1_are_told_of():
+    with pytest.warns(UserWarning, match="give 2 \\* x - 1"):
+        ONE.read(torch.rand(1, 4, 4))
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -120,10 +120,26 @@ def predicted(denoiser: DenoiserLike, x_t: Tensor, t: Time, cond: Words = None) 
 Wrapping = TypeVar("Wrapping", bound="Wrapper")
 
 
+def check_denoiser(what: object) -> None:
+    """Refuse what is no denoiser, such as the run it belongs to.
+
+    Raises:
+        InputError: saying what to give.
+    """
+    if not callable(what) or not hasattr(what, "schedule"):
+        way_out = "give its .denoiser" if hasattr(what, "denoiser") else "fn.Denoiser(network, schedule) makes one"
+        raise InputError(f"a denoiser is wanted, and {type(what).__name__} is none: {way_out}")
+
+
 class Wrapper:
-    """A denoiser around another. Everything that it does not answer itself is the other's, asked anew each time."""
+    """A denoiser around another. Everything that it does not answer itself is the other's, asked anew each time.
+
+    Raises:
+        InputError: if the other is no denoiser.
+    """
 
     def __init__(self, base: DenoiserLike) -> None:
+        check_denoiser(base)
         self.base = base
 
     @property

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fromnoise.arrays import Time, expand_to
 from fromnoise.cond import Cond
-from fromnoise.conditioners import Words
+from fromnoise.conditioners import Words, find_label
 from fromnoise.data.numbers import as_samples
 from fromnoise.denoiser_like import NEVER_WITHOUT, DenoiserLike, Wrapper, check_mean, of_rows
 from fromnoise.deprecated import renamed
@@ -224,12 +224,14 @@ class ClassifierGuided(Wrapper):
     Args:
         denoiser: asked without a condition, unless its own labels are given too.
         classifier: any function of x_t and t that PyTorch can differentiate.
-        label: the number of the label to go towards, one for all samples or one for each, `[n]`.
+        label: the number of the label to go towards, or its name where the denoiser knows it; one for all samples, or
+            one for each, `[n]`.
         scale: how far to go; 0 for no guidance.
         conditional: ask the denoiser under the condition it is given; else without one.
 
     Raises:
         InputError: if a setting is out of its range.
+        LabelError: if the denoiser knows no label of that name.
     """
 
     def __init__(
@@ -244,7 +246,7 @@ class ClassifierGuided(Wrapper):
         super().__init__(denoiser)
         check_mean(denoiser, "guidance by a classifier")
         self.classifier, self.scale, self.conditional = classifier, _finite("scale", scale), conditional
-        self.label = torch.as_tensor(label, dtype=torch.int64, device=denoiser.device)
+        self.label = _numbers_of(label, denoiser)
         if self.label.dim() > 1 or bool((self.label < 0).any()):
             raise InputError("label is a number from 0 on, or one for each sample")
 
@@ -371,6 +373,16 @@ def _taken(each: Tensor, rows: Tensor, what: str) -> Tensor:
     if len(each) <= int(rows.max()):
         raise InputError(f"{len(each)} {what} were given for more samples: give one for all, or one for each")
     return each[rows.to(each.device)]
+
+
+def _numbers_of(label: Any, denoiser: DenoiserLike) -> Tensor:
+    """Return the numbers of labels, `[]` or `[n]`, where they are given by name."""
+    names = denoiser.label_names
+    each = [label] if isinstance(label, str) else label
+    if isinstance(each, list | tuple) and any(isinstance(one, str) for one in each):
+        numbers = [find_label(one, names) for one in each]
+        label = numbers[0] if isinstance(label, str) else numbers
+    return torch.as_tensor(label, dtype=torch.int64, device=denoiser.device)
 
 
 def _finite(name: str, value: float) -> float:

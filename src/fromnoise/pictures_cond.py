@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -60,6 +61,8 @@ class Image(Conditioner):
         x = x.detach().cpu().float()
         if not bool((x.abs() <= 1 + 1e-6).all()):
             raise LabelError("pictures of floats lie in -1..1, and these do not: give them as uint8")
+        if x.numel() and 0 <= float(x.min()) < float(x.max()):
+            warnings.warn("pictures of floats are taken to lie in -1..1: if 0 is black, give 2 * x - 1", stacklevel=2)
         return x
 
     def check(self, values: Tensor) -> None:

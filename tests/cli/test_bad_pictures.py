@@ -211,7 +211,7 @@ CASES = {
     "an npy that is cut off": (lambda path: _cut(array(FOUR)(path), 300), "no numbers that can be read"),
     "an npz that is no zip": (lambda path: _file(path, "a.npz", b"PK\x03\x04nonsense"), "no numbers that can be read"),
     "odd pictures in an array": (array(np.zeros((4, 1, 7, 7), np.uint8)), "bring the pictures to 8 x 8"),
-    "three axes of floats": (array(np.zeros((4, 8, 8), np.float32)), "is for points and tables"),
+    "three axes of floats": (array(np.zeros((4, 8, 8), np.float32)), "if these are pictures without channels"),
 }  # fmt: skip
 
 
@@ -311,7 +311,7 @@ def test_options_that_do_not_fit_pictures_are_refused(options, says, run_cli, tm
 def test_options_of_pictures_are_refused_for_other_data(option, run_cli, tmp_path):
     code, _, err = run_cli("train", "spiral", "--steps", "1", "--out", tmp_path / "run", *option)
     assert code == 2
-    assert "is not a setting of it; known: n, seed" in err
+    assert "is for pictures in files, and spiral is built in" in err
 
 
 def test_a_class_count_that_has_changed_is_noticed_on_resume(run_cli, tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 
 import fromnoise as fn
 from fromnoise.cli.writers import write
+from fromnoise.report import write_report
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,50 @@ def test_one_label_is_measured_against_pictures_of_that_label(run, run_cli):
     threes = int((fn.data.digits().cond.values["label"] == 3).sum())
     assert 0.8 * threes < int(re.findall(r"\d+", found["against"])[0]) < threes  # a tenth of them was held out
     assert found["measures"]["kernel distance (pixel components)"]["ratio"] is None
+
+
+def test_options_that_make_no_difference_to_a_plot_are_told_of(run, run_cli, tmp_path):
+    code, _, err = run_cli("plot", run, "loss", "--steps", "2", "--label", "3", "--out", tmp_path / "a.png")
+    assert code == 0
+    assert "note: --label, --steps make no difference to loss" in err
+    code, _, err = run_cli("plot", run, "samples", "--steps", "2", "--scales", "1,2", "--out", tmp_path / "b.png")
+    assert "note: --scales makes no difference to samples" in err
+    assert "note" not in run_cli("plot", run, "samples", "--steps", "2", "--out", tmp_path / "c.png")[2]
+
+
+def test_samples_in_a_folder_of_pictures_are_measured(run, run_cli, tmp_path):
+    assert run_cli("sample", run, "-n", "40", "--steps", "2", "--out", tmp_path / "made")[0] == 0
+    assert run_cli("sample", run, "-n", "40", "--steps", "2", "--out", tmp_path / "made.npz")[0] == 0
+    pixels = ("--features", "pixels", "--pairs", "2", "--json")
+    by_folder, by_file = (
+        json.loads(run_cli("evaluate", run, "--samples", tmp_path / name, *pixels)[1]) for name in ("made", "made.npz")
+    )
+    for name, found in by_file["measures"].items():  # of the same pictures in another order
+        assert by_folder["measures"][name]["floor"] == found["floor"]
+        assert by_folder["measures"][name]["value"] == pytest.approx(found["value"], rel=0.5)
+    for odd, says in ((tmp_path / "made/00.png", "give a folder of pictures"), (tmp_path / "none", "No such file")):
+        code, _, err = run_cli("evaluate", run, "--samples", odd, *pixels)
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err
+
+
+def test_what_is_decoded_is_noise(run, run_cli, tmp_path):
+    np.save(tmp_path / "x.npy", fn.data.digits(3).x.numpy())
+    code, _, err = run_cli("decode", run, tmp_path / "x.npy", "--out", tmp_path / "y.npz")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "whole numbers, as samples do, and no noise" in err
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"{name}.png")
+    code, _, err = run_cli("interpolate", run, tmp_path / "a.png", tmp_path / "b.png", "-n", "1")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "-n must be" in err
+
+
+def test_a_given_picture_that_is_changed_is_told_of(run, run_cli, tmp_path):
+    Image.fromarray(np.full((16, 16, 3), (200, 10, 10), np.uint8)).save(tmp_path / "large.png")
+    code, _, err = run_cli("encode", run, tmp_path / "large.png", "--tolerance", "0.1", "--out", tmp_path / "z.npz")
+    assert code == 0
+    assert f"note: encode {tmp_path / 'large.png'}: brought from 16 x 16 to 8 x 8 and turned to grey" in err
 
 
 @pytest.mark.parametrize("command", ["evaluate", "plot"])
@@ -244,6 +289,7 @@ def test_pictures_that_are_conditions_come_from_files(enlarging, run, run_cli, t
     )
     assert code == 0
     assert "from-large" in out
+    assert "What they were enlarged from" in write_report(fn.load(enlarging), []).read_text()
     for arguments, says in (
         ((enlarging,), "never without a condition 'image'"),
         ((enlarging, "--image", tmp_path / "none.png"), "No such file"),

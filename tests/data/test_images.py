@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -19,6 +20,7 @@ import fromnoise as fn
 from fromnoise.cache import cache_folder
 from fromnoise.data.decode import Decoder, Unreadable
 from fromnoise.data.images import Files, PictureSettings
+from fromnoise.data.pixels import Pixels
 from fromnoise.errors import ConfigError, InputError, RunError
 
 
@@ -192,7 +194,18 @@ def test_a_folder_and_every_archive_of_it_are_the_same_data(tmp_path, kind, abov
 
 def test_pictures_that_lie_beside_folders_have_no_labels(tmp_path):
     assert fn.data.open(folder_of(tmp_path, {**DIGITS, "one.png": grey()})).conditioners == ()
-    assert fn.data.open(folder_of(tmp_path / "1", {})).conditioners == ()  # a single folder is no label
+    assert "1 picture lies beside the sub-folders (first one.png)" in fn.data.open(tmp_path).found.unlabelled
+    one = fn.data.open(folder_of(tmp_path / "1", {}))
+    assert (one.conditioners, one.found.unlabelled) == ((), "")  # a single folder is no label
+
+
+def test_folders_inside_the_labels_folders_are_told_of(tmp_path):
+    nested = {f"all/{label}/{side}/{k}.png": grey(k) for label in "ab" for side in ("left", "right") for k in (0, 1)}
+    found = fn.data.open(folder_of(tmp_path, nested))
+    assert found.label_names == ("a", "b")
+    assert found.found.unlabelled == "4 folders inside the labels' own (first all/a/left): the first level is the label"
+    flat = folder_of(tmp_path / "flat", {f"{label}/{k}.png": grey(k) for label in "ab" for k in (0, 1)})
+    assert fn.data.open(flat).found.unlabelled == ""
 
 
 def test_one_picture_in_colour_makes_all_of_them_so(tmp_path):
@@ -372,6 +385,11 @@ def test_arrays_of_bytes_are_pictures():
     assert torch.equal(last.x, torch.from_numpy(x))
     with pytest.raises(InputError, match="channels_last=True"):
         fn.data.open(x.transpose(0, 2, 3, 1))
+    for kind in (np.float32, np.uint16, np.int64):
+        with pytest.raises(InputError, match="channels_last=True"):
+            fn.data.open(x.astype(kind).transpose(0, 2, 3, 1))
+        last = fn.data.open(x.astype(kind).transpose(0, 2, 3, 1), settings={"channels_last": True})
+        assert torch.equal(last.x.double(), torch.from_numpy(x).double())
     with pytest.raises(InputError, match="channels_last is for pictures"):
         fn.data.open(np.zeros((5, 2)), settings={"channels_last": True})
     floats = fn.data.open(x.astype(np.float32) / 255)
@@ -391,8 +409,9 @@ def test_settings_that_are_not_for_the_data_are_refused(tmp_path):
     ):
         with pytest.raises((ConfigError, InputError), match=says):
             fn.data.open(place, settings=settings)
-    with pytest.raises(InputError, match=r"data\.size is for pictures in files"):
-        fn.data.open(np.zeros((5, 2)), settings={"size": 3})
+    for what in (np.zeros((5, 2)), "digits"):
+        with pytest.raises(InputError, match=r"data\.size is for pictures in files"):
+            fn.data.open(what, settings={"size": 3})
 
 
 def test_digits_are_built_in():
@@ -503,3 +522,15 @@ def test_the_index_is_plain_data(tmp_path, monkeypatch):
     index = json.loads((entry / "index.json").read_text())
     assert (index["n"], index["shape"]) == (9, [1, 8, 8])
     assert {file.name for file in entry.iterdir()} == {"pixels.u8", "labels.i8", "index.json"}
+
+
+def test_floats_are_not_taken_for_whole_numbers():
+    digits = fn.data.digits()
+    codec = Pixels().fitted(digits)
+    for x, way in ((digits.x[:30] / 255, "255 * x"), (digits.x[:30] / 127.5 - 1, "127.5 * (x + 1)")):
+        for refused in (lambda x=x: codec.store(x), lambda x=x: fn.evaluate(x, digits)):
+            with pytest.raises(InputError, match=re.escape(way)):
+                refused()
+    assert fn.evaluate(digits.x[:30].float(), digits).n == 30
+    dark = torch.zeros_like(digits.x[:1], dtype=torch.float32)
+    assert torch.equal(codec.store(dark), dark)

@@ -50,3 +50,40 @@ def test_paths_and_rules_are_taken_as_objects_names_or_settings_and_nothing_else
         law.denoiser(fn.VP)
     with pytest.raises(InputError, match="did you mean 'linear'"):
         fn.Denoiser(fn.nn.MLP(2, 8), "linaer")
+
+
+def test_a_finite_set_of_pictures_is_of_z_and_its_samples_are_pictures():
+    digits = fn.data.digits(200)
+    law = fn.FiniteSet(digits)
+    assert law.codec is not None
+    assert 0.3 < float(law.mean_and_variance()[1].mean()) < 1  # each pixel's about its own mean
+    x = fn.sample(law.denoiser("edm"), 100, steps=18, seed=3)
+    assert x.dtype == torch.uint8
+    known = {picture.numpy().tobytes() for picture in digits.x}
+    assert sum(picture.numpy().tobytes() in known for picture in x) >= 95
+    threes = fn.sample(law.denoiser("edm"), 20, steps=18, cond="3")
+    ours = {picture.numpy().tobytes() for picture in digits.x[digits.labels == 3]}
+    assert sum(picture.numpy().tobytes() in ours for picture in threes) >= 19
+    flat = fn.FiniteSet(digits.x.float().flatten(1) / 255)
+    assert flat.codec is None
+    same = law.denoiser("edm", fn.data.Pixels().fitted(digits))
+    assert torch.equal(fn.sample(same, 3, steps=4), fn.sample(law.denoiser("edm"), 3, steps=4))
+    with pytest.raises(InputError, match="a codec of their own"):
+        law.denoiser("edm", fn.data.Pixels("signed").fitted(digits))
+    from_source = fn.FiniteSet(fn.data.open("digits", settings={"flip": True}))
+    assert len(from_source.means) == 2 * len(fn.data.digits())
+
+
+@pytest.mark.unchecked
+def test_a_run_in_place_of_its_denoiser_is_told(tmp_path):
+    run = fn.train("spiral", steps=2, batch_size=8, network={"name": "mlp", "hidden": 8})
+    for make in (
+        lambda: fn.sample(run, 3), lambda: fn.Guided(run, 2.0), lambda: fn.trajectory(run, 3),
+        lambda: fn.samplers.settled(run),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=r"give its \.denoiser"):
+            make()
+    with pytest.raises(InputError, match=r"fn\.Denoiser\(network, schedule\) makes one"):
+        fn.sample(run.denoiser.network, 3)
+    with pytest.raises(InputError, match="this is a run: draw them"):
+        fn.evaluate(run, "spiral")

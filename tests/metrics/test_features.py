@@ -182,3 +182,11 @@ def test_the_command_measures_agreement(run_cli, tmp_path):
     code, out, err = run_cli("evaluate", tmp_path / "r", "--samples", tmp_path / "x.npz", "--pairs", "2")
     assert code == 0, err
     assert "30 samples against" in out
+
+
+@pytest.mark.unchecked
+def test_features_that_are_none_are_refused():
+    digits = fn.data.digits()
+    for none in ("pixels", lambda x: x.flatten(1)):
+        with pytest.raises(InputError, match="an object with a name"):
+            fn.evaluate(digits.x[:30], digits, features=none)

@@ -2,10 +2,12 @@ import itertools
 import math
 import time
 
+import numpy as np
 import pytest
 import torch
 
 import fromnoise as fn
+from fromnoise import metrics
 from fromnoise.errors import InputError
 from fromnoise.metrics import (
     energy_distance,
@@ -158,3 +160,22 @@ def test_samples_are_compared_with_what_was_held_out_where_there_is_enough():
     assert found.against.startswith("100 held-out samples")
     assert found["2-Wasserstein"].ratio == pytest.approx(1, abs=0.3)
     assert fn.evaluate(x, data, held_out=held[:50]).against.startswith("the 2,000 samples")
+
+
+@pytest.mark.unchecked
+def test_every_measure_takes_arrays():
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=(40, 3)) for _ in range(2))
+    for measure in (
+        metrics.wasserstein2, metrics.sliced_wasserstein2, metrics.energy_distance, metrics.precision_recall,
+        metrics.diversity, metrics.frechet_distance, metrics.kernel_distance, metrics.manifold_precision_recall,
+    ):  # fmt: skip
+        assert measure(a, b) == pytest.approx(measure(torch.tensor(a), torch.tensor(b)))
+    x, y = (rng.integers(0, 256, (4, 1, 9, 9), np.uint8) for _ in range(2))
+    for measure in (metrics.psnr, metrics.ssim):
+        assert measure(x, y) == pytest.approx(measure(torch.tensor(x), torch.tensor(y)))
+    source = fn.data.open(a)
+    assert torch.equal(metrics.nearest(source, b).rows, metrics.nearest(source, torch.tensor(b)).rows)
+    for odd in (b[:, :2], b[:0]):
+        with pytest.raises(InputError, match="samples like these data are"):
+            metrics.nearest(source, odd)

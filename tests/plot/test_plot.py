@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import fromnoise as fn
+from fromnoise import plot
 from fromnoise.errors import InputError
 from fromnoise.plot.images import range_of
 
@@ -121,3 +122,18 @@ def test_rows_of_floats_in_one_figure_have_one_range():
     rows = {"whole": torch.rand(5, 1, 8, 8) * 5 - 2, "faint": torch.full((5, 1, 8, 8), 0.5)}
     each = fn.plot.pictures(rows).axes[0].images
     assert np.asarray(each[-1].get_array()).mean() == pytest.approx(127, abs=12)  # halfway between -2 and 3
+
+
+@pytest.mark.parametrize(
+    ("x", "settings", "says"),
+    [
+        (np.zeros((0, 1, 8, 8), np.uint8), {}, "one picture at least"),
+        (np.zeros((2, 8, 8, 3), np.uint8), {}, "channels last"),
+        (np.zeros((2, 8, 8), np.uint8), {}, "pictures are"),
+        (np.zeros((2, 1, 8, 8), np.uint8), {"columns": 0}, "columns"),
+        (np.zeros((2, 1, 8, 8), np.uint8), {"captions": ["a"]}, "1 captions were given for 2 pictures"),
+    ],
+)
+def test_a_contact_sheet_of_what_is_none_is_refused(x, settings, says):
+    with pytest.raises(InputError, match=says):
+        plot.contact_sheet(x, **settings)

@@ -252,6 +252,8 @@ def what_was_found(source: Any) -> list[str]:
         lines.append(f"note: of {found.animated:,} animated pictures only the first is taken")
     if found.skipped:
         lines.append(f"note: {found.skipped_text}")
+    if found.unlabelled:
+        lines.append(f"note: {found.unlabelled}")
     captions = sum(map(bool, getattr(source, "captions", ())))
     if captions:
         lines.append(f"note: {captions:,} of the pictures have captions")

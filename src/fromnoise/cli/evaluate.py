@@ -41,7 +41,10 @@ def evaluate(
     n: Annotated[int, typer.Option("-n", help="How many samples; exact 2-Wasserstein up to 2,000.")] = 2000,
     sampler: SamplerName = None,
     steps: StepsOption = None,
-    samples: Annotated[Path | None, typer.Option(help="Measure this file (.csv, .npy) instead of new samples.")] = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="Measure this file or folder of pictures instead of new samples."),
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Only samples of this label.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of every random number.")] = 0,
     guidance: GuidanceScale = None,

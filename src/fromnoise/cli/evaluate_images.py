@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fromnoise.cli.asked import Asked, measures_of
 from fromnoise.cli.common import bar, guided, put_on_path
-from fromnoise.cli.reading import check_label
+from fromnoise.cli.reading import check_label, samples_from
 from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def of_pictures(run: Run, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     check_label(run.denoiser, asked.label)
     (rows, held), names = _parts(run, asked.label), run.denoiser.label_names
     space = space_of(run, asked.features)
-    x, labels, how = _drawn(run, asked) if asked.file is None else (_read(asked.file), None, str(asked.file))
+    x, labels, how = _drawn(run, asked) if asked.file is None else (_read(run, asked.file), None, str(asked.file))
     found = metrics.evaluate(x, rows, pairs=asked.pairs, seed=asked.seed, features=space, held_out=held)
     data: dict[str, Any] = {"n": found.n, "against": found.against, "measures": measures_of(found)}
     of = "" if asked.label is None else f"; of {asked.label} alone"
@@ -130,8 +130,14 @@ def _drawn(run: Run, asked: Asked) -> tuple[Tensor, Tensor | None, str]:
     return x.cpu(), labels, f"{samplers.settings(rule)['name']}, {steps} steps{guide}"
 
 
-def _read(path: Path) -> Tensor:
-    from fromnoise.data.files import read_file
+def _read(run: Run, path: Path) -> Tensor:
+    """Return the samples in a file of numbers, or the pictures of a folder or an archive."""
+    from fromnoise.data.files import KINDS, read_file
+    from fromnoise.data.images import is_pictures
     from fromnoise.data.numbers import as_data
 
-    return as_data(read_file(path)[0])
+    if path.suffix.lower() in KINDS:
+        return as_data(read_file(path)[0])
+    if path.exists() and not is_pictures(path):
+        raise InputError(f"--samples {path}: give a folder of pictures, its archive, or a file {', '.join(KINDS)}")
+    return samples_from(path, run.denoiser, "--samples")

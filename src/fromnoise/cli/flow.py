@@ -22,7 +22,7 @@ from fromnoise.cli.common import (
 )
 from fromnoise.cli.reading import samples_from, told
 from fromnoise.cli.writers import usual, write, writer_for
-from fromnoise.errors import InputError
+from fromnoise.errors import InputError, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,6 +94,8 @@ def decode(
     z = as_data(read_file(noise)[0]).float()
     if tuple(z.shape[1:]) != denoiser.shape or not len(z) or not torch.isfinite(z).all():
         raise InputError(f"{noise}: noise of this run is finite and [n, {str(list(denoiser.shape))[1:-1]}]")
+    if torch.equal(z, z.round()):
+        raise InputError(f"{noise} holds whole numbers, as samples do, and no noise: encode writes that of samples")
     cond = denoiser.read(told(denoiser, label, image), len(z))
     flow = ProbabilityFlow(denoiser, tolerance)
 
@@ -125,6 +127,7 @@ def interpolate(
 
     from fromnoise import dynamics
 
+    n = whole_number("-n", n, least=2)
     denoiser, codec = _loaded(run, plugin, device, tolerance)
     out = out or run / "samples" / f"between-{first.stem}-{second.stem}{usual(codec.form)[0]}"
     writer_for(codec.form, out)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fromnoise.cli.common import Json, Plugin, bar, load_plugins, parse_settings, result, whole_file
-from fromnoise.errors import InputError
+from fromnoise.errors import InputError, UnknownName
 
 
 def info(
@@ -29,7 +29,11 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Describe a run, or data that would be trained on, or list every component there is."""
+    from fromnoise.data import builtin
+
     load_plugins(plugin)
+    if what is not None and not Path(what).exists() and not is_data(what):
+        raise UnknownName("data set", what, builtin.names(), "; and there is no such run, folder or file")
     of_data = what is not None and not (Path(what) / "config.toml").exists() and is_data(what)
     given = {"--set": set_, "--size": size, "--fit": fit, "--out": out}
     odd = next((name for name, value in given.items() if value is not None), None)
@@ -77,8 +81,10 @@ def _of_data(what: str, settings: dict[str, Any], out: Path | None) -> dict[str,
     if names and cond is not None:
         counts = torch.bincount(cond.values["label"], minlength=len(names)).tolist()
         data["labels"] = dict(zip(names, counts, strict=True))
-    data["recipe"] = source.suggests["recipe"]
     found = getattr(source, "found", None)
+    if found is not None and found.unlabelled:
+        data["folders"] = found.unlabelled
+    data["recipe"] = source.suggests["recipe"]
     if found is not None:
         said = [caption for caption in getattr(source, "captions", ()) if caption]
         some = "; ".join(caption[:60] for caption in said[:: max(1, -(-len(said) // 3))])

@@ -27,6 +27,7 @@ from fromnoise.cli.common import (
     put_on_path,
     result,
     save_figure,
+    say,
     settle_threads,
     text_table,
     whole_file,
@@ -75,7 +76,13 @@ def plot(
         raise UnknownName("kind of plot", kind, every)
     asked = make_sampler(sampler, eta, set_)
     trained = load_any(run)
+    given = {
+        "--sampler": sampler, "--steps": steps, "--eta": eta, "--set": set_, "--schedule": schedule, "--label": label,
+        "--guidance": guidance, "--scales": scales,
+    }  # fmt: skip
+    told = {name for name, value in given.items() if value is not None}
     if isinstance(trained, AutoencoderRun):
+        _note_unused(kind, told)
         path = out or run / f"{'reconstructions' if kind == 'samples' else kind}.png"
         of_autoencoder.plotted(trained, kind, path, seed)
         result({"kind": kind, "out": str(path)}, as_json, str(path))
@@ -85,6 +92,7 @@ def plot(
     kinds = _OF_IMAGES if trained.denoiser.codec.form == "images" else _KINDS
     if kind not in kinds:
         raise InputError(f"there is no plot {kind!r} of {trained.denoiser.codec.form}: there are {', '.join(kinds)}")
+    _note_unused(kind, told - _used_by(kind))
     denoiser = guided(put_on_path(trained, asked, schedule), guidance, label, told=kinds is _OF_IMAGES)
     wish = Wish(trained, denoiser, *settled(denoiser, asked, steps), n, seed, label, _scales(scales, denoiser))
     path = out or run / (f"{kind}.gif" if kind == "trajectory" else f"{kind}.png")
@@ -93,6 +101,21 @@ def plot(
     more = kinds[kind](wish, path) or {}
     lines = more.pop("lines", [])
     result({"kind": kind, "out": str(path), **more}, as_json, "\n".join([*lines, str(path)]))
+
+
+def _used_by(kind: str) -> set[str]:
+    """Return the options that make a difference to a kind of plot, of those that not every kind has."""
+    drawn = {"--sampler", "--steps", "--eta", "--set", "--schedule", "--label"}
+    return {
+        "samples": drawn | {"--guidance"}, "trajectory": drawn | {"--guidance"}, "neighbours": drawn | {"--guidance"},
+        "guidance": drawn | {"--scales"}, "score": {"--label"}, "dissolve": {"--schedule"},
+        "elbo": {"--schedule", "--guidance"},
+    }.get(kind, set())  # fmt: skip
+
+
+def _note_unused(kind: str, options: set[str]) -> None:
+    if options:
+        say(f"note: {', '.join(sorted(options))} {'makes' if len(options) == 1 else 'make'} no difference to {kind}")
 
 
 def _samples(wish: Wish, path: Path) -> None:

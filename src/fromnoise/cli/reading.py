@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fromnoise.cli.common import say
 from fromnoise.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def pictures_from(path: Path, shape: Sequence[int], option: str) -> Tensor:
     import torch
 
     from fromnoise.data.files import KINDS
-    from fromnoise.data.images import is_pictures
-    from fromnoise.data.opening import open as open_data
+    from fromnoise.data.images import Files, PictureSettings, is_pictures
 
     if path.suffix.lower() in KINDS:
         x = _numbers(path, shape, option)
@@ -48,23 +48,34 @@ def pictures_from(path: Path, shape: Sequence[int], option: str) -> Tensor:
             raise InputError(f"{option} {path}: pictures are whole numbers 0..255 in uint8, not {x.dtype}")
         return x
     channels, height, width = shape
-    size = {"size": height} if height == width else {}
+    size, changes = {"size": height} if height == width else {}, list[str]()
     if path.exists() and is_pictures(path):
-        x = open_data(path, settings=size).read(slice(None)).x
+        source = Files(path, PictureSettings(size=size.get("size", 0)))
+        x, sizes = source.read(slice(None)).x, list(source.found.sizes)
     else:
-        x = _picture(path, size.get("size", 0), option)[None]
+        x, sizes = _picture(path, size.get("size", 0), option)
+        x = x[None]
+    odd = next((one for one in sizes if one != f"{height} x {width}"), None)
+    if odd is not None and size:
+        changes.append(f"brought from {odd} to {height} x {width}")
     if x.shape[1] != channels:
+        changes.append("turned to colour" if x.shape[1] == 1 else "turned to grey")
         x = x.expand(-1, channels, -1, -1) if x.shape[1] == 1 else _grey(x)
-    return _fitting(x, shape, path, option)
+    x = _fitting(x, shape, path, option)
+    if changes:
+        say(f"note: {option} {path}: {' and '.join(changes)}")
+    return x
 
 
-def _picture(path: Path, size: int, option: str) -> Tensor:
+def _picture(path: Path, size: int, option: str) -> tuple[Tensor, list[str]]:
+    """Return a picture `[C, H, W]` brought to a size, and the height and width that it had."""
     import torch
 
     from fromnoise.data.decode import Decoder, Unreadable
 
     try:
-        return torch.from_numpy(Decoder(size)(path.read_bytes()).pixels.copy())
+        found = Decoder(size)(path.read_bytes())
+        return torch.from_numpy(found.pixels.copy()), [f"{found.size[0]} x {found.size[1]}"]
     except OSError as error:
         raise InputError(f"{option} {path}: {error.strerror or 'cannot be read'}") from None
     except Unreadable as error:
@@ -101,7 +112,7 @@ def _check_alike(known: Path, mask: Path) -> None:
     if any(path.suffix.lower() in KINDS or (path.exists() and is_pictures(path)) for path in (known, mask)):
         return
     (high, wide), (tall, broad) = (
-        _picture(path, 0, option).shape[1:] for path, option in ((known, "--known"), (mask, "--mask"))
+        _picture(path, 0, option)[0].shape[1:] for path, option in ((known, "--known"), (mask, "--mask"))
     )
     if abs(wide * tall - broad * high) > max(wide, high):  # but for the rounding of a pixel
         raise InputError(

@@ -303,6 +303,8 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
         loss, floor = known
         copying = ", the loss of copying the training pictures" if run.denoiser.codec.form == "images" else ""
         lines.append(f"loss {loss:.4f}, floor {_short(floor)}{copying}: {floor.describe(loss)}")
+    elif run.loss is not None:
+        lines.append(f"loss {run.loss:.4f}, whose floor is not known")
     if last.held_out is not None:
         lines += _held_out(run, progress)
     if run.config.codec["name"] == "latent" and report:

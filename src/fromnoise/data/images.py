@@ -36,7 +36,7 @@ from fromnoise.text_features import EncodedText
 
 _CAPTIONS = "captions.json"
 
-_LAYOUT = 2
+_LAYOUT = 3
 """Of the cache's entries; another number is another entry."""
 
 _TOGETHER, _TOGETHER_BYTES = 64, 2**26
@@ -81,6 +81,7 @@ class Found:
         classes: the names of the sub-folders that the pictures lie in; empty where they do not.
         sizes: how often each height and width occurred, before the pictures were brought to size.
         animated: of how many files only the first picture was taken.
+        unlabelled: why the sub-folders are no labels, or that they hold folders of their own; empty where all is plain.
         uncaptioned: why captions could not be used or are missing, with how many and the first file's name.
         skipped: why files were left out, with how many and the first one's name.
         sha256: of pixels and labels.
@@ -93,6 +94,7 @@ class Found:
     skipped: dict[str, tuple[int, str]]
     sha256: str
     uncaptioned: dict[str, tuple[int, str]] = field(default_factory=dict)
+    unlabelled: str = ""
 
     @property
     def captions_text(self) -> str:
@@ -147,7 +149,7 @@ class Files:
         )
         self.found = Found(
             tuple(index["shape"]), tuple(index["classes"]), index["sizes"], index["animated"], skipped, index["sha256"],
-            uncaptioned,
+            uncaptioned, index["unlabelled"],
         )  # fmt: skip
         if self.settings.strict and uncaptioned:
             raise InputError(f"{self.path}: {self.found.captions_text}: mend them, or leave --strict out")
@@ -273,7 +275,7 @@ def _decode_all(
     if not names:
         found = _skipped_text(tally.skipped) or "it holds no files whose names end as those of pictures do"
         raise InputError(f"{path}: there are no pictures to be had: {found}")
-    classes, labels = _classes(names)
+    classes, labels, unlabelled = _classes(names)
     labels.tofile(folder / "labels.i8")
     total = hashlib.sha256(pixels.sum.digest() + labels.tobytes() + "\0".join(classes).encode())
     texts = captions.of(names)
@@ -282,7 +284,7 @@ def _decode_all(
         total.update("\0".join(texts).encode())
     found = {"shape": list(pixels.shape), "classes": list(classes), "sizes": dict(tally.sizes.most_common(20))}
     counted = {"n": len(names), "animated": tally.animated, "skipped": tally.skipped}
-    counted |= {"uncaptioned": captions.troubles}
+    counted |= {"uncaptioned": captions.troubles, "unlabelled": unlabelled}
     return {**found, **counted, "sha256": total.hexdigest()}
 
 
@@ -378,8 +380,8 @@ class _Pixels:
         self.shape = (3, *self.shape[1:])
 
 
-def _classes(names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the labels' names and each picture's label `[N]`: the sub-folder it lies in, if all lie in some.
+def _classes(names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray, str]:
+    """Return the labels' names, each picture's label `[N]`, the sub-folder it lies in, if all lie in some, and a note.
 
     Raises:
         InputError: if a sub-folder's name is no text.
@@ -390,13 +392,23 @@ def _classes(names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
     deeper = [parts[shared] if len(parts) > shared else None for parts in folders]
     found = {name for name in deeper if name is not None}
     if None in deeper or len(found) < 2:
-        return (), np.zeros(0, np.int64)
+        beside = deeper.count(None)
+        note = f"no labels: {_counted(beside, 'picture lies', 'pictures lie')} beside the sub-folders (first "
+        note += f"{one_line(names[deeper.index(None)], 60)}), so these are none" if found and beside else ""
+        return (), np.zeros(0, np.int64), note if found and beside else ""
     for name in found:
         if not name.isprintable() or any(0xD800 <= ord(letter) <= 0xDFFF for letter in name):
             raise InputError(f"the folder {shown(name)} cannot be a label: its name is no text; rename it")
     classes = tuple(sorted(found, key=_natural))
     number = {name: k for k, name in enumerate(classes)}
-    return classes, np.array([number[name] for name in deeper if name is not None], np.int64)
+    inner = {parts[: shared + 2] for parts in folders if len(parts) > shared + 1}
+    note = f"{_counted(len(inner), 'folder', 'folders')} inside the labels' own (first "
+    note += f"{one_line('/'.join(min(inner)), 60)}): the first level is the label" if inner else ""
+    return classes, np.array([number[name] for name in deeper if name is not None], np.int64), note if inner else ""
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def _natural(name: str) -> list[Any]:

@@ -45,15 +45,13 @@ def as_data(what: Any, *, channels_last: bool = False) -> Tensor:
         if x.dim() != 4:
             raise InputError(f"channels_last is for pictures [N, H, W, C], not for data of shape {list(x.shape)}")
         x = x.movedim(3, 1).contiguous()
-    if x.dtype != torch.uint8 or x.dim() not in (3, 4):
-        return as_samples(x)
-    x = x[:, None] if x.dim() == 3 else x
-    if x.shape[1] > 4 and x.shape[3] <= 4:
+    x = x[:, None] if x.dtype == torch.uint8 and x.dim() == 3 else x
+    if x.dim() == 4 and not channels_last and x.shape[3] <= 4 < min(x.shape[1:3]):
         raise InputError(
             f"data of shape {list(x.shape)} look like [N, H, W, C], and pictures are [N, C, H, W]: say so with "
             "channels_last=True (--set data.channels_last=true), or move the axis"
         )
-    return x
+    return x if x.dtype == torch.uint8 and x.dim() == 4 else as_samples(x)
 
 
 def _dense(what: Tensor) -> Tensor:

@@ -66,6 +66,9 @@ def open(
         return what
     if isinstance(what, str) and what in names():
         seen, own = _InMemory.among(settings)
+        odd = next((key for key in own if key in PictureSettings.model_fields), None)
+        if odd is not None:
+            raise InputError(f"data.{odd} is for pictures in files, and {what} is built in")
         return seen.of(make({"name": what, **own}))
     if is_pictures(what):
         given = PictureSettings(**settings)

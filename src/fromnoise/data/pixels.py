@@ -70,6 +70,10 @@ class Pixels(Codec):
     def sample_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape
 
+    def store(self, x: Tensor) -> Tensor:
+        check_levels(x, "these samples")
+        return x
+
     def into(self, stored: Tensor, generator: torch.Generator | None = None) -> Tensor:
         mean, std = self.mean.to(stored.device), self.std.to(stored.device)
         return (stored.float() - 255 * mean) / (255 * std)
@@ -125,6 +129,23 @@ class Pixels(Codec):
         for name, value in (("mean", mean), ("std", std), ("shape", shape)):
             object.__setattr__(made, name, value)
         return made
+
+
+def check_levels(x: Tensor, what: str) -> None:
+    """Refuse floats within -1..1 where pixels 0..255 are meant.
+
+    Args:
+        x: samples `[n, *S]` of any type.
+        what: to call them.
+
+    Raises:
+        InputError: saying how to bring them there.
+    """
+    x = x.detach()
+    if x.is_floating_point() and x.numel() and 0 < float(x.abs().max()) <= 1:
+        low = "-1" if float(x.min()) < 0 else "0"
+        way = "127.5 * (x + 1)" if low == "-1" else "255 * x"
+        raise InputError(f"{what} lie in {low}..1, and the pictures are whole numbers 0..255: give {way}")
 
 
 def suggested_for(count: int, shape: tuple[int, ...]) -> dict[str, Any]:

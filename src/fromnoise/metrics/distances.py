@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from fromnoise.data.numbers import as_samples
 from fromnoise.errors import InputError
 from fromnoise.rng import stream
 
@@ -17,8 +19,8 @@ EXACT_UP_TO = 2000
 """The largest sets whose Wasserstein distance is computed by assignment: n^3 operations, about half a second."""
 
 
-def _flat(x: Tensor) -> Tensor:
-    return x.detach().cpu().double().flatten(1)
+def _flat(x: Any) -> Tensor:
+    return as_samples(x).cpu().double().flatten(1)
 
 
 def wasserstein2(a: Tensor, b: Tensor) -> float:

@@ -18,6 +18,7 @@ from fromnoise.data.codec import Affine
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.numbers import as_samples
 from fromnoise.data.opening import open as open_data
+from fromnoise.data.pixels import check_levels
 from fromnoise.data.source import Source
 from fromnoise.errors import InputError
 from fromnoise.metrics.distances import (
@@ -154,11 +155,15 @@ def evaluate(
     Raises:
         InputError: if shapes differ, there are fewer than 20 samples, or one is not finite.
     """
+    if hasattr(samples, "denoiser"):
+        raise InputError("evaluate measures samples, and this is a run: draw them, fn.sample(run.denoiser, n=2000)")
     data, samples = open_data(against), as_samples(samples)
     if tuple(samples.shape[1:]) != data.shape:
         raise InputError(f"the samples have shape {list(samples.shape[1:])}, the data {list(data.shape)}")
     if not torch.isfinite(samples).all():
         raise InputError("the samples hold a NaN or an infinity")
+    if data.read(torch.zeros(1, dtype=torch.long)).x.dtype == torch.uint8:
+        check_levels(samples, "the samples")
     if len(samples) < 20:
         raise InputError(f"{len(samples)} samples are too few to measure: at least 20")
     if data.distribution is None and len(data) < 12:
@@ -208,6 +213,11 @@ class _Space(NamedTuple):
 
 
 def _space(data: Dataset | Source, n: int, features: Features | None) -> _Space:
+    if features is not None and not (callable(features) and hasattr(features, "name")):
+        raise InputError(
+            f"features is an object with a name that is called with pictures, such as fn.training.judge_of(source), "
+            f"not {features!r}; left out, it is the principal components of the pixels"
+        )
     if len(data.shape) == 3 or features is not None:
         seen = features or PixelComponents.fitted(data)
         kernel = f"kernel distance ({seen.name})"

@@ -7,11 +7,12 @@ features)". With n samples a Frechet distance is biased, by about 1/n; a distanc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from fromnoise.data.numbers import as_samples
 from fromnoise.data.source import Source
 from fromnoise.errors import InputError
 from fromnoise.rng import stream
@@ -78,8 +79,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
     Source: Heusel et al. 2017, eq. 6 (there on Inception's features, which these are not).
     """
-    _check(a, b)
-    a, b = a.cpu().double(), b.cpu().double()
+    a, b = _checked(a, b)
     first, second = (torch.cov(x.T).reshape(x.shape[1], -1) for x in (a, b))
     values, vectors = torch.linalg.eigh(first)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
@@ -97,8 +97,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
 
     Source: Binkowski et al. 2018, section 3 (there on Inception's features, which these are not).
     """
-    _check(a, b)
-    a, b = a.cpu().double(), b.cpu().double()
+    a, b = _checked(a, b)
     n, m = len(a), len(b)
     own = (_sum(a, a) - _diagonal(a)) / (n * (n - 1)) + (_sum(b, b) - _diagonal(b)) / (m * (m - 1))
     return own - 2 * _sum(a, b) / (n * m)
@@ -126,9 +125,9 @@ def manifold_precision_recall(samples: Tensor, data: Tensor, *, neighbours: int 
 
     Source: Kynkaanniemi et al. 2019, eq. 2-3.
     """
-    if min(len(samples), len(data)) <= neighbours:
+    x, y = (part.float() for part in _checked(samples, data))
+    if min(len(x), len(y)) <= neighbours:
         raise InputError(f"precision and recall need more than {neighbours} samples on each side")
-    x, y = samples.cpu().float(), data.cpu().float()
     return _among(x, y, neighbours), _among(y, x, neighbours)
 
 
@@ -139,8 +138,11 @@ def _among(points: Tensor, members: Tensor, k: int) -> float:
     return float(torch.cat(inside).double().mean())
 
 
-def _check(a: Tensor, b: Tensor) -> None:
+def _checked(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Return two sets of features, `[n, d]` and `[m, d]` float64."""
+    a, b = (as_samples(x).cpu().double() for x in (a, b))
     if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1]:
         raise InputError(f"features must be [n, d] with one d, not {list(a.shape)} and {list(b.shape)}")
     if min(len(a), len(b)) < 2:
         raise InputError("a distance of features needs two samples on each side")
+    return a, b

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from fromnoise.data.numbers import as_samples
 from fromnoise.data.source import Source
 from fromnoise.errors import InputError
 from fromnoise.rng import stream
@@ -27,12 +28,18 @@ class Nearest(NamedTuple):
     x: Tensor
 
 
-def nearest(source: Source, x: Tensor, *, count: int = 1) -> Nearest:
+def nearest(source: Source, x: Any, *, count: int = 1) -> Nearest:
     """Return the `count` samples of a source that are nearest to each of x `[n, *S]`, by Euclidean distance.
 
     The source is read in parts, so that memory does not grow with it.
+
+    Raises:
+        InputError: if the samples have another shape than the source's, or there are none.
     """
-    flat, n = x.flatten(1).float().cpu(), len(source)
+    x, n = as_samples(x), len(source)
+    if tuple(x.shape[1:]) != tuple(source.shape) or not len(x):
+        raise InputError(f"samples like these data are [n, {str(list(source.shape))[1:-1]}], not {list(x.shape)}")
+    flat = x.flatten(1).float().cpu()
     part = max(1, _NUMBERS // flat.shape[1])
     best = torch.full((len(x), 0), torch.inf), torch.zeros((len(x), 0), dtype=torch.long)
     for first in range(0, n, part):
@@ -72,7 +79,7 @@ class Memorisation(NamedTuple):
         )
 
 
-def memorisation(samples: Tensor, trained_on: Source, held_out: Source, *, seed: int = 0) -> Memorisation:
+def memorisation(samples: Any, trained_on: Source, held_out: Source, *, seed: int = 0) -> Memorisation:
     """Compare the distances of samples to the data that were trained on and to those that were held out.
 
     Both are taken to equally many: as many training samples as were held out, in up to eight disjoint parts, whose mean

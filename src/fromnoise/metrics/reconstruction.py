@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fromnoise.data.numbers import as_samples
 from fromnoise.errors import InputError
 
 
-def psnr(x_hat: Tensor, x: Tensor, *, peak: float = 255.0) -> float:
+def psnr(x_hat: Any, x: Any, *, peak: float = 255.0) -> float:
     """Return the peak signal-to-noise ratio 10 log10(peak^2/E|x_hat - x|^2), in dB, of the mean error of all pictures.
 
     Args:
@@ -25,12 +27,12 @@ def psnr(x_hat: Tensor, x: Tensor, *, peak: float = 255.0) -> float:
     Raises:
         InputError: if the shapes differ.
     """
-    _check(x_hat, x)
+    x_hat, x = _checked(x_hat, x)
     error = float((x_hat.double() - x.double()).square().mean())
     return 10 * math.log10(peak**2 / error) if error else math.inf
 
 
-def ssim(x_hat: Tensor, x: Tensor, *, peak: float = 255.0) -> float:
+def ssim(x_hat: Any, x: Any, *, peak: float = 255.0) -> float:
     """Return the mean structural similarity of pictures, 1 where they are equal.
 
     Means, variances and covariance are taken under a normal window of standard deviation 1.5, of 11 x 11 pixels, or of
@@ -46,7 +48,7 @@ def ssim(x_hat: Tensor, x: Tensor, *, peak: float = 255.0) -> float:
 
     Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", eq. 13.
     """
-    _check(x_hat, x)
+    x_hat, x = _checked(x_hat, x)
     total = sum(_similarity(a, b, peak) for a, b in zip(x_hat.split(256), x.split(256), strict=True))
     return total / len(x)
 
@@ -70,8 +72,11 @@ def _similarity(x_hat: Tensor, x: Tensor, peak: float) -> float:
     return float(each.mean((1, 2, 3)).sum()) / x.shape[1]
 
 
-def _check(x_hat: Tensor, x: Tensor) -> None:
+def _checked(x_hat: Any, x: Any) -> tuple[Tensor, Tensor]:
+    """Return reconstructions and pictures as floats, `[N, C, H, W]` both."""
+    x_hat, x = as_samples(x_hat), as_samples(x)
     if x_hat.shape != x.shape or x.dim() != 4:
         raise InputError(
             f"pictures and reconstructions must be [N, C, H, W] alike, not {list(x.shape)} and {list(x_hat.shape)}"
         )
+    return x_hat, x

@@ -311,7 +311,10 @@ class DiT(Network):
 
         Source: Peebles & Xie 2023, table 1.
         """
-        depth, width, heads = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}[size]
+        sizes = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
+        if size not in sizes:
+            raise ConfigError(f"a published size is {', '.join(sizes)}, not {size!r}")
+        depth, width, heads = sizes[size]
         usual = {"qk_norm": False, "activation": "gelu", "local": False, "learned_variance": True}
         return cls(tuple(shape), width, depth, heads, patch=patch, **{**usual, **settings})  # pyright: ignore[reportArgumentType]
 

@@ -65,10 +65,10 @@ def check_divisible(what: str, shape: Sequence[int], by: int, way_out: str) -> N
     """
     height, width = shape[1:]
     if height % by or width % by:
-        near = " x ".join(str(max(by, round(side / by) * by)) for side in (height, width))
+        near = max(by, round(min(height, width) / by) * by)
         raise ConfigError(
             f"{what} divides the sides of a picture by {by}, and {height} x {width} cannot be: "
-            f"bring the pictures to {near}, or {way_out}"
+            f"bring the pictures to {near} x {near} (--size {near}), or {way_out}"
         )
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fromnoise.cond import Cond
+from fromnoise.errors import ConfigError
 from fromnoise.nn.attention import attend, heads_of, join_heads, split_heads
 from fromnoise.nn.embed import Condition, Scales, SinusoidalEmbedding, timestep
 from fromnoise.nn.mlp import Count
@@ -200,7 +201,10 @@ class UNet(Network):
             f"a U-Net of {len(widths)} levels and patches of {patch}", shape, patch * 2 ** (len(widths) - 1),
             "set network.patch or network.widths",
         )  # fmt: skip
-        attending = {level % len(widths) for level in attention if -len(widths) <= level < len(widths)}
+        odd = next((level for level in attention if not -len(widths) <= level < len(widths)), None)
+        if odd is not None:
+            raise ConfigError(f"network.attention: there is no level {odd} of {len(widths)}: 0 is the finest")
+        attending = {level % len(widths) for level in attention}
         heads = [head_dim if level in attending else 0 for level in range(len(widths))]
         self.time = nn.Sequential(
             SinusoidalEmbedding(time_dim), nn.Linear(time_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
-from fromnoise.errors import InputError
+from fromnoise.errors import InputError, whole_number
 from fromnoise.plot.style import new_figure, styled
 
 _RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
@@ -40,6 +40,10 @@ def as_pixels(x: Any, low: float | None = None, high: float | None = None) -> np
     array = _array(x)
     if array.ndim != 4:
         raise InputError(f"pictures are [n, C, H, W], not of shape {list(array.shape)}")
+    if array.shape[1] > 4 and array.shape[2] > 4 and array.shape[3] in (1, 3):
+        raise InputError(
+            f"pictures of shape {list(array.shape)} have their channels last: move that axis to the second"
+        )
     if array.shape[1] not in (1, 3):
         array = array.transpose(0, 2, 1, 3).reshape(len(array), 1, array.shape[2], -1)
     if array.dtype != np.uint8:
@@ -75,12 +79,17 @@ def contact_sheet(x: Any, *, columns: int | None = None, gap: int = 1, captions:
         captions: what stands under each picture; nothing when not given.
 
     Raises:
-        InputError: if they are no pictures.
+        InputError: if they are no pictures, or not as many as captions.
     """
-    if captions:
-        return _captioned(as_pixels(x), captions, columns)
     pixels = as_pixels(x)
     n, height, width = pixels.shape[:3]
+    columns = columns if columns is None else whole_number("columns", columns)
+    if not n:
+        raise InputError("a contact sheet needs one picture at least")
+    if captions and len(captions) != n:
+        raise InputError(f"{len(captions)} captions were given for {n} pictures: give one for each")
+    if captions:
+        return _captioned(pixels, captions, columns)
     columns = columns or math.ceil(math.sqrt(n * height / width))
     rows = math.ceil(n / columns)
     size = (rows * (height + gap) + gap, columns * (width + gap) + gap)

@@ -160,6 +160,8 @@ def _pictures(run: Run, _results: Sequence[Result]) -> list[str]:
     how = f"{usual_steps(run.denoiser, STEPS)} steps of the default sampler"
     how += f", guidance {GUIDANCE:g}" if guided_for_show(run) is not run.denoiser else ""
     parts = ["<h2>Samples</h2>", f'<p class="quiet">{how}</p>', image(plot.pictures(found.samples), "samples")]
+    if found.small:
+        parts += ["<h2>What they were enlarged from</h2>", image(plot.pictures(found.small), "the smaller pictures")]
     if found.data:
         parts += ["<h2>Training pictures</h2>", image(plot.pictures(found.data), "training pictures")]
     way = plot.pictures(found.way, columns=found.times)

@@ -40,12 +40,14 @@ class Sheets(NamedTuple):
         data: training pictures likewise; empty where they cannot be had.
         way: some samples at the times of `times`, from noise to data.
         times: what those times are called.
+        small: the pictures that were enlarged to the samples, in the samples' order; empty for a run that is told none.
     """
 
     samples: dict[str, Tensor]
     data: dict[str, Tensor]
     way: dict[str, Tensor]
     times: list[str]
+    small: dict[str, Tensor]
 
 
 def guided_for_show(run: Run) -> DenoiserLike:
@@ -121,6 +123,7 @@ def sheets(run: Run, *, seed: int = 0, with_data: bool = True) -> Sheets:
         said = [text.said(cond.values["text"][k * _ACROSS]) for k in range(len(rows))]
         rows = [f"{k + 1}: {caption[:40]}" for k, caption in enumerate(said)]
     x = sample(denoiser, len(labels), steps=usual_steps(run.denoiser, STEPS), cond=cond, seed=seed)
+    small = None if cond is None else cond.values.get("image")
     few = min(len(rows), 5)
     first = None if cond is None else cond.rows(torch.arange(few) * _ACROSS)
     way = trajectory(denoiser, few, steps=usual_steps(run.denoiser, STEPS), cond=first, seed=seed + 1)
@@ -130,6 +133,7 @@ def sheets(run: Run, *, seed: int = 0, with_data: bool = True) -> Sheets:
         _of_data(run, len(rows), seed) if with_data and run.holds_data else {},
         {rows[k]: way.x[at, k] for k in range(few)},
         [f"t = {way.times[k]:.2f}" for k in at],
+        {} if small is None else dict(zip(rows, small.split(_ACROSS), strict=True)),
     )
 
 

@@ -242,7 +242,8 @@ class RunFolder:
             try:
                 raw = parse_toml(read_bytes(path, CONFIG_BYTES))
             except (FileNotFoundError, NotADirectoryError):
-                raise NoRun(f"no run at {self.path}: there is no {path}") from None
+                what = "it holds no config.toml, as runs do" if self.path.is_dir() else f"there is no {path}"
+                raise NoRun(f"no run at {self.path}: {what}") from None
             check_version(raw.get("format_version"), path)
             return raw
 

@@ -22,7 +22,16 @@ from fromnoise.card import card, frames
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Words
 from fromnoise.data.numbers import as_samples
-from fromnoise.denoiser_like import DenoiserLike, Predicted, Wrapper, of_rows, predicted, spread, start_std
+from fromnoise.denoiser_like import (
+    DenoiserLike,
+    Predicted,
+    Wrapper,
+    check_denoiser,
+    of_rows,
+    predicted,
+    spread,
+    start_std,
+)
 from fromnoise.errors import InputError, whole_number
 from fromnoise.memory import keep_freed_memory
 from fromnoise.own_grid import FewSteps
@@ -346,8 +355,9 @@ def settled(
         steps: `sampler.steps_on(schedule)` when not given, or as many as a distilled model takes.
 
     Raises:
-        InputError: if a distilled model is to be sampled otherwise than it was distilled for.
+        InputError: if it is no denoiser, or a distilled model is to be sampled otherwise than it was distilled for.
     """
+    check_denoiser(denoiser)
     own: FewSteps | None = getattr(denoiser, "grid", None)
     usual = Multistep() if own is None else samplers.build(own.rule)
     rule = usual if sampler is None else samplers.get(sampler)

@@ -147,6 +147,11 @@ class Plan(BaseModel):
         name, shape = self.network["name"], codec.shape_of(source.shape)
         wanted = networks.schema(name).model_fields
         sizes: Settings = {key: size for one in (codec, *source.conditioners) for key, size in one.sizes().items()}
+        if len(shape) == 2 and wanted.keys() & {"dim", "shape"}:
+            raise InputError(
+                f"no network here is for samples of shape {list(shape)}: if these are pictures without channels, give "
+                f"them one, x[:, None], so that they are [N, 1, {shape[0]}, {shape[1]}]"
+            )
         if "dim" in wanted and len(shape) > 1:
             raise InputError(f"network {name!r} is for points and tables, not for {list(shape)}: try --net unet")
         if "shape" in wanted and len(shape) != 3:
