@@ -14,7 +14,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -30,14 +30,27 @@ HERE = Path(__file__).parent
 JUDGE = HERE / "results" / "mnist-judge.safetensors"
 SAMPLES, STEPS = 5000, 12
 
+
+class Planned(NamedTuple):
+    """A run: its changes to the recipe, and the guidance scales and lengths of averages at which it is judged.
+
+    The length None is the recipe's own average; any other is made after the training.
+    """
+
+    changes: dict[str, Any]
+    scales: tuple[float, ...] = (1.0, 1.25, 1.5)
+    lengths: tuple[float | None, ...] = (None,)
+
+
+_DIT = {"steps": 9400, "drop_cond": 0.2}
+
 RUNS = {
-    "unet-small": ({"network": {"name": "unet", "widths": [32, 64]}, "train": {"steps": 790}}, (1.0, 2.0)),
-    "unet-10": ({}, (1.0, 1.25, 1.5)),
-    "unet-20": ({"train": {"steps": 18_800}}, (1.0, 1.25, 1.5)),
-    "dit-10": ({"network": "dit"}, (1.0, 1.25, 1.5)),
-    "dit-20": ({"network": "dit", "train": {"steps": 18_800}}, (1.0, 1.25, 1.5)),
+    "unet-small": Planned({"network": {"name": "unet", "widths": [32, 64]}, "train": {"steps": 790}}, (1.0, 2.0)),
+    "unet-10": Planned({}),
+    "unet-20": Planned({"train": {"steps": 18_800}}),
+    "dit-10": Planned({"network": "dit", "train": _DIT}, lengths=(None, 0.03)),
+    "dit-20": Planned({"network": "dit", "train": {**_DIT, "steps": 18_800}}, lengths=(None, 0.03)),
 }
-"""Each run's changes to the recipe, and the guidance scales at which it is judged."""
 
 
 def the_judge(source: fn.data.Source) -> Judge:
@@ -56,14 +69,15 @@ def the_judge(source: fn.data.Source) -> Judge:
 
 
 HEAD = """
-| run | pictures seen | seconds of a thread | guidance | agreement | Frechet distance, in floors |
-| --- | --- | --- | --- | --- | --- |"""
+| run | pictures seen | seconds of a thread | average | guidance | agreement | Frechet distance, in floors |
+| --- | --- | --- | --- | --- | --- | --- |"""
 
 
 def line(name: str, seen: int, seconds: int, row: dict[str, Any]) -> str:
     """Return a line of the table: a run under a guidance scale, as `judged` found it."""
+    average = row.get("average") or "the recipe's"
     return (
-        f"| {name} | {seen:,} | {seconds:,} | {row['guidance']:g} | {row['agreement']:.2%} | "
+        f"| {name} | {seen:,} | {seconds:,} | {average} | {row['guidance']:g} | {row['agreement']:.2%} | "
         f"{row['ratio']:.2f} +- {row['ratio_error']:.2f} |"
     )
 
@@ -71,7 +85,7 @@ def line(name: str, seen: int, seconds: int, row: dict[str, Any]) -> str:
 def trained(name: str, data: str, folder: Path) -> fn.Run:
     """Return a run, trained if it is not there or not at its end."""
     place = folder / name
-    plan, source = prepare(data, None, {**RUNS[name][0]})
+    plan, source = prepare(data, None, RUNS[name].changes)
     if not (place / "cpu_seconds").exists():
         began = time.process_time()
         plan.assemble(source).run(place, resume=True)
@@ -79,8 +93,11 @@ def trained(name: str, data: str, folder: Path) -> fn.Run:
     return fn.load(place)
 
 
-def judged(run: fn.Run, judge: Judge, guidance: float) -> dict[str, Any]:
-    """Return agreement and distance of a run's samples under a guidance scale."""
+def judged(run: fn.Run, judge: Judge, guidance: float, average: float | None = None) -> dict[str, Any]:
+    """Return agreement and distance of a run's samples under a guidance scale, of weights averaged so."""
+    if average is not None:
+        assert run.folder is not None
+        run = fn.load(run.folder.path, ema=average)
     rows, held = run.parts()
     labels = torch.arange(SAMPLES) % len(judge.label_names)
     denoiser = run.denoiser if guidance == 1 else fn.Guided(run.denoiser, guidance)
@@ -89,8 +106,8 @@ def judged(run: fn.Run, judge: Judge, guidance: float) -> dict[str, Any]:
     )
     found = fn.metrics.evaluate(x, rows, features=judge, held_out=held).measures[0]
     return {
-        "guidance": guidance, "agreement": judge.agreement(x, labels), "distance": found.value, "floor": found.floor,
-        "ratio": found.ratio, "ratio_error": found.ratio_error,
+        "average": average, "guidance": guidance, "agreement": judge.agreement(x, labels), "distance": found.value,
+        "floor": found.floor, "ratio": found.ratio, "ratio_error": found.ratio_error,
     }  # fmt: skip
 
 
@@ -108,10 +125,10 @@ def main() -> None:
     print(HEAD, flush=True)
     table = json.loads(given.json.read_text()) if given.json.exists() else {}
     for name in given.only.split(","):
-        run = trained(name, given.data, given.out)
+        plan, run = RUNS[name], trained(name, given.data, given.out)
         seconds = int((given.out / name / "cpu_seconds").read_text())
         seen = run.step * run.config.train["batch_size"]
-        rows = [judged(run, judge, guidance) for guidance in RUNS[name][1]]
+        rows = [judged(run, judge, guidance, length) for length in plan.lengths for guidance in plan.scales]
         table[name] = {"pictures": seen, "seconds": seconds, "rows": rows}
         for row in rows:
             print(line(name, seen, seconds, row), flush=True)
