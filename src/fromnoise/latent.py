@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from fromnoise.data.codec import Codec, codecs
+from fromnoise.data.ends import Ends
 from fromnoise.data.source import Source, samples
 from fromnoise.data.stored import stored_of
 from fromnoise.errors import InputError
@@ -140,6 +141,10 @@ class Latent(Codec):
         return self._known.codec.of_bytes
 
     keeps_order = False
+
+    @property
+    def ends(self) -> Ends | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._known.codec.ends
 
     @property
     def density_of(self) -> str:

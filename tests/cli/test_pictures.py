@@ -1,12 +1,14 @@
 """Pictures on the command line, from a folder to samples and plots."""
 
 import json
+import math
 import re
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import fromnoise as fn
 from fromnoise.cli.writers import write
@@ -144,6 +146,40 @@ def test_pictures_of_floats_in_a_folder_have_one_black_and_one_white(tmp_path):
     drawn = np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / "all").iterdir())]).astype(float)
     assert 100 < drawn[:20].mean() < 160
     assert drawn[20:].std() < 0.3 * drawn[:20].std()
+
+
+def test_pictures_of_floats_have_the_black_and_white_of_their_data(run_cli, tmp_path):
+    x = torch.randn(60, 1, 8, 8, generator=torch.Generator().manual_seed(0)).numpy() * 40 + 1000
+    np.save(tmp_path / "x.npy", x)
+    small = ["--set", "network.widths=[8,16]", "--steps", "4", "--out", tmp_path / "r"]
+    assert run_cli("train", tmp_path / "x.npy", *small)[0] == 0
+    ends = fn.load(tmp_path / "r").denoiser.codec.ends
+    assert ends == pytest.approx(tuple(np.quantile(x, (0.005, 0.995))), abs=1)
+    for seed in ("0", "1"):
+        made = ("sample", tmp_path / "r", "-n", "3", "--steps", "3", "--seed", seed)
+        for name in (f"folder{seed}", f"{seed}.npy", f"{seed}.png"):
+            assert run_cli(*made, "--out", tmp_path / name)[0] == 0
+        floats, drawn = np.load(tmp_path / f"{seed}.npy"), np.asarray(Image.open(tmp_path / f"folder{seed}/1.png"))
+        expected = 255 * ((floats[1, 0] - ends[0]) / (ends[1] - ends[0])).clip(0, 1)
+        assert np.abs(drawn - expected).max() < 1
+        sheet = np.asarray(Image.open(tmp_path / f"{seed}.png"))
+        assert set(np.unique(drawn)) <= set(np.unique(sheet))
+
+
+def test_a_run_from_before_black_and_white_were_kept_still_loads(run_cli, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((40, 1, 8, 8), np.float32))
+    small = ["--set", "network.widths=[8,16]", "--steps", "1", "--no-report", "--out", tmp_path / "r"]
+    assert run_cli("train", tmp_path / "x.npy", *small)[0] == 0
+    place = tmp_path / "r/codec.safetensors"
+    kept = load_file(place)
+    assert kept.pop("ends").tolist() == [0, 1]
+    save_file(kept, place)
+    assert fn.load(tmp_path / "r").denoiser.codec.ends is None
+    assert run_cli("sample", tmp_path / "r", "-n", "3", "--steps", "1", "--out", tmp_path / "x.png")[0] == 0
+    for bad in (torch.zeros(3), torch.tensor([0.0, math.nan])):
+        save_file({**kept, "ends": bad}, place)
+        code, _, err = run_cli("sample", tmp_path / "r", "-n", "3", "--steps", "1", "--out", tmp_path / "y.png")
+        assert (code, err.count("\n")) == (2, 1)
 
 
 def test_a_mask_of_another_size_than_its_picture_is_refused(run, run_cli, tmp_path):

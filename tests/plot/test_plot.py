@@ -6,8 +6,8 @@ from PIL import Image
 
 import fromnoise as fn
 from fromnoise import plot
+from fromnoise.data.ends import ends_of
 from fromnoise.errors import InputError
-from fromnoise.plot.images import range_of
 
 
 def test_a_scatter_shows_labels_and_legend(tmp_path):
@@ -112,8 +112,8 @@ def test_floats_are_drawn_in_the_range_that_they_are_of():
         (noise, (0, 1)), (2.1 * noise - 1.05, (-1, 1)), (255 * noise, (0, 255)), (sparse, (0, 1)),
         (torch.full((2, 1, 8, 8), 0.5), (0, 1)),
     ):  # fmt: skip
-        assert range_of(x) == ends
-    low, high = range_of(5 * noise - 2)  # standardised: neither of the usual
+        assert ends_of(x) == ends
+    low, high = ends_of(5 * noise - 2)  # standardised: neither of the usual
     assert low == pytest.approx(-2, abs=0.1)
     assert high == pytest.approx(3, abs=0.1)
 

@@ -21,7 +21,7 @@ from fromnoise.cli.common import (
     settle_threads,
 )
 from fromnoise.cli.reading import samples_from, told
-from fromnoise.cli.writers import usual, write, writer_for
+from fromnoise.cli.writers import Known, usual, write, writer_for
 from fromnoise.errors import InputError, whole_number
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def decode(
                 yield codec.out(flow.decode(z[rows].to(denoiser.device), cond and cond.rows(rows))).cpu()
                 progress(min(rows.stop, len(z)), len(z))
 
-    write(made(), len(z), codec.form, out)
+    write(made(), len(z), codec.form, out, Known(ends=codec.ends))
     result({"out": str(out), "n": len(z)}, as_json, f"{out}: {len(z):,} samples")
 
 
@@ -135,7 +135,7 @@ def interpolate(
     cond = denoiser.read(told(denoiser, label, image), 1)
     with torch.no_grad():
         x = dynamics.interpolate(denoiser, a, b, n, cond, tolerance=tolerance).cpu()
-    write([x], n, codec.form, out)
+    write([x], n, codec.form, out, Known(ends=codec.ends))
     result({"out": str(out), "n": n}, as_json, f"{out}: {n} samples from {first} to {second}")
 
 

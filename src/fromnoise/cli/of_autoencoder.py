@@ -57,7 +57,8 @@ def plotted(run: AutoencoderRun, kind: str, path: Path, seed: int) -> dict[str, 
     each: dict[str, torch.Tensor] = {}
     for k, (a, b) in enumerate(zip(x.split(10), x_hat.split(10), strict=True)):
         each |= {f"pictures {k + 1}": a, f"decoded {k + 1}": b}
-    save_figure(pictures.pictures(each, title=f"{run.name}: pictures above their reconstructions"), path)
+    title = f"{run.name}: pictures above their reconstructions"
+    save_figure(pictures.pictures(each, title=title, ends=run.autoencoder.codec.ends), path)
     return {}
 
 

@@ -12,9 +12,14 @@ from fromnoise.errors import InputError
 if TYPE_CHECKING:
     from fromnoise.cli.wish import Wish
     from fromnoise.cond import Cond
+    from fromnoise.data.ends import Ends
 
 _ACROSS = 10
 """How many pictures stand in a row."""
+
+
+def _ends(wish: Wish) -> Ends | None:
+    return wish.run.denoiser.codec.ends
 
 
 def _rows_of(wish: Wish, most: int) -> list[str]:
@@ -49,7 +54,7 @@ def samples(wish: Wish, path: Path) -> None:
             cond=_cond_of(wish, rows, _ACROSS), seed=wish.seed, progress=progress,
         )  # fmt: skip
     each = dict(zip(rows, x.split(_ACROSS), strict=True))
-    save_figure(pictures.pictures(each, title=f"{wish.run.name}: {wish.steps} steps"), path)
+    save_figure(pictures.pictures(each, title=f"{wish.run.name}: {wish.steps} steps", ends=_ends(wish)), path)
 
 
 def trajectory(wish: Wish, path: Path) -> None:
@@ -65,7 +70,7 @@ def trajectory(wish: Wish, path: Path) -> None:
         cond=_cond_of(wish, rows, across), seed=wish.seed,
     )  # fmt: skip
     if moving:
-        frames = [pictures.contact_sheet(x, columns=_ACROSS) for x in way.x]
+        frames = [pictures.contact_sheet(x, columns=_ACROSS, ends=_ends(wish)) for x in way.x]
         with whole_file(path) as staging:
             hold = [90] * (len(frames) - 1) + [1800]
             frames[0].save(staging, "GIF", save_all=True, append_images=frames[1:], duration=hold, loop=0)
@@ -73,7 +78,7 @@ def trajectory(wish: Wish, path: Path) -> None:
     last = len(way.times) - 1
     at = sorted({round(k * last / 7) for k in range(8)})
     each = {name: way.x[at, k] for k, name in enumerate(rows)}
-    save_figure(pictures.pictures(each, columns=[f"t = {way.times[k]:.2f}" for k in at]), path)
+    save_figure(pictures.pictures(each, columns=[f"t = {way.times[k]:.2f}" for k in at], ends=_ends(wish)), path)
 
 
 def guidance(wish: Wish, path: Path) -> dict[str, Any]:
@@ -90,7 +95,7 @@ def guidance(wish: Wish, path: Path) -> dict[str, Any]:
         denoiser, cond = Guided(wish.denoiser, scale), _cond_of(wish, [label], _ACROSS)
         x = sample(denoiser, _ACROSS, sampler=wish.sampler, steps=wish.steps, cond=cond, seed=wish.seed)
         each[f"scale {scale:g}"] = x
-    save_figure(pictures.pictures(each, title=f"{wish.run.name}: {label}"), path)
+    save_figure(pictures.pictures(each, title=f"{wish.run.name}: {label}", ends=_ends(wish)), path)
     return {"label": label, "scales": list(wish.scales)}
 
 
@@ -109,7 +114,8 @@ def neighbours(wish: Wish, path: Path) -> dict[str, Any]:
     found = nearest(wish.run.parts()[0], x, count=3)
     each = {"sample": x} | {f"nearest {k + 1}": found.x[:, k] for k in range(3)}
     captions = [f"{distance:.0f}" for distance in found.distances[:, 0].tolist()]
-    save_figure(pictures.pictures(each, columns=captions, title="distance to the nearest training picture"), path)
+    title = "distance to the nearest training picture"
+    save_figure(pictures.pictures(each, columns=captions, title=title, ends=_ends(wish)), path)
     return {"distances": found.distances.tolist(), "rows": found.rows.tolist()}
 
 
@@ -131,4 +137,4 @@ def dissolve(wish: Wish, path: Path) -> None:
     scales = [tuple(float(scale) for scale in schedule.scales(t)) for t in times]
     shown = torch.stack([codec.out_at(alpha * z + sigma * eps, alpha, sigma) for alpha, sigma in scales], dim=1)
     each = {str(k + 1): way for k, way in enumerate(shown)}
-    save_figure(pictures.pictures(each, columns=[f"t = {t:.2f}" for t in times]), path)
+    save_figure(pictures.pictures(each, columns=[f"t = {t:.2f}" for t in times], ends=_ends(wish)), path)

@@ -35,7 +35,7 @@ from fromnoise.cli.common import (
     settle_threads,
 )  # fmt: skip
 from fromnoise.cli.reading import completing, prompts_from, told
-from fromnoise.cli.writers import usual, write, writer_for
+from fromnoise.cli.writers import Known, usual, write, writer_for
 
 
 def sample(
@@ -113,7 +113,8 @@ def sample(
             denoiser, n, sampler=rule, steps=steps, cond=cond, seed=seed, precision=check_precision(precision),
             progress=progress,
         )  # fmt: skip
-        write(finite(parts), n, form, out, [texts[k % len(texts)] for k in range(n)] if texts else [])
+        said = [texts[k % len(texts)] for k in range(n)] if texts else []
+        write(finite(parts), n, form, out, Known(said, denoiser.codec.ends))
     seconds = time.perf_counter() - began
     data: dict[str, Any] = {
         "out": str(out), "n": n, "sampler": samplers.settings(rule), "steps": steps, "seed": seed,

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from fromnoise.cli.common import save_figure, whole_file
 from fromnoise.errors import InputError, RunError
@@ -16,11 +16,27 @@ if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
     from torch import Tensor
 
+    from fromnoise.data.ends import Ends
     from fromnoise.denoiser import Denoiser
 
-Writer = Callable[[Path, "Tensor", "Iterable[Tensor]", int, Sequence[str]], None]
-"""Writes samples to a file: its path, the first part of the samples, the others, how many there are in all, and the
-prompt of each, or none."""
+
+class Known(NamedTuple):
+    """What is known of samples beside their numbers.
+
+    Attributes:
+        prompts: of each; empty where there are none.
+        ends: the numbers that are black and white in pictures; None where the samples themselves must say.
+    """
+
+    prompts: Sequence[str] = ()
+    ends: Ends | None = None
+
+
+_NOTHING = Known()
+
+Writer = Callable[[Path, "Tensor", "Iterable[Tensor]", int, Known], None]
+"""Writes samples to a file: its path, the first part of the samples, the others, how many there are in all, and what
+else is known of them."""
 
 
 def writer_for(form: str, out: Path) -> Writer:
@@ -42,15 +58,15 @@ def usual(form: str) -> tuple[str, int]:
     return {"images": (".png", 100)}.get(form, (".csv", 300))
 
 
-def write(parts: Iterable[Tensor], n: int, form: str, out: Path, prompts: Sequence[str] = ()) -> None:
+def write(parts: Iterable[Tensor], n: int, form: str, out: Path, known: Known = _NOTHING) -> None:
     """Write samples as they come, so that memory does not grow with n; pictures with their prompts, if any."""
     writer = writer_for(form, out)
     each = iter(parts)
     first = next(each)  # wrong input raises here, before anything is written
-    writer(out, first, each, n, prompts)
+    writer(out, first, each, n, known)
 
 
-def _csv(out: Path, first: Tensor, rest: Iterable[Tensor], _n: int, _prompts: Sequence[str]) -> None:
+def _csv(out: Path, first: Tensor, rest: Iterable[Tensor], _n: int, _known: Known) -> None:
     import numpy as np
 
     columns = first[0].numel()
@@ -61,12 +77,12 @@ def _csv(out: Path, first: Tensor, rest: Iterable[Tensor], _n: int, _prompts: Se
             np.savetxt(file, part.flatten(1).cpu().numpy(), delimiter=",", fmt="%.9g")
 
 
-def _npy(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, _prompts: Sequence[str]) -> None:
+def _npy(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, _known: Known) -> None:
     with whole_file(out) as staging, staging.open("wb") as file:
         _array(file, first, rest, n)
 
 
-def _npz(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, _prompts: Sequence[str]) -> None:
+def _npz(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, _known: Known) -> None:
     with (
         whole_file(out) as staging,
         zipfile.ZipFile(staging, "w", zipfile.ZIP_STORED) as archive,
@@ -86,7 +102,7 @@ def _array(file: IO[bytes], first: Tensor, rest: Iterable[Tensor], n: int) -> No
         file.write(part.cpu().numpy().astype(kind).tobytes())
 
 
-def _figure(out: Path, first: Tensor, rest: Iterable[Tensor], _n: int, _prompts: Sequence[str]) -> None:
+def _figure(out: Path, first: Tensor, rest: Iterable[Tensor], _n: int, _known: Known) -> None:
     import torch
 
     from fromnoise import plot
@@ -94,7 +110,7 @@ def _figure(out: Path, first: Tensor, rest: Iterable[Tensor], _n: int, _prompts:
     save_figure(plot.scatter(torch.cat([first, *rest])), out)
 
 
-def _sheet(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, prompts: Sequence[str]) -> None:
+def _sheet(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, known: Known) -> None:
     import torch
 
     from fromnoise import plot
@@ -103,10 +119,10 @@ def _sheet(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, prompts: Se
         raise InputError(
             f"--out {out}: {n:,} pictures are too many for one: give the name of a folder, or one that ends in .npz"
         )
-    columns = 10 if n % 10 == 0 and not prompts else None
-    sheet = plot.contact_sheet(torch.cat([first, *rest]), columns=columns, captions=prompts)
+    columns = 10 if n % 10 == 0 and not known.prompts else None
+    sheet = plot.contact_sheet(torch.cat([first, *rest]), columns=columns, captions=known.prompts, ends=known.ends)
     with whole_file(out) as staging:
-        sheet.save(staging, "PNG", pnginfo=_about("\n".join(dict.fromkeys(prompts))))
+        sheet.save(staging, "PNG", pnginfo=_about("\n".join(dict.fromkeys(known.prompts))))
 
 
 def _about(prompt: str) -> PngInfo | None:
@@ -123,20 +139,21 @@ def _about(prompt: str) -> PngInfo | None:
 _MOST_ON_A_SHEET = 2500
 
 
-def _folder(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, prompts: Sequence[str]) -> None:
+def _folder(out: Path, first: Tensor, rest: Iterable[Tensor], n: int, known: Known) -> None:
     from PIL import Image
 
-    from fromnoise.plot.images import as_pixels, range_of
+    from fromnoise.data.ends import ends_of
+    from fromnoise.plot.images import as_pixels
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: there is something already: choose another folder")
     width, number = len(str(n - 1)), 0
     try:
         out.mkdir(parents=True, exist_ok=True)
-        ends = range_of(first) if first.is_floating_point() else (None, None)  # one black and white for all
+        ends = known.ends or (ends_of(first) if first.is_floating_point() else None)  # for all
         for part in chain([first], rest):
-            for picture in as_pixels(part, *ends):
-                about = _about(prompts[number] if prompts else "")
+            for picture in as_pixels(part, ends):
+                about = _about(known.prompts[number] if known.prompts else "")
                 Image.fromarray(picture).save(out / f"{number:0{width}d}.png", pnginfo=about)
                 number += 1
     except OSError as error:

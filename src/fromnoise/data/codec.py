@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.arrays import finest
+from fromnoise.data.ends import Ends, ends_of
 from fromnoise.data.source import Source, samples
 from fromnoise.deprecated import alias, warn
 from fromnoise.errors import InputError
@@ -28,9 +29,11 @@ class Codec:
 
     Attributes:
         shape: the shape S of z; () until the codec is fitted.
+        ends: the numbers that are black and white in pictures of floats, as they were found in the data; else None.
     """
 
     shape: tuple[int, ...] = ()
+    ends: Ends | None = None
     keeps_order: ClassVar[bool] = True
     """Whether a greater number of a sample is a greater one of z, in its place."""
 
@@ -206,9 +209,9 @@ class Affine(Codec):
     def fitted(self, data: Source | Tensor) -> Affine:
         x = samples(data)
         precise = torch.float64 if x.dtype == torch.float64 else torch.float32
-        shape, x = tuple(x.shape[1:]), x.double()
+        shape, ends, x = tuple(x.shape[1:]), ends_of(x) if x.dim() == 4 else None, x.double()
         if self.kind == "none":
-            return self._with(torch.tensor(0.0, dtype=precise), torch.tensor(1.0, dtype=precise), shape)
+            return self._with(torch.tensor(0.0, dtype=precise), torch.tensor(1.0, dtype=precise), shape, ends)
         mean, std = x.mean(0), x.std(0, correction=0)
         least = 1e-12 * x.abs().amax(0)  # below it only rounding varies
         of_each = torch.where(std > least, std, 1.0)
@@ -218,7 +221,7 @@ class Affine(Codec):
             std = torch.where(std > least, std, 1.0)
         else:
             std = of_each
-        fitted = replace(self, kind=kind)._with(mean.to(precise), std.to(precise), shape)
+        fitted = replace(self, kind=kind)._with(mean.to(precise), std.to(precise), shape, ends)
         object.__setattr__(fitted, "chosen", self.kind == "auto")
         return fitted
 
@@ -250,15 +253,16 @@ class Affine(Codec):
         return known
 
     def shaped(self, shape: tuple[int, ...]) -> Affine:
-        return self if self.shape else self._with(self.mean, self.std, shape)
+        return self if self.shape else self._with(self.mean, self.std, shape, self.ends)
 
     def to(self, device: torch.device) -> Affine:
         coarse = torch.float32 if finest(device) == torch.float32 else self.mean.dtype
         mean, std = (part.to(device, coarse) for part in (self.mean, self.std))
-        return self._with(mean, std, self.shape)
+        return self._with(mean, std, self.shape, self.ends)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "std": self.std}
+        ends = {} if self.ends is None else {"ends": torch.tensor(self.ends, dtype=torch.float64)}
+        return {"mean": self.mean, "std": self.std, **ends}
 
     def with_tensors(self, tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Affine:
         mean, std = tensors["mean"], tensors["std"]
@@ -267,14 +271,17 @@ class Affine(Codec):
                 raise ValueError(f"a mean or std of shape {list(part.shape)} for samples of {list(shape)}")
         if not bool((std > 0).all()) or mean.dtype != std.dtype or not std.is_floating_point():
             raise ValueError("a std that is not positive, or of another type than the mean")
-        return self._with(mean, std, shape)
+        ends = tensors.get("ends")
+        if ends is not None and (tuple(ends.shape) != (2,) or not torch.isfinite(ends).all()):
+            raise ValueError(f"black and white of shape {list(ends.shape)}")
+        return self._with(mean, std, shape, None if ends is None else (float(ends[0]), float(ends[1])))
 
     def equals(self, other: Codec) -> bool:
         return isinstance(other, Affine) and _close(self.mean, other.mean) and _close(self.std, other.std)
 
-    def _with(self, mean: Tensor, std: Tensor, shape: tuple[int, ...]) -> Affine:
+    def _with(self, mean: Tensor, std: Tensor, shape: tuple[int, ...], ends: Ends | None = None) -> Affine:
         made = copy.copy(self)
-        for name, value in (("mean", mean), ("std", std), ("shape", shape)):
+        for name, value in (("mean", mean), ("std", std), ("shape", shape), ("ends", ends)):
             object.__setattr__(made, name, value)
         return made
 

@@ -22,12 +22,12 @@ def pictures_payload(run: Run) -> dict[str, Any] | None:
     if run.denoiser.codec.form != "images":
         return None
     try:
-        found = sheets(run, with_data=False)
+        found, ends = sheets(run, with_data=False), run.denoiser.codec.ends
     except RunError:
         return None
     return {
-        "sheet": _data_url(plot.pictures(found.samples)),
-        "strip": _data_url(plot.pictures(found.way, columns=found.times)),
+        "sheet": _data_url(plot.pictures(found.samples, ends=ends)),
+        "strip": _data_url(plot.pictures(found.way, columns=found.times, ends=ends)),
     }
 
 

@@ -12,27 +12,21 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
+from fromnoise.data.ends import Ends, ends_of
 from fromnoise.errors import InputError, whole_number
 from fromnoise.plot.style import new_figure, styled
-
-_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
-"""What the numbers of pictures mostly lie in; samples overstep it by a part of `_SLACK`, and use as much of it."""
-
-_SLACK, _USED = 0.15, 0.3
 
 _ACROSS = 900
 """About how many pixels a contact sheet has at least: small pictures are enlarged, each pixel to a square."""
 
 
-def as_pixels(x: Any, low: float | None = None, high: float | None = None) -> np.ndarray:
+def as_pixels(x: Any, ends: Ends | None = None) -> np.ndarray:
     """Return pictures as whole numbers 0..255, `[n, H, W]` if they are grey, else `[n, H, W, 3]`.
 
     Args:
         x: `[n, C, H, W]`, uint8 or floats. One channel is grey and three are colours; the channels of any other number
             are drawn beside one another, grey, `[n, H, C W]`.
-        low: the float that is black; when not given, that of the range in which nearly all numbers lie: 0 to 1, -1 to
-            1, 0 to 255, or, where they are far from filling one, of their own.
-        high: the float that is white.
+        ends: the floats that are black and white; those of `fromnoise.data.ends_of` when not given.
 
     Raises:
         InputError: if they are no pictures.
@@ -48,7 +42,7 @@ def as_pixels(x: Any, low: float | None = None, high: float | None = None) -> np
         array = array.transpose(0, 2, 1, 3).reshape(len(array), 1, array.shape[2], -1)
     if array.dtype != np.uint8:
         array = array.astype(np.float64)
-        low, high = range_of(array) if low is None or high is None else (low, high)
+        low, high = ends or ends_of(array)
         array = np.rint(255 * ((array - low) / max(high - low, 1e-12)).clip(0, 1)).astype(np.uint8)
     return array[:, 0] if array.shape[1] == 1 else array.transpose(0, 2, 3, 1)
 
@@ -57,19 +51,9 @@ def _array(x: Any) -> np.ndarray:
     return x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
 
 
-def range_of(x: Any) -> tuple[float, float]:
-    """Return the floats that are black and white in pictures where nothing is said of them; see `as_pixels`."""
-    array = _array(x)
-    low, high = (float(np.quantile(array, share)) for share in (0.005, 0.995)) if array.size else (0.0, 1.0)
-    least, most = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
-    for black, white in _RANGES:
-        slack, used = _SLACK * (white - black), _USED * (white - black)
-        if low >= black - slack and high <= white + slack and (most - least >= used or most == least):
-            return black, white
-    return (low, high) if high - low >= _USED * (most - least) else (least, most)
-
-
-def contact_sheet(x: Any, *, columns: int | None = None, gap: int = 1, captions: Sequence[str] = ()) -> Image.Image:
+def contact_sheet(
+    x: Any, *, columns: int | None = None, gap: int = 1, captions: Sequence[str] = (), ends: Ends | None = None
+) -> Image.Image:
     """Return pictures side by side in rows, as one Pillow image: `.save("sheet.png")`.
 
     Args:
@@ -77,11 +61,12 @@ def contact_sheet(x: Any, *, columns: int | None = None, gap: int = 1, captions:
         columns: how many in a row; about as many as there are rows when not given.
         gap: between pictures, in pixels of theirs.
         captions: what stands under each picture; nothing when not given.
+        ends: the floats that are black and white, such as a codec's.
 
     Raises:
         InputError: if they are no pictures, or not as many as captions.
     """
-    pixels = as_pixels(x)
+    pixels = as_pixels(x, ends)
     n, height, width = pixels.shape[:3]
     columns = columns if columns is None else whole_number("columns", columns)
     if not n:
@@ -127,21 +112,25 @@ def _captioned(pixels: np.ndarray, captions: Sequence[str], columns: int | None)
     return sheet
 
 
-def pictures(rows: Mapping[str, Any], *, columns: Sequence[str] = (), title: str = "") -> Figure:
+def pictures(
+    rows: Mapping[str, Any], *, columns: Sequence[str] = (), title: str = "", ends: Ends | None = None
+) -> Figure:
     """Draw rows of pictures, each row with its name.
 
     Args:
         rows: name -> `[n, C, H, W]`; all of one size.
         columns: what stands above each column.
         title: of the figure.
+        ends: the floats that are black and white, such as a codec's; those of all rows together when not given.
 
     Raises:
         InputError: if they are no pictures, or differ in size.
     """
     numbers = [_array(x).ravel() for x in rows.values()]
     floats = [each for each in numbers if each.dtype != np.uint8]
-    ends = range_of(np.concatenate(floats)) if floats else (None, None)  # of all rows, which are looked at together
-    each = {name: as_pixels(x, *ends) for name, x in rows.items()}
+    if floats and ends is None:
+        ends = ends_of(np.concatenate(floats))
+    each = {name: as_pixels(x, ends) for name, x in rows.items()}
     shapes = {pixels.shape[1:] for pixels in each.values()}
     if len(shapes) != 1:
         raise InputError(f"rows of pictures must have one size, not {sorted(shapes)}")

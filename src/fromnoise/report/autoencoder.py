@@ -40,7 +40,7 @@ def write_autoencoder_report(run: AutoencoderRun, ceiling: Ceiling) -> Path:
         f'<p class="quiet">{html.escape(about)}</p>',
         cards(numbers),
         "<h2>Reconstructions</h2>",
-        image(plot.pictures({"picture": x, "decoded": x_hat}), what),
+        image(plot.pictures({"picture": x, "decoded": x_hat}, ends=run.autoencoder.codec.ends), what),
         "<h2>What is lost</h2>",
         f"<p>{html.escape(ceiling.lines()[0])}</p>",
         *([] if ceiling.distances is None else [f"<pre>{html.escape(str(ceiling.distances))}</pre>", _CEILING]),

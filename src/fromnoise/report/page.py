@@ -156,15 +156,19 @@ def _points(run: Run, results: Sequence[Result]) -> list[str]:
 
 def _pictures(run: Run, _results: Sequence[Result]) -> list[str]:
     """Return samples of every label, training pictures, and the way from noise to a few samples."""
-    found = sheets(run)
+    found, ends = sheets(run), run.denoiser.codec.ends
     how = f"{usual_steps(run.denoiser, STEPS)} steps of the default sampler"
     how += f", guidance {GUIDANCE:g}" if guided_for_show(run) is not run.denoiser else ""
-    parts = ["<h2>Samples</h2>", f'<p class="quiet">{how}</p>', image(plot.pictures(found.samples), "samples")]
+    parts = [
+        "<h2>Samples</h2>",
+        f'<p class="quiet">{how}</p>',
+        image(plot.pictures(found.samples, ends=ends), "samples"),
+    ]
     if found.small:
         parts += ["<h2>What they were enlarged from</h2>", image(plot.pictures(found.small), "the smaller pictures")]
     if found.data:
-        parts += ["<h2>Training pictures</h2>", image(plot.pictures(found.data), "training pictures")]
-    way = plot.pictures(found.way, columns=found.times)
+        parts += ["<h2>Training pictures</h2>", image(plot.pictures(found.data, ends=ends), "training pictures")]
+    way = plot.pictures(found.way, columns=found.times, ends=ends)
     parts += ["<h2>From noise to data</h2>", image(way, "pictures at times between noise and data")]
     if not found.data:
         return parts
@@ -173,7 +177,7 @@ def _pictures(run: Run, _results: Sequence[Result]) -> list[str]:
         parts += ["<h2>Distances</h2>", f"<pre>{html.escape(str(quality.distances))}</pre>", _SPACE]
     if quality.ceiling is not None:
         parts += ["<h2>The autoencoder's ceiling</h2>", f"<pre>{html.escape(str(quality.ceiling))}</pre>", _CEILING]
-    near = plot.pictures(quality.neighbours, columns=quality.far)
+    near = plot.pictures(quality.neighbours, columns=quality.far, ends=ends)
     parts += ["<h2>Nearest training pictures</h2>", image(near, "samples above the training pictures nearest to them")]
     if quality.near is not None:
         parts.append(f'<p class="quiet">{html.escape(str(quality.near))}</p>')
