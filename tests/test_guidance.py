@@ -321,6 +321,8 @@ def test_what_a_classifier_cannot_do_is_refused():
         fn.ClassifierGuided(plain, exact_classifier, 3)(x_t, 0.5)
     with pytest.raises(InputError, match="its own path"):
         fn.ClassifierGuided(plain, exact_classifier, 0).on(fn.EDM())
+    with pytest.raises(InputError, match="a name or a whole number"):
+        fn.ClassifierGuided(plain, exact_classifier, 1.7)
     with pytest.raises(LabelError, match="unknown label 'star'"):
         fn.ClassifierGuided(exact(), exact_classifier, "star")
 
@@ -372,3 +374,22 @@ def test_ranges_that_are_none_are_refused():
     for settings in ({"low": 1, "high": 1}, {"percentile": 0.0}, {"percentile": 1.5}):
         with pytest.raises(InputError):
             fn.Clipped(base, **settings)
+
+
+def test_the_range_of_pictures_of_floats_is_what_was_found_in_them():
+    x = torch.randn(60, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 40 + 1000
+    run = fn.train(x, steps=1, batch_size=8, network={"name": "unet", "widths": (8,)})
+    codec, clipped = run.denoiser.codec, fn.Clipped(run.denoiser)
+    for end, found in zip((clipped.low, clipped.high), codec.ends, strict=True):
+        torch.testing.assert_close(codec.out(end), torch.full((1, 1, 8, 8), found))
+    assert 890 < codec.ends[0] < 920 < 1080 < codec.ends[1] < 1110
+
+
+def test_a_dark_known_part_of_bytes_is_kept():
+    run = fn.train("digits", steps=1, batch_size=8, network={"name": "unet", "widths": (8,)})
+    known, mask = torch.zeros(1, 8, 8, dtype=torch.uint8), torch.zeros(1, 8, 8, dtype=torch.bool)
+    known[0, 0, 0], mask[0, 0] = 1, True
+    made = fn.sample(fn.Inpainted(run.denoiser, known, mask), n=2, steps=2)
+    assert torch.equal(made[:, 0, 0], known[:, 0].expand(2, -1))
+    with pytest.raises(InputError, match="give 255"):
+        fn.Inpainted(run.denoiser, torch.full((1, 8, 8), 0.5), mask)

@@ -25,8 +25,9 @@ class Clipped(Wrapper):
 
     Args:
         denoiser: whose answers are clipped.
-        low: the least value a sample can have, in the data's own units; 0 for black.
-        high: the greatest value; 255 for white.
+        low: the least value a sample can have, in the data's own units; black when not given: 0, or what the codec
+            found in pictures of floats.
+        high: the greatest value; white when not given: 255, or what the codec found.
         percentile: for the dynamic rule, in (0, 1), 0.995 in the paper; None for the static rule.
 
     Raises:
@@ -34,9 +35,16 @@ class Clipped(Wrapper):
     """
 
     def __init__(
-        self, denoiser: DenoiserLike, low: float = 0.0, high: float = 255.0, *, percentile: float | None = None
+        self,
+        denoiser: DenoiserLike,
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        percentile: float | None = None,
     ) -> None:
         super().__init__(denoiser)
+        black, white = denoiser.codec.ends or (0.0, 255.0)
+        low, high = black if low is None else low, white if high is None else high
         if not low < high:
             raise InputError(f"low must lie below high, not {low!r} >= {high!r}")
         if percentile is not None and not 0 < percentile < 1:

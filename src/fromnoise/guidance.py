@@ -320,7 +320,9 @@ class Inpainted(Wrapper):
         super().__init__(denoiser)
         codec = denoiser.codec
         mask = torch.as_tensor(mask, dtype=torch.bool, device=denoiser.device)
-        known = as_samples(known).to(denoiser.device)
+        known = as_samples(known)
+        of_bytes = codec.of_bytes and bool((known[torch.isfinite(known)] % 1 == 0).all())
+        known = known.to(denoiser.device)
         rows = max(known.dim(), mask.dim()) - codec.ndim(len(denoiser.shape))
         try:
             known, mask = torch.broadcast_tensors(known, mask)
@@ -338,7 +340,9 @@ class Inpainted(Wrapper):
             raise InputError(f"known and mask must have the samples' shape {list(denoiser.shape)}")
         if bool(self.mask.flatten(1).all(1).any()) or not bool(self.mask.flatten(1).any(1).all()):
             raise InputError("the mask must leave a part to complete and keep a part")
-        z = codec.into(codec.store(torch.where(mask, known, known[mask].mean())), stream(0, "known"))
+        whole = torch.where(mask, known, known[mask].mean())
+        whole = whole.round().clamp(0, 255).to(torch.uint8) if of_bytes else whole
+        z = codec.into(codec.store(whole), stream(0, "known"))
         if not torch.isfinite(z[self.mask]).all():
             raise InputError("a known value is not finite once the codec has taken it in")
         self.known = torch.where(self.mask, z, 0.0)
@@ -382,6 +386,8 @@ def _numbers_of(label: Any, denoiser: DenoiserLike) -> Tensor:
     if isinstance(each, list | tuple) and any(isinstance(one, str) for one in each):
         numbers = [find_label(one, names) for one in each]
         label = numbers[0] if isinstance(label, str) else numbers
+    if torch.as_tensor(label).is_floating_point():
+        raise InputError(f"a label is a name or a whole number, not {label!r}")
     return torch.as_tensor(label, dtype=torch.int64, device=denoiser.device)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import fromnoise as fn
+from fromnoise.cli.reading import samples_from
 from fromnoise.cli.writers import write
 from fromnoise.report import write_report
 
@@ -109,6 +110,37 @@ def test_samples_in_a_folder_of_pictures_are_measured(run, run_cli, tmp_path):
         code, _, err = run_cli("evaluate", run, "--samples", odd, *pixels)
         assert (code, err.count("\n")) == (2, 1)
         assert says in err
+
+
+def test_pictures_of_other_channels_than_1_and_3_are_read_back_as_they_were_drawn(run_cli, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (40, 4, 8, 8), np.uint8))
+    small = ["--set", "network.widths=[8,16]", "--steps", "2", "--no-report", "--out", tmp_path / "r"]
+    assert run_cli("train", tmp_path / "x.npy", *small)[0] == 0
+    for name in ("made", "made.npz"):
+        assert run_cli("sample", tmp_path / "r", "-n", "24", "--steps", "2", "--out", tmp_path / name)[0] == 0
+    read = samples_from(tmp_path / "made", fn.load(tmp_path / "r").denoiser, "--samples")
+    assert np.array_equal(read.numpy(), np.load(tmp_path / "made.npz")["x"])
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "one.png")
+    code, _, err = run_cli("encode", tmp_path / "r", tmp_path / "one.png")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "pictures of 4 channels are read from" in err
+
+
+@pytest.mark.parametrize("option", [["--pairs", "0"], ["-n", "-5"]])
+def test_numbers_below_one_are_refused(option, run, run_cli):
+    code, _, err = run_cli("evaluate", run, "--steps", "1", *option)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{option[0]} must be" in err
+
+
+def test_a_sheet_is_not_written_among_the_pictures(run_cli, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for k in range(3):
+        Image.fromarray(np.full((8, 8), k, np.uint8)).save(tmp_path / f"in/{k}.png")
+    monkeypatch.chdir(tmp_path / "in")
+    for _ in range(2):
+        assert run_cli("info", ".")[0] == 0
+    assert (tmp_path / "in-sheet.png").exists()
 
 
 def test_what_is_decoded_is_noise(run, run_cli, tmp_path):

@@ -247,7 +247,42 @@ def test_links_inside_an_archive_are_passed_over(tmp_path):
         entry = tarfile.TarInfo("x/link.png")
         entry.type, entry.linkname = tarfile.SYMTYPE, "a.png"
         archive.addfile(entry)
-    assert len(fn.data.open(path)) == 2
+    source = fn.data.open(path)
+    assert len(source) == 2
+    assert source.found.skipped == {"is a link inside an archive": (1, "x/link.png")}
+
+
+def test_the_labels_order_is_one_and_the_same(tmp_path):
+    names = ("A", "a", "1", "01", "2", "10")
+    folder_of(tmp_path / "in", {f"{name}/0.png": grey(k) for k, name in enumerate(names)})
+    for seed in "012":
+        code = f"import fromnoise as fn; print(fn.data.open({str(tmp_path / 'in')!r}).label_names)"
+        env = {**os.environ, "PYTHONHASHSEED": seed, "FROMNOISE_CACHE": str(tmp_path / seed)}
+        said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+        assert said.strip() == "('01', '1', '2', '10', 'A', 'a')"
+
+
+def test_kinds_of_pictures_that_are_not_read_are_counted(tmp_path):
+    place = folder_of(tmp_path, {"a.png": grey(), "b.HEIC": b"x", "c.svg": b"x", "notes.txt": b"x"})
+    found = fn.data.open(place).found
+    assert found.skipped_text == ("2 left out: 2 are of a kind that is not read: PNG and JPEG are (first b.HEIC)")
+    with pytest.raises(InputError, match="of a kind that is not read"):
+        fn.data.open(place, settings={"strict": True})
+
+
+def test_a_run_inside_the_folder_is_no_picture_of_it(tmp_path):
+    place = folder_of(tmp_path / "photos", DIGITS)
+    folder_of(place / "runs/r", {"config.toml": b"", "checkpoints/x": b"", "samples/a.png": grey()})
+    assert fn.data.open(place).label_names == ("1", "2", "10")
+
+
+def test_folders_in_a_zip_may_be_written_with_backslashes(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for label in "ab":
+            entry = zipfile.ZipInfo("x")
+            entry.filename = f"top\\{label}\\0.png"
+            archive.writestr(entry, encoded(grey()))
+    assert fn.data.open(tmp_path / "a.zip").label_names == ("a", "b")
 
 
 # -- the cache --

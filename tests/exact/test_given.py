@@ -87,3 +87,10 @@ def test_a_run_in_place_of_its_denoiser_is_told(tmp_path):
         fn.sample(run.denoiser.network, 3)
     with pytest.raises(InputError, match="this is a run: draw them"):
         fn.evaluate(run, "spiral")
+
+
+@pytest.mark.parametrize("count", [9, 11])
+def test_labels_of_another_number_are_refused(count):
+    for labels in ([0] * count, torch.zeros(count, dtype=torch.long)):
+        with pytest.raises(InputError, match=f"{count} labels or conditions were given for 10"):
+            fn.FiniteSet(X, labels=labels)

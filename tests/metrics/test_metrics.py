@@ -179,3 +179,19 @@ def test_every_measure_takes_arrays():
     for odd in (b[:, :2], b[:0]):
         with pytest.raises(InputError, match="samples like these data are"):
             metrics.nearest(source, odd)
+
+
+def test_what_cannot_be_compared_is_refused():
+    x = fn.data.moons(60).x
+    with pytest.raises(InputError, match="pairs must be"):
+        fn.evaluate(x, "moons", pairs=0)
+    with pytest.raises(InputError, match="what was held out has shape"):
+        fn.evaluate(x, x, held_out=torch.zeros(60, 3))
+
+
+def test_the_ratio_of_nothing_has_an_error():
+    measure = metrics.Measure("precision", 0.0, 0.04, 0.8, 0.02)
+    assert (measure.ratio, measure.ratio_error) == (0, pytest.approx(0.05))
+    measure = metrics.Measure("precision", 0.4, 0.04, 0.8, 0.08)
+    assert measure.ratio_error == pytest.approx(0.5 * math.hypot(0.1, 0.1))
+    assert math.isnan(metrics.Measure("distance", 1.0, 0.1, 0.0, 0.0).ratio_error)

@@ -1,5 +1,6 @@
 """Nearest neighbours: that they are the nearest, and that copies are told from new samples."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,3 +50,13 @@ def test_mirror_images_are_compared_with_mirror_images():
     fresh = pictures(200)
     found = memorisation(torch.cat([fresh[:100], fresh[100:].flip(3)]), rows, held)
     assert found.ratio == pytest.approx(1, abs=5 * found.error)
+
+
+def test_a_copy_is_at_distance_0_and_floats_are_not_taken_for_bytes():
+    rng = np.random.default_rng(0)
+    large = (240 + rng.integers(0, 3, (60, 3, 64, 64))).astype(np.uint8)
+    assert float(nearest(large, large[:20]).distances.max()) == 0
+    with pytest.raises(InputError, match=r"whole numbers 0\.\.255"):
+        memorisation(large[:20] / 255.0, large[:40], large[40:])
+    with pytest.raises(InputError, match=r"whole numbers 0\.\.255"):
+        memorisation(large[:20] / 127.5 - 0.95, large[:40], large[40:])

@@ -30,7 +30,7 @@ from fromnoise.cli.evaluate_ema import curve, lengths_of
 from fromnoise.cli.evaluate_images import of_pictures
 from fromnoise.cli.evaluate_points import of_points
 from fromnoise.cli.of_autoencoder import evaluated
-from fromnoise.errors import InputError
+from fromnoise.errors import InputError, whole_number
 
 if TYPE_CHECKING:
     from fromnoise.run import Run
@@ -73,6 +73,7 @@ def evaluate(
     from fromnoise.run import AutoencoderRun, Run, load_any
 
     load_plugins(plugin)
+    n, pairs = whole_number("-n", n), whole_number("--pairs", pairs)
     asked = Asked(
         sampler=make_sampler(sampler, eta, set_), steps=steps, n=n, label=label, guidance=guidance, schedule=schedule,
         file=samples, features=features, pairs=pairs, exact=exact, elbo=elbo, seed=seed,

@@ -93,11 +93,17 @@ def _of_data(what: str, settings: dict[str, Any], out: Path | None) -> dict[str,
         data |= {"sizes": found.sizes, "animated": found.animated, "skipped": found.skipped_text or "none"}
     if source.suggests["recipe"] == "image":
         rows = torch.randperm(len(source), generator=stream(0, "sheet"))[:_ON_A_SHEET]
-        data["sheet"] = str(_sheet(source, rows, out or Path(f"{source.name}-sheet.png")))
+        data["sheet"] = str(_sheet(source, rows, out or _place(what) / f"{source.name}-sheet.png"))
     return data
 
 
 _ON_A_SHEET = 100
+
+
+def _place(what: str) -> Path:
+    """Return where a sheet is written: here, or beside the data, where this is inside them."""
+    data = Path(what).resolve()
+    return data.parent if data.is_dir() and Path.cwd().resolve().is_relative_to(data) else Path()
 
 
 def _sheet(source: Any, rows: Any, out: Path) -> Path:

@@ -48,7 +48,8 @@ def pictures_from(path: Path, shape: Sequence[int], option: str) -> Tensor:
             raise InputError(f"{option} {path}: pictures are whole numbers 0..255 in uint8, not {x.dtype}")
         return x
     channels, height, width = shape
-    size, changes = {"size": height} if height == width else {}, list[str]()
+    beside = channels not in (1, 3)  # as such pictures are drawn, channel beside channel
+    size, changes = {"size": height} if height == width and not beside else {}, list[str]()
     if path.exists() and is_pictures(path):
         source = Files(path, PictureSettings(size=size.get("size", 0)))
         x, sizes = source.read(slice(None)).x, list(source.found.sizes)
@@ -58,6 +59,10 @@ def pictures_from(path: Path, shape: Sequence[int], option: str) -> Tensor:
     odd = next((one for one in sizes if one != f"{height} x {width}"), None)
     if odd is not None and size:
         changes.append(f"brought from {odd} to {height} x {width}")
+    if beside and tuple(x.shape[1:]) == (1, height, channels * width):
+        x = x.unflatten(3, (channels, width))[:, 0].movedim(2, 1)
+    if x.shape[1] != channels and beside:
+        raise InputError(f"{option} {path}: pictures of {channels} channels are read from .npz or .npy")
     if x.shape[1] != channels:
         changes.append("turned to colour" if x.shape[1] == 1 else "turned to grey")
         x = x.expand(-1, channels, -1, -1) if x.shape[1] == 1 else _grey(x)

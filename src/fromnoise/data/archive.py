@@ -26,6 +26,8 @@ _MOST = 2**28
 
 _TOO_LARGE = f"has more than {_MOST // 2**20} MiB"
 
+_LINK = "is a link inside an archive"
+
 _GROWTH = 1000
 """How many times its compressed size an archive's content may have; beyond it is a bomb."""
 
@@ -103,13 +105,17 @@ def _walk(root: Path) -> Iterator[tuple[str, Path]]:
                 kind = entry.stat().st_mode  # of what a link leads to
             except OSError:  # a link that leads nowhere, or in a circle
                 continue
-            if stat.S_ISDIR(kind):
+            if stat.S_ISDIR(kind) and not _is_run(Path(entry.path)):
                 yield from below(Path(entry.path), f"{name}/")
             elif stat.S_ISREG(kind):
                 yield name, Path(entry.path)
 
     with _reading(root):
         yield from below(root, "")
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.toml").exists() and (folder / "checkpoints").exists()
 
 
 def _of_folder(root: Path) -> Iterator[Member]:
@@ -133,6 +139,8 @@ def _of_tar(path: Path) -> Iterator[Member]:
             _check_name(path, entry.name)
             if entry.issym() or entry.islnk():
                 _check_link(path, entry)
+                if not _is_hidden(entry.name):
+                    yield Member(entry.name, None, _LINK)
                 continue
             if not entry.isfile() or _is_hidden(entry.name):
                 continue
@@ -149,16 +157,20 @@ def _of_zip(path: Path) -> Iterator[Member]:
     with _reading(path), zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             _check_name(path, entry.filename)
-            if stat.S_ISLNK(entry.external_attr >> 16) or entry.is_dir() or _is_hidden(entry.filename):
+            name = entry.filename.replace("\\", "/")  # as some programs write it
+            if entry.is_dir() or _is_hidden(name):
+                continue
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                yield Member(name, None, _LINK)
                 continue
             _check_growth(path, entry.filename, entry.file_size, entry.compress_size)
             if entry.file_size > _MOST:
-                yield Member(entry.filename, None, _TOO_LARGE)
+                yield Member(name, None, _TOO_LARGE)
                 continue
             if entry.flag_bits & 1:
-                yield Member(entry.filename, None, "is encrypted")
+                yield Member(name, None, "is encrypted")
                 continue
-            yield Member(entry.filename, archive.read(entry))
+            yield Member(name, archive.read(entry))
 
 
 @contextmanager

@@ -39,6 +39,9 @@ _CAPTIONS = "captions.json"
 _LAYOUT = 3
 """Of the cache's entries; another number is another entry."""
 
+_UNREAD = {".heic", ".heif", ".jxl", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".exr"}
+"""The endings of pictures that Pillow does not read."""
+
 _TOGETHER, _TOGETHER_BYTES = 64, 2**26
 """How many pictures, and about how many bytes of their files, are in memory while they are decoded."""
 
@@ -308,6 +311,9 @@ def _decoded(files: Iterable[Member], decoder: Decoder, tally: _Tally) -> Iterat
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for some in _together(files):
             wanted = [member for member in some if PurePosixPath(member.name).suffix.lower() in endings]
+            for member in some:
+                if PurePosixPath(member.name).suffix.lower() in _UNREAD - endings:
+                    tally.skip(member.name, "is of a kind that is not read: PNG and JPEG are")
             for member, found in zip(wanted, pool.map(attempt, wanted), strict=True):
                 if isinstance(found, Decoded):
                     yield member.name, found
@@ -399,7 +405,7 @@ def _classes(names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray, str]:
     for name in found:
         if not name.isprintable() or any(0xD800 <= ord(letter) <= 0xDFFF for letter in name):
             raise InputError(f"the folder {shown(name)} cannot be a label: its name is no text; rename it")
-    classes = tuple(sorted(found, key=_natural))
+    classes = tuple(sorted(found, key=lambda name: (_natural(name), name)))
     number = {name: k for k, name in enumerate(classes)}
     inner = {parts[: shared + 2] for parts in folders if len(parts) > shared + 1}
     note = f"{_counted(len(inner), 'folder', 'folders')} inside the labels' own (first "

@@ -131,6 +131,10 @@ class Pixels(Codec):
         return made
 
 
+_NO_LEVELS = 2.0
+"""What no pixel of a set of pictures in 0..255 exceeds, but those in -1..1, even where they overstep that."""
+
+
 def check_levels(x: Tensor, what: str) -> None:
     """Refuse floats within -1..1 where pixels 0..255 are meant.
 
@@ -142,10 +146,10 @@ def check_levels(x: Tensor, what: str) -> None:
         InputError: saying how to bring them there.
     """
     x = x.detach()
-    if x.is_floating_point() and x.numel() and 0 < float(x.abs().max()) <= 1:
-        low = "-1" if float(x.min()) < 0 else "0"
+    if x.is_floating_point() and x.numel() and 0 < float(x.abs().max()) <= _NO_LEVELS:
+        low = "-1" if float(x.min()) < -0.5 else "0"
         way = "127.5 * (x + 1)" if low == "-1" else "255 * x"
-        raise InputError(f"{what} lie in {low}..1, and the pictures are whole numbers 0..255: give {way}")
+        raise InputError(f"{what} lie in about {low}..1, and the pictures are whole numbers 0..255: give {way}")
 
 
 def suggested_for(count: int, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -77,6 +77,8 @@ class GaussianMixture:
         elif labels is not None:
             names = Labels(names=tuple(label_names)) if label_names else Labels.numbered(int(labels.max()) + 1)
             cond, conditioners = Cond({names.value: labels}), (names,)
+        if cond is not None and len(cond) != k:
+            raise InputError(f"{len(cond)} labels or conditions were given for {k} components: give one for each")
         self.cond, self.conditioners = cond, tuple(conditioners)
         self.note = note
         self._others: dict[torch.dtype, GaussianMixture] = {}

@@ -20,7 +20,7 @@ from fromnoise.data.numbers import as_samples
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.pixels import check_levels
 from fromnoise.data.source import Source
-from fromnoise.errors import InputError
+from fromnoise.errors import InputError, whole_number
 from fromnoise.metrics.distances import (
     EXACT_UP_TO,
     energy_distance,
@@ -70,8 +70,9 @@ class Measure:
     @property
     def ratio_error(self) -> float:
         """Return the ratio's standard error."""
-        parts = (e / v for e, v in ((self.error, self.value), (self.floor_error, self.floor)) if v)
-        return abs(self.ratio) * math.hypot(*parts)
+        if not math.isfinite(self.ratio):
+            return math.nan
+        return math.hypot(self.error, self.ratio * self.floor_error) / self.floor
 
     def line(self, width: int = 22) -> str:
         """Return the measure as a line of a table whose first column has this width."""
@@ -155,20 +156,8 @@ def evaluate(
     Raises:
         InputError: if shapes differ, there are fewer than 20 samples, or one is not finite.
     """
-    if hasattr(samples, "denoiser"):
-        raise InputError("evaluate measures samples, and this is a run: draw them, fn.sample(run.denoiser, n=2000)")
-    data, samples = open_data(against), as_samples(samples)
-    if tuple(samples.shape[1:]) != data.shape:
-        raise InputError(f"the samples have shape {list(samples.shape[1:])}, the data {list(data.shape)}")
-    if not torch.isfinite(samples).all():
-        raise InputError("the samples hold a NaN or an infinity")
-    if data.read(torch.zeros(1, dtype=torch.long)).x.dtype == torch.uint8:
-        check_levels(samples, "the samples")
-    if len(samples) < 20:
-        raise InputError(f"{len(samples)} samples are too few to measure: at least 20")
-    if data.distribution is None and len(data) < 12:
-        raise InputError(f"{len(data)} samples of the data are too few to measure against: at least 12")
-    apart = None if held_out is None or data.distribution is not None else open_data(held_out)
+    pairs = whole_number("pairs", pairs)
+    samples, data, apart = _checked(samples, against, held_out)
     n = min(len(samples), at_most)
     if apart is not None and min(len(apart), len(data)) < n:
         apart = None  # too few to stand for the data
@@ -197,6 +186,27 @@ def evaluate(
                 Measure(name, value, math.hypot(error, own), least, least_error, unbiased=name in space.unbiased)
             )
     return Evaluation(tuple(found), what, n, space.unit)
+
+
+def _checked(samples: Any, against: Any, held_out: Any) -> tuple[Tensor, Dataset | Source, Dataset | Source | None]:
+    """Return samples, data and what was held out of them, where that is to be measured against."""
+    if hasattr(samples, "denoiser"):
+        raise InputError("evaluate measures samples, and this is a run: draw them, fn.sample(run.denoiser, n=2000)")
+    data, samples = open_data(against), as_samples(samples)
+    if tuple(samples.shape[1:]) != data.shape:
+        raise InputError(f"the samples have shape {list(samples.shape[1:])}, the data {list(data.shape)}")
+    if not torch.isfinite(samples).all():
+        raise InputError("the samples hold a NaN or an infinity")
+    if data.read(torch.zeros(1, dtype=torch.long)).x.dtype == torch.uint8:
+        check_levels(samples, "the samples")
+    if len(samples) < 20:
+        raise InputError(f"{len(samples)} samples are too few to measure: at least 20")
+    if data.distribution is None and len(data) < 12:
+        raise InputError(f"{len(data)} samples of the data are too few to measure against: at least 12")
+    apart = None if held_out is None or data.distribution is not None else open_data(held_out)
+    if apart is not None and tuple(apart.shape) != tuple(data.shape):
+        raise InputError(f"what was held out has shape {list(apart.shape)}, the data {list(data.shape)}")
+    return samples, data, apart
 
 
 Pair = Callable[[Tensor, Tensor], Sequence[float]]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fromnoise.data.numbers import as_samples
-from fromnoise.data.source import Source
+from fromnoise.data.opening import open as open_data
+from fromnoise.data.pixels import check_levels
 from fromnoise.errors import InputError
 from fromnoise.rng import stream
 
@@ -28,17 +29,20 @@ class Nearest(NamedTuple):
     x: Tensor
 
 
-def nearest(source: Source, x: Any, *, count: int = 1) -> Nearest:
+def nearest(source: Any, x: Any, *, count: int = 1) -> Nearest:
     """Return the `count` samples of a source that are nearest to each of x `[n, *S]`, by Euclidean distance.
 
-    The source is read in parts, so that memory does not grow with it.
+    The source, or what `fromnoise.data.open` makes one of, is read in parts, so that memory does not grow with it.
 
     Raises:
         InputError: if the samples have another shape than the source's, or there are none.
     """
-    x, n = as_samples(x), len(source)
+    source, x = open_data(source), as_samples(x)
+    n = len(source)
     if tuple(x.shape[1:]) != tuple(source.shape) or not len(x):
         raise InputError(f"samples like these data are [n, {str(list(source.shape))[1:-1]}], not {list(x.shape)}")
+    if source.read(slice(0, 1)).x.dtype == torch.uint8:
+        check_levels(x, "the samples")
     flat = x.flatten(1).float().cpu()
     part = max(1, _NUMBERS // flat.shape[1])
     best = torch.full((len(x), 0), torch.inf), torch.zeros((len(x), 0), dtype=torch.long)
@@ -49,7 +53,9 @@ def nearest(source: Source, x: Any, *, count: int = 1) -> Nearest:
         order = distances.topk(min(count, distances.shape[1]), largest=False)
         best = order.values, numbers.gather(1, order.indices)
     found = source.read(best[1].flatten()).x.unflatten(0, best[1].shape)
-    return Nearest(best[1], best[0], found)
+    each = zip(x.cpu().split(256), found.cpu().split(256), strict=True)  # anew: those of products are rounded
+    exact = torch.cat([(rows.double()[:, None] - near.double()).flatten(2).norm(dim=2) for rows, near in each])
+    return Nearest(best[1], exact.float(), found)
 
 
 _NUMBERS = 2**24
@@ -79,7 +85,7 @@ class Memorisation(NamedTuple):
         )
 
 
-def memorisation(samples: Any, trained_on: Source, held_out: Source, *, seed: int = 0) -> Memorisation:
+def memorisation(samples: Any, trained_on: Any, held_out: Any, *, seed: int = 0) -> Memorisation:
     """Compare the distances of samples to the data that were trained on and to those that were held out.
 
     Both are taken to equally many: as many training samples as were held out, in up to eight disjoint parts, whose mean
@@ -96,6 +102,7 @@ def memorisation(samples: Any, trained_on: Source, held_out: Source, *, seed: in
     """
     if len(samples) < 2:
         raise InputError("memorisation needs two samples at least")
+    trained_on, held_out = open_data(trained_on), open_data(held_out)
     apart = nearest(held_out, samples).distances[:, 0]
     order = torch.randperm(len(trained_on), generator=stream(seed, "memorisation"))
     m = min(len(held_out), len(trained_on))

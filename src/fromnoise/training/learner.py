@@ -182,8 +182,9 @@ def _optimizers(
     matrices = set(hidden_matrices(module)) if config.optimizer == "muon" else set[str]()
     hidden = [p for name, p in parameters.items() if name in matrices]
     rest = [p for name, p in parameters.items() if name not in matrices]
-    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    decay, found = config.weight_decay, list[tuple[torch.optim.Optimizer, float]]()
+    plain = config.optimizer == "adam"  # whose weight decay would be a penalty in the gradient
+    kind, decay = (torch.optim.Adam, 0.0) if plain else (torch.optim.AdamW, config.weight_decay)
+    found = list[tuple[torch.optim.Optimizer, float]]()
     if rest:
         found.append((kind(rest, lr=config.lr, betas=config.betas, weight_decay=decay, fused=True), config.lr))
     if hidden:
