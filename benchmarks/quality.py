@@ -48,6 +48,7 @@ RUNS = {
     "unet-small": Planned({"network": {"name": "unet", "widths": [32, 64]}, "train": {"steps": 790}}, (1.0, 2.0)),
     "unet-10": Planned({}),
     "unet-20": Planned({"train": {"steps": 18_800}}),
+    "dit-10-tenth": Planned({"network": "dit"}),
     "dit-10": Planned({"network": "dit", "train": _DIT}, lengths=(None, 0.03)),
     "dit-20": Planned({"network": "dit", "train": {**_DIT, "steps": 18_800}}, lengths=(None, 0.03)),
 }
