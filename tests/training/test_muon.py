@@ -130,3 +130,14 @@ def test_another_optimizers_state_is_refused(tmp_path):
     checkpoint = RunFolder(tmp_path / "run").load(made, optimizer=True)
     with pytest.raises(CheckpointDamaged, match="another optimizer's"):
         Learner(config(optimizer="adam").task(made), config(optimizer="adam")).restore(checkpoint)
+
+
+def test_adam_has_no_weight_decay_and_adamw_has():
+    def after(optimizer, decay):
+        network = {"name": "unet", "widths": (8,)}
+        run = fn.train("digits", steps=4, batch_size=8, network=network, optimizer=optimizer, weight_decay=decay)
+        return torch.cat([p.flatten() for p in run.denoiser.network.parameters()])
+
+    assert torch.equal(after("adam", 0.5), after("adam", 0.0))
+    assert torch.equal(after("adamw", 0.0), after("adam", 0.0))
+    assert not torch.equal(after("adamw", 0.5), after("adamw", 0.0))

@@ -105,7 +105,7 @@ def _walk(root: Path) -> Iterator[tuple[str, Path]]:
                 kind = entry.stat().st_mode  # of what a link leads to
             except OSError:  # a link that leads nowhere, or in a circle
                 continue
-            if stat.S_ISDIR(kind) and not _is_run(Path(entry.path)):
+            if stat.S_ISDIR(kind) and not is_run(Path(entry.path)):
                 yield from below(Path(entry.path), f"{name}/")
             elif stat.S_ISREG(kind):
                 yield name, Path(entry.path)
@@ -114,7 +114,8 @@ def _walk(root: Path) -> Iterator[tuple[str, Path]]:
         yield from below(root, "")
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run, whose pictures are none to train on."""
     return (folder / "config.toml").exists() and (folder / "checkpoints").exists()
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from fromnoise.cache import entry
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Conditioner, Labels
-from fromnoise.data.archive import ENDINGS, Member, fingerprint, is_archive, members
+from fromnoise.data.archive import ENDINGS, Member, fingerprint, is_archive, is_run, members
 from fromnoise.data.captions import Captioning, Captions
 from fromnoise.data.decode import Decoded, Decoder, Unreadable
 from fromnoise.data.pixels import suggested_for
@@ -135,7 +135,7 @@ class Files:
         decoder = self.settings.decoder()
         if not self.path.exists():
             raise InputError(f"{self.path}: there is no such file or folder")
-        if (self.path / "config.toml").exists() and (self.path / "checkpoints").exists():
+        if is_run(self.path):
             raise InputError(f"{self.path} is a run, and no folder of pictures: fromnoise sample draws from it")
         how = {name: value for name, value in asdict(decoder).items() if name != "channels" or value}
         of_captions = self.settings.model_dump(include={"captions", "caption_column"}, exclude_defaults=True)

@@ -132,7 +132,7 @@ class Pixels(Codec):
 
 
 _NO_LEVELS = 2.0
-"""What no pixel of a set of pictures in 0..255 exceeds, but those in -1..1, even where they overstep that."""
+"""What pictures in 0..255 exceed somewhere, and pictures in -1..1 nowhere, even where they overstep that."""
 
 
 def check_levels(x: Tensor, what: str) -> None:
