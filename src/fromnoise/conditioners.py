@@ -66,6 +66,11 @@ class Conditioner:
     def check(self, values: Tensor) -> None:
         """Raise LabelError if values `[n, ...]`, read from a file, are none that the conditioner can have given."""
 
+    @property
+    def augments(self) -> bool:
+        """Whether a training step sees other values than the data's; see `augmented`."""
+        return False
+
     def augmented(self, values: Tensor, draws: Random) -> Tensor:
         """Return values `[N, ...]` as a training step sees them; as they are, where a conditioner says nothing else."""
         return values

@@ -11,7 +11,7 @@ from torch import nn
 
 from fromnoise.conditioners import Conditioner
 from fromnoise.data.codec import Affine, Codec
-from fromnoise.data.moments import effective_dimension, rms_about_mean
+from fromnoise.data.moments import rms_and_dimension
 from fromnoise.data.source import Source
 from fromnoise.data.stored import stored_samples
 from fromnoise.errors import InputError
@@ -81,7 +81,8 @@ class Model(nn.Module):
             bad = int((~torch.isfinite(z)).flatten(1).any(1).sum())
             if bad:
                 raise InputError(f"{bad:,} of {len(z):,} samples are not finite once the codec has taken them in")
-            self.rescale(codec, rms_about_mean(z) or 1.0, effective_dimension(z))  # a point has no spread
+            sigma_data, dimension = rms_and_dimension(z)
+            self.rescale(codec, sigma_data or 1.0, dimension)  # a point has no spread
 
     def rescale(self, codec: Codec, sigma_data: float, effective_dimension: float | None = None) -> None:
         """Take these as what was measured of the data.

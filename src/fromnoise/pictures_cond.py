@@ -69,6 +69,10 @@ class Image(Conditioner):
         if values.dtype != torch.float32 or tuple(values.shape[1:]) != self.shape or not torch.isfinite(values).all():
             raise LabelError(f"pictures that are conditions are not finite and {list(self.shape)} each")
 
+    @property
+    def augments(self) -> bool:
+        return self.noise > 0
+
     def augmented(self, values: Tensor, draws: Random) -> Tensor:
         if not self.noise:
             return values

@@ -51,6 +51,19 @@ def test_distances_by_products_are_as_wrong_as_they_say_at_most(kind):
     torch.testing.assert_close(exact, squares[pairs[:, 0], pairs[:, 1]], rtol=1e-13, atol=0)
 
 
+@pytest.mark.parametrize("sigma", [0.5, 2.0, 80.0])
+def test_large_pictures_need_no_differences_where_these_are_as_wrong(sigma, monkeypatch):
+    """At 3 x 64 x 64 a matrix product is as right as differences can be, which take a hundred times as long."""
+    x = points("random", n=100, d=12_288)
+    x_t = x[:20].double() + sigma * torch.randn(20, 12_288, generator=stream(12, "eps"), dtype=torch.float64)
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Means, "by_differences", lambda *args: asked.append(args))
+        found = fn.FiniteSet(x).posterior_mean(x_t, 1.0, sigma)
+    assert not asked
+    assert (found - brute_force(x_t, 1.0, sigma, x)).abs().max() < 1e-8
+
+
 def test_a_point_of_the_set_is_found_without_noise():
     """At sigma = 0 twins that differ in one coordinate's seventh digit are told apart."""
     x = points("random")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 import fromnoise as fn
 from fromnoise.cond import Cond
@@ -80,3 +81,41 @@ def test_a_codec_that_draws_leaves_the_global_generator_alone(n):
         found.append((denoiser.sigma_data, Denoising().bound(denoiser).floor(data).value))
         assert torch.equal(torch.get_rng_state(), before)
     assert found[0] == found[1]
+
+
+def test_the_floor_of_pictures_in_files_is_that_of_the_same_pictures_in_memory(tmp_path):
+    digits = fn.data.digits()
+    few = digits.take(torch.arange(120))
+    for k, (x, label) in enumerate(zip(few.x, few.labels, strict=True)):
+        place = tmp_path / "pictures" / str(int(label))
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(x[0].numpy()).save(place / f"{k}.png")
+    network = fn.nn.DiT(few.shape, 32, 1, 2, patch=4, classes=10)
+    for settings, x in (({}, few.x), ({"flip": True}, torch.cat([few.x, few.x.flip(3)]))):
+        files = fn.data.open(tmp_path / "pictures", settings=settings)
+        memory = fn.Dataset(x, few.labels.repeat(len(x) // 120), few.label_names)
+        here, there = (floor(network, data, drop_cond=0.2)[0] for data in (memory, files))
+        assert here.value == pytest.approx(there.value, abs=4 * (here.error + there.error))
+        assert here.note == there.note == f"all {len(x)} samples"
+        assert fn.loss_floor(files, "edm").value == pytest.approx(fn.loss_floor(memory, "edm").value, rel=0.05)
+
+
+def test_the_floor_of_many_pictures_is_that_of_a_part_and_says_so():
+    x = torch.randint(0, 256, (1500, 3, 40, 40), dtype=torch.uint8)
+    found, _ = floor(fn.nn.DiT((3, 40, 40), 32, 1, 2, patch=8), fn.Dataset(x))
+    assert found.note == "1,024 of 1,500 samples"
+
+
+def test_a_condition_that_training_puts_noise_on_has_no_floor():
+    for noise in (0.0, 0.1):
+        data = fn.data.open("digits", settings={"from_size": 4, "from_noise": noise})
+        network = fn.nn.UNet(data.shape, (8, 16), image=(1, 4, 4))
+        found, _ = floor(network, data)
+        assert found is None if noise else found.value < 0.01
+
+
+def test_the_error_of_a_floor_is_how_far_floors_of_other_seeds_lie():
+    data = fn.data.spiral(500)
+    found = [fn.loss_floor(data, "linear", draws=1024, seed=seed) for seed in range(40)]
+    spread = torch.tensor([one.value for one in found]).std()
+    assert 0.7 < float(spread) / (sum(one.error for one in found) / 40) < 1.4

@@ -10,7 +10,7 @@ from fromnoise.rng import stream
 
 def rms_about_mean(x: Tensor) -> float:
     """Return one coordinate's root mean square distance from the mean: the sigma_data of `[N, *S]`."""
-    return float((x.double() - x.double().mean(0)).square().mean().sqrt())
+    return float(mean_and_variance(x.flatten(1))[1].mean().sqrt())
 
 
 def mean_and_variance(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -33,9 +33,15 @@ def effective_dimension(x: Tensor) -> float:
     Equal variance in d directions and none in the others gives d. Scale and shift do not matter. 1 for data that do not
     vary. Above 4,096 rows tr C^2 is estimated from as many, which are always the same.
     """
+    return rms_and_dimension(x)[1]
+
+
+def rms_and_dimension(x: Tensor) -> tuple[float, float]:
+    """Return `rms_about_mean` and `effective_dimension` of `[N, *S]`, measured together."""
     flat = x.flatten(1)
     mean, variance = mean_and_variance(flat)
-    return participation(variance.sum(), trace_of_square(flat, mean), flat.shape[1])
+    dimension = participation(variance.sum(), trace_of_square(flat, mean), flat.shape[1])
+    return float(variance.mean().sqrt()), dimension
 
 
 def participation(trace: Tensor, square: Tensor, dim: int) -> float:

@@ -85,7 +85,9 @@ class Round:
     def _refined(self, logs: Tensor, rows: Tensor, alpha: Column, total: Tensor, log_weights: Tensor) -> Tensor:
         """Return the logs `[b, K]` with those that matter computed again, where their distances were too coarse."""
         doubt = self.points.error(rows, alpha) / (2 * total.amin(-1, keepdim=True))  # in nats, [b, 1]
-        coarse = doubt > (1e-10 if rows.dtype == torch.float64 else 1e-5)
+        # a sum of D squares, each about the variance, is itself wrong by about eps D^1.5 / 2 nats
+        enough = max(1e-10, 4 * torch.finfo(torch.float64).eps * rows.shape[1] ** 1.5)
+        coarse = doubt > (enough if rows.dtype == torch.float64 else 1e-5)
         if not bool(coarse.any()):
             return logs
         near = logs >= logs.amax(1, keepdim=True) - _NATS - 2 * doubt

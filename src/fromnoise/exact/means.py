@@ -94,12 +94,13 @@ class Means:
 
     def by_differences(self, rows: Tensor, alpha: Any, which: Tensor) -> Tensor:
         """Return sum_j (x_j - alpha m_kj)^2 of the pairs (row, k) `[n, 2]`, float64 `[n]`: right to the last digits."""
-        squares = []
-        for pairs in which.split(max(1, _TILE // rows.shape[1])):
+        count = max(1, _TILE // rows.shape[1])
+        squares = rows.new_empty(len(which), dtype=torch.float64)  # made first, as in `_by_products`
+        for pairs, answers in zip(which.split(count), squares.split(count), strict=True):
             row, k = pairs.unbind(1)
             a = alpha[row] if isinstance(alpha, Tensor) and alpha.dim() else alpha
-            squares.append((rows[row].double() - a * self.flat[k].double()).square().sum(1))
-        return torch.cat(squares)
+            answers.copy_((rows[row].double() - a * self.flat[k].double()).square_().sum(1))
+        return squares
 
     def mix(self, r: Tensor, power: int = 1) -> Tensor:
         """Return sum_k r_k m_k^power, r `[b, K]` -> `[b, D]`, as precise as r; unused components cost nothing."""

@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor
 
 from fromnoise.data.codec import Affine, Codec
-from fromnoise.data.dataset import Dataset
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source, held_apart
 from fromnoise.denoiser import Denoiser
@@ -22,14 +21,14 @@ from fromnoise.process import Prediction, prediction
 from fromnoise.schedule import Schedule, schedules
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.noising import Objective
-from fromnoise.training.optimum import Floor, floor_at
+from fromnoise.training.optimum import Floor, floor_at, rows_of_floor
 from fromnoise.training.task import losses
 from fromnoise.training.times import time_laws
 from fromnoise.training.weighting import weightings
 
 
 def loss_floor(
-    data: Dataset | GaussianMixture | Tensor,
+    data: Source | GaussianMixture | Tensor,
     schedule: Schedule | str,
     predict: str | Prediction = "eps",
     weighting: Any = "uniform",
@@ -48,7 +47,8 @@ def loss_floor(
     it is the loss of the exact denoiser, averaged over all x0 that could have led to the same x_t.
 
     Args:
-        data: a data set or whatever `fn.data.open` reads, in its own units; or a law, in the units trained in.
+        data: a data set, another source, or whatever `fn.data.open` reads, in its own units; or a law, in the units
+            trained in.
         schedule: the path, an object or a name, as the next four may be.
         predict: what is predicted.
         weighting: the loss's, a name or settings.
@@ -76,9 +76,7 @@ def loss_floor(
 
 
 def _law_of(data: Source, codec: Codec) -> GaussianMixture:
-    if not isinstance(data, Dataset):
-        raise InputError(f"the floor needs all samples at once: give a Dataset or an array, not {type(data).__name__}")
-    return mixture_of_data(data, codec if codec.shape else codec.fitted(data))
+    return mixture_of_data(data, codec if codec.shape else codec.fitted(data), at_most=rows_of_floor(data.shape))
 
 
 def floor_of(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> Floor | None:

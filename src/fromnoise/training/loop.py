@@ -8,6 +8,7 @@ the loop nothing waits for the device; losses are read every `log_every` steps.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import time
@@ -198,8 +199,9 @@ def _begin(
     ]
     assert stored[0] is not None
     loop = _Loop(
-        model=model, source=source, config=config, folder=folder, described=described, floor=task.floor(rows),
-        learner=Learner(task, config), patience=Patience(config.patience), batches=Batches(task, stored[0], config),
+        model=model, source=source, config=config, folder=folder, described=described,
+        floor_of=lambda: task.floor(rows), learner=Learner(task, config), patience=Patience(config.patience),
+        batches=Batches(task, stored[0], config),
         check=None if stored[1] is None else HeldOut(task, stored[1], config.seed),
     )  # fmt: skip
     loop.restore()
@@ -237,7 +239,7 @@ class _Loop:
     config: TrainConfig
     folder: RunFolder | None
     described: AnyConfig
-    floor: Floor | None
+    floor_of: Callable[[], Floor | None]
     learner: Learner
     patience: Patience
     batches: Batches
@@ -246,6 +248,11 @@ class _Loop:
     done: int = 0
     seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @functools.cached_property
+    def floor(self) -> Floor | None:
+        """The least expected loss; looked for with the first news, so that no training waits for it to begin."""
+        return self.floor_of()
 
     def restore(self) -> None:
         """Go to the folder's last checkpoint, or make its first."""

@@ -6,7 +6,7 @@ The data are a finite set or a mixture, so the mean and the variance of x0 given
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -133,19 +133,36 @@ def floor_at(
         law: of the data, in the denoiser's units.
         goal: schedule, prediction, times, weighting.
         drop_cond: the probability of training without the condition.
-        draws: how many triples; 32,768 when not given, fewer for large sets.
+        draws: how many triples, at least 32; 32,768 when not given, fewer for large sets.
         seed: of the draws.
     """
-    draws = draws or max(4096, min(32_768, 40_000_000 // max(law.flat.shape)))
+    draws = max(
+        32, draws or max(_FEWEST, min(32_768, 40_000_000 // max(law.flat.shape), _PRODUCTS // law.flat.numel()))
+    )
+    draws -= draws % _ROUNDS
     generator = stream(seed, "floor", device=law.flat.device)
     x0, cond = law.draw(draws, generator)
     x0 = x0.flatten(1).double()
     eps = torch.randn(x0.shape, generator=generator, device=x0.device).to(x0)
     clock = stream(seed, "floor's times")
-    t = goal.times.draw(goal.schedule, draws, clock)[torch.randperm(draws, generator=clock)]
+    t = torch.cat([goal.times.draw(goal.schedule, draws // _ROUNDS, clock) for _ in range(_ROUNDS)])
     alpha, sigma = (torch.as_tensor(scale).to(x0) for scale in goal.schedule.scales(t))
     if cond is not None and drop_cond:
         cond = cond.drop(drop_cond, generator)
     x_t = alpha[:, None] * x0 + sigma[:, None] * eps
     least, zero = losses_of(Optimum(law, goal, t, x0, x_t, alpha, sigma, cond))
-    return Floor(float(least.mean()), float(least.std() / math.sqrt(draws)), float(zero.mean()), law.note)
+    # times are stratified within a round, so that rounds differ by less than independent draws would
+    error = least.reshape(_ROUNDS, -1).mean(1).std() / math.sqrt(_ROUNDS)
+    return Floor(float(least.mean()), float(error), float(zero.mean()), law.note)
+
+
+_ROUNDS = 16
+"""In how many independent parts draws are made: what these differ by is the error of their mean."""
+
+_PRODUCTS, _FEWEST = 2**32, 1024
+"""How many numbers of samples and draws are multiplied for a floor, about a second's work, and the fewest draws."""
+
+
+def rows_of_floor(shape: Sequence[int]) -> int:
+    """Return how many samples of a shape a floor is taken of at most, where it is to take about a second."""
+    return max(1024, min(10_000, _PRODUCTS // (_FEWEST * math.prod(shape))))

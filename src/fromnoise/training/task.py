@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from fromnoise.cond import Cond
 from fromnoise.conditioners import augmented
-from fromnoise.data.dataset import Dataset
 from fromnoise.data.source import Batch, Source
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError
@@ -34,7 +33,7 @@ from fromnoise.own_grid import FewSteps, OwnGrid
 from fromnoise.registry import Registry
 from fromnoise.training.draws import Draws
 from fromnoise.training.noising import Objective, objective
-from fromnoise.training.optimum import Floor, Losses, Optimum, floor_at
+from fromnoise.training.optimum import Floor, Losses, Optimum, floor_at, rows_of_floor
 from fromnoise.training.times import TimeLaw
 from fromnoise.training.weighting import OF_STEPS
 
@@ -42,7 +41,7 @@ losses: Registry[AnyTask] = Registry("loss", "losses")
 
 Own = TypeVar("Own", bound="AnyTask")
 
-_LARGEST = 4096
+_LARGEST = 2**14
 """How many numbers a sample may have for its data's floor to be computed."""
 
 
@@ -303,18 +302,12 @@ class Task(AnyTask):
 
     def floor(self, source: Source) -> Floor | None:
         linear, small = self.denoiser.prediction.is_linear, math.prod(source.shape) <= _LARGEST
-        if not (isinstance(source, Dataset) and linear and small and self.has_floor(self.goal)):
+        known, codec = self.denoiser.conditioners, self.denoiser.codec
+        if not (linear and small and self.has_floor(self.goal)) or any(one.augments for one in known):
             return None
-        codec = self.denoiser.codec
-        if codec.variance(codec.store(source.x[:1])) is not None:
+        if codec.variance(codec.store(source.read(slice(0, 1)).x)) is not None:
             return None  # each sample is a law of its own, and that of them all takes too long
-        known = self.denoiser.conditioners
-        cond = source.cond_for(known)
-        if cond is not None and not all(bool(mask.all()) for mask in cond.given.values()):
+        law = mixture_of_data(source, codec, at_most=rows_of_floor(source.shape), conditioners=known)
+        if law.cond is not None and not all(bool(mask.all()) for mask in law.cond.given.values()):
             return None  # rows without a condition and rows that lost theirs look alike to the network
-        seen = Dataset(
-            source.x, name=source.name, distribution=source.distribution,
-            cond=cond, conditioners=known if cond is not None else (),
-        )  # fmt: skip
-        law = mixture_of_data(seen, self.denoiser.codec)
         return floor_at(self.least, law, self.goal, drop_cond=self.drop_cond)
