@@ -259,7 +259,7 @@ def test_info_describes_data_and_writes_a_sheet(run_cli, tmp_path, monkeypatch):
     for label in ("cat", "dog"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for k in range(3):
-            Image.fromarray(np.full((8, 8, 3), 40 * k, np.uint8)).save(tmp_path / "photos" / label / f"{k}.png")
+            Image.fromarray(np.full((8, 8, 3), [40 * k, 9, 9], np.uint8)).save(tmp_path / "photos" / label / f"{k}.png")
     (tmp_path / "photos/cat/broken.png").write_bytes(b"")
     code, out, _ = run_cli("info", "photos", "--json")
     assert code == 0

@@ -82,8 +82,8 @@ def test_floats_from_0_to_1_are_spread_over_the_bytes():
 
 def test_clear_pixels_show_the_background():
     image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    assert Decoder()(encoded(image)).pixels[:, 0, 0].tolist() == [255, 255, 255]
-    assert Decoder(background="black")(encoded(image)).pixels[:, 0, 0].tolist() == [0, 0, 0]
+    assert Decoder()(encoded(image)).pixels[:, 0, 0].tolist() == [255]
+    assert Decoder(background="black", channels=3)(encoded(image)).pixels[:, 0, 0].tolist() == [0, 0, 0]
     assert Decoder(background="#102030")(encoded(image)).pixels[:, 0, 0].tolist() == [16, 32, 48]
     half = Image.new("RGBA", (4, 4), (255, 0, 0, 128))
     assert Decoder(background="black")(encoded(half)).pixels[0, 0, 0] in (127, 128)
@@ -101,9 +101,53 @@ def test_every_mode_becomes_grey_or_colour(mode):
     image = Image.new("LAB", (8, 8), (50, 128, 128)) if mode == "LAB" else image.convert(mode, palette=Image.ADAPTIVE)
     kind = {"CMYK": "JPEG", "YCbCr": "JPEG", "LAB": "TIFF"}.get(mode, "PNG")
     decoded = Decoder()(encoded(image, kind))
-    assert decoded.pixels.shape == ((1, 8, 8) if mode == "1" else (3, 8, 8))
+    assert decoded.pixels.shape == ((1, 8, 8) if mode in ("1", "LAB") else (3, 8, 8))
     if mode in ("P", "CMYK", "YCbCr"):
         assert abs(decoded.pixels[:, 4, 4].astype(int) - [200, 10, 30]).max() < 12
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "JPEG", "BMP", "TIFF"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_grey_pictures_are_grey_whatever_their_file_keeps(kind, mode):
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("RGB")
+    one = ramp.convert(mode, palette=Image.Palette.ADAPTIVE) if mode == "P" else ramp.convert(mode)
+    if kind in ("JPEG", "WEBP") and mode != "RGB":
+        one = one.convert("RGB")
+    content = encoded(one, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    assert Decoder()(content).pixels.shape == (1, 16, 16)
+    assert Decoder(channels=3)(content).pixels.shape == (3, 16, 16)
+    ramp.paste((200, 0, 0), (0, 0, 8, 8))
+    assert Decoder()(encoded(ramp, kind)).pixels.shape == (3, 16, 16)
+
+
+def test_a_folder_of_grey_pictures_kept_in_colour_has_one_channel(tmp_path):
+    for k in range(3):
+        grey(50 * k).convert("RGB").save(tmp_path / f"{k}.png")
+    assert fn.data.open(tmp_path).shape == (1, 8, 8)
+    assert fn.data.open(tmp_path, settings={"channels": 3}).shape == (3, 8, 8)
+    colour(1, 2, 3).save(tmp_path / "3.png")
+    assert fn.data.open(tmp_path).shape == (3, 8, 8)
+
+
+def test_pictures_of_sixteen_bits_that_use_twelve_are_told_of(tmp_path):
+    twelve = np.linspace(0, 4095, 64).reshape(8, 8).astype(np.uint16)
+    Image.fromarray(twelve).save(tmp_path / "a.png")
+    Image.fromarray(twelve // 2).save(tmp_path / "b.tif")
+    found = fn.data.open(tmp_path).found
+    assert found.notes == [
+        "2 pictures of 16 bits have no value above 4,095 of 65,535, and will be dark: save them with their full range"
+    ]
+    Image.fromarray(16 * twelve).save(tmp_path / "c.png")
+    assert fn.data.open(tmp_path).found.notes == []  # only some are dark
+
+
+def test_a_tiff_of_32_bits_with_the_levels_of_8_is_left_out_and_told_of(tmp_path):
+    levels = np.arange(64, dtype=np.int32).reshape(8, 8)
+    Image.fromarray(levels).save(tmp_path / "a.tif")
+    Image.fromarray(1000 * levels).save(tmp_path / "b.tif")
+    source = fn.data.open(tmp_path)
+    assert len(source) == 1
+    assert source.found.notes == ["1 left out: 1 holds 0..255 in numbers of 32 bits: save it in 8 (first a.tif)"]
 
 
 def test_a_palette_with_a_clear_colour_shows_the_background():

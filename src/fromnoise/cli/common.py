@@ -247,19 +247,10 @@ def what_was_found(source: Any) -> list[str]:
     channels, height, width = found.shape
     kind = "grey" if channels == 1 else "colour"
     labels = f", {len(found.classes)} labels" if found.classes else ""
-    lines = [f"note: {source.name}: {len(source):,} pictures, {kind}, {height} x {width}{labels}"]
-    if found.animated:
-        lines.append(f"note: of {found.animated:,} animated pictures only the first is taken")
-    if found.skipped:
-        lines.append(f"note: {found.skipped_text}")
-    if found.unlabelled:
-        lines.append(f"note: {found.unlabelled}")
+    lines = [f"{source.name}: {len(source):,} pictures, {kind}, {height} x {width}{labels}"]
     captions = sum(map(bool, getattr(source, "captions", ())))
-    if captions:
-        lines.append(f"note: {captions:,} of the pictures have captions")
-    if found.uncaptioned:
-        lines.append(f"note: {found.captions_text}")
-    return lines
+    lines += [f"{captions:,} of the pictures have captions"] if captions else []
+    return [f"note: {line}" for line in (*lines, *found.notes)]
 
 
 def _nothing(done: int, total: int) -> None:

@@ -84,6 +84,8 @@ def _of_data(what: str, settings: dict[str, Any], out: Path | None) -> dict[str,
     found = getattr(source, "found", None)
     if found is not None and found.unlabelled:
         data["folders"] = found.unlabelled
+    if found is not None and found.dark:
+        data["depth"] = found.dark
     data["recipe"] = source.suggests["recipe"]
     if found is not None:
         said = [caption for caption in getattr(source, "captions", ()) if caption]

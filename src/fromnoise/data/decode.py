@@ -33,11 +33,13 @@ class Decoded:
         pixels: `[C, H, W]` uint8, C being 1 for grey and 3 for colour.
         size: height and width before it was brought to size.
         animated: whether it is the first of several.
+        brightest: the largest value of a picture of 16 bits, 0..65535; None for others.
     """
 
     pixels: np.ndarray
     size: tuple[int, int]
     animated: bool
+    brightest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Decoder:
         fit: what is done where a picture is no square: "crop" cuts its longer side at both ends, "pad" fills its
             shorter side with the background.
         background: what lies behind clear pixels and around padded pictures, a colour's name or #rrggbb.
-        channels: 1 to make all grey, 3 to make all coloured, 0 to leave them as they are.
+        channels: 1 to make all grey, 3 to make all coloured; 0 to leave them as they are, and one whose three channels
+            are equal is grey.
     """
 
     size: Annotated[int, Field(ge=0, le=8192)] = 0
@@ -95,13 +98,18 @@ class Decoder:
                 raise Unreadable(_TOO_MANY)
             animated = getattr(image, "n_frames", 1) > 1
             image.load()
+            _check_depth(image)
             upright = ImageOps.exif_transpose(image)
         height, width = upright.height, upright.width
         pixels = self._sized(self._opaque(upright))
         if self.channels:
             pixels = pixels.convert("L" if self.channels == 1 else "RGB")
         array = np.asarray(pixels)
-        return Decoded(array[None] if array.ndim == 2 else array.transpose(2, 0, 1), (height, width), animated)
+        array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+        if not self.channels and (array == array[:1]).all():
+            array = array[:1]
+        brightest = int(np.asarray(upright).max()) if upright.mode.startswith("I") else None
+        return Decoded(array, (height, width), animated, brightest)
 
     def _opaque(self, image: Image.Image) -> Image.Image:
         """Return a picture in grey or colour, clear pixels laid over the background."""
@@ -128,6 +136,12 @@ class Decoder:
 
 
 _TOO_MANY = f"has more than {_MOST_PIXELS // 10**6} million pixels"
+
+
+def _check_depth(image: Image.Image) -> None:
+    """Refuse a TIFF of 32-bit whole numbers that end where 8 bits do: as one of 16 bits it would be black."""
+    if image.mode == "I" and image.format == "TIFF" and int(np.asarray(image).max()) <= 255:
+        raise Unreadable("holds 0..255 in numbers of 32 bits: save it in 8")
 
 
 def _deep_grey(image: Image.Image) -> Image.Image:
