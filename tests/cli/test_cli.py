@@ -574,7 +574,9 @@ def test_a_run_without_its_data_says_so_and_is_used_as_far_as_it_goes(run_cli, t
     assert "the folder holds the 300 training samples; --no-data leaves them out" in out
     code, out, _ = run_cli("train", path, "--steps", 20, "--no-data", "--out", run)
     assert code == 0
-    assert "the folder holds none of the training samples: evaluate, floors and exact answers need them again" in out
+    assert (
+        "the folder holds none of the training samples: evaluate, floors and exact answers need them by --data" in out
+    )
     assert not (run / "data.safetensors").exists()
     code, out, _ = run_cli("train", "spiral", "-n", 60, "--steps", 5, "--no-report", "--out", tmp_path / "built-in")
     assert "training samples" not in out
@@ -584,7 +586,14 @@ def test_a_run_without_its_data_says_so_and_is_used_as_far_as_it_goes(run_cli, t
     code, out, _ = run_cli("info", run)
     assert code == 0
     assert re.search(r"holds data +(no|False)", out)
-    refused(run_cli("evaluate", run), "holds none of its training data: give 'mine' again")
+    refused(run_cli("evaluate", run), "holds none of its training data, and they were 'mine': give them by --data")
+    code, out, _ = run_cli("evaluate", run, "--data", path, "-n", 100)
+    assert code == 0
+    assert "floor" in out.splitlines()[-1]
+    assert run_cli("plot", run, "score", "--data", path, "--out", tmp_path / "f.png")[0] == 0
+    np.savetxt(tmp_path / "other.csv", np.random.default_rng(1).normal(size=(300, 2)), delimiter=",")
+    refused(run_cli("evaluate", run, "--data", tmp_path / "other.csv"), "was trained on other data than 'other'")
+    refused(run_cli("evaluate", run, "--data", tmp_path / "none.csv"), "there is no such file")
     code, out, _ = run_cli("export", run, tmp_path / "none.html")
     assert code == 0
     assert "holds no training samples of r" in out

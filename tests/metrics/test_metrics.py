@@ -29,6 +29,17 @@ def test_wasserstein_is_the_best_matching():
         wasserstein2(a, b[:5])
 
 
+@pytest.mark.parametrize(
+    "measure", [wasserstein2, sliced_wasserstein2, energy_distance, precision_recall, metrics.diversity]
+)
+def test_sets_are_given_as_arrays_or_as_data_and_are_alike(measure):
+    x, data = torch.rand(50, 1, 4, 4), fn.Dataset(torch.rand(50, 1, 4, 4))
+    assert measure(x, data) == measure(x, data.x) == measure(x.numpy(), data.x.tolist())
+    for other in (torch.rand(50, 2, 4, 4), torch.rand(50), torch.empty(0, 1, 4, 4)):
+        with pytest.raises(InputError, match=r"(alike|one size)"):
+            measure(x, other)
+
+
 @pytest.mark.parametrize("distance", [wasserstein2, sliced_wasserstein2])
 def test_a_shift_is_its_length(distance):
     x = torch.randn(300, 3)

@@ -54,3 +54,10 @@ def test_other_shapes_are_refused():
     for measure in (psnr, ssim):
         with pytest.raises(InputError, match="alike"):
             measure(pictures(), pictures(side=8))
+
+
+@pytest.mark.parametrize("peak", [0, -1.0, math.inf, math.nan])
+def test_a_peak_is_above_0(peak):
+    for measure in (psnr, ssim):
+        with pytest.raises(InputError, match="must be above 0"):
+            measure(pictures(), pictures(seed=1), peak=peak)

@@ -195,12 +195,15 @@ def test_checkpointing_gives_the_same_gradient_and_keeps_less(name):
     ("settings", "says"),
     [
         ({"name": "unet", "shape": (1, 30, 30), "patch": 4}, "divides the sides of a picture by 8, and 30 x 30"),
-        ({"name": "unet", "shape": (1, 9, 9)}, "bring the pictures to 8 x 8 (--size 8), or set network.patch"),
+        (
+            {"name": "unet", "shape": (1, 9, 9)},
+            "bring the pictures to 8 x 8 (--size 8, for pictures in files), or set network.patch",
+        ),
         ({"name": "unet-ddpm", "shape": (1, 14, 14), "widths": (32, 32, 32)}, "by 4, and 14 x 14 cannot be"),
         ({"name": "unet-ddpm", "shape": (1, 8, 8), "widths": (48, 96)}, "48 cannot be divided into 32 groups"),
         ({"name": "unet-ddpm", "shape": (1, 8, 8), "head_dim": 24}, "64 cannot be divided into heads of 24"),
         ({"name": "dit", "shape": (1, 9, 9), "patch": 2}, "by 2, and 9 x 9 cannot be: bring the pictures to 8 x 8"),
-        ({"name": "dit", "shape": (1, 13, 20), "patch": 4}, "bring the pictures to 12 x 12 (--size 12)"),
+        ({"name": "dit", "shape": (1, 13, 20), "patch": 4}, "bring the pictures to 12 x 12 (--size 12,"),
         ({"name": "unet", "shape": (1, 8, 8), "attention": (5,)}, "there is no level 5 of 2"),
         ({"name": "dit", "shape": (1, 8, 8), "width": 30}, "must be a multiple of 4 x 2 heads"),
         ({"name": "dit", "shape": (1, 8)}, "shape"),

@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+from PIL import Image
 
 import fromnoise as fn
 from fromnoise.cond import Cond
-from fromnoise.errors import CheckpointDamaged, ConfigChanged, RunError
+from fromnoise.errors import CheckpointDamaged, ConfigChanged, InputError, RunError
 from fromnoise.export import payload, to_html
 
 
@@ -80,9 +81,42 @@ def test_a_users_source_is_not_taken_for_a_built_in(tmp_path, identity):
     train(source, tmp_path / "r")
     run = fn.load(tmp_path / "r")
     assert fn.sample(run.denoiser, 3, steps=2).shape == (3, 2)
-    with pytest.raises(RunError, match="holds none of its training data: give 'spiral' again"):
+    with pytest.raises(RunError, match="holds none of its training data, and they were 'spiral': give them by --data"):
         run.source  # noqa: B018
+    assert fn.load(tmp_path / "r", data=source).source is source
+    with pytest.raises(RunError, match="was trained on other data"):
+        fn.load(tmp_path / "r", data=Own(source.x, {"version": 4}))
     train(source, tmp_path / "r", resume=True)
+
+
+def test_data_that_a_run_does_not_hold_are_given_when_it_is_loaded(tmp_path):
+    x, labels = torch.randn(40, 2), ["a", "b"] * 20
+    train((x, labels), tmp_path / "r", keep_data=False)
+    run = fn.load(tmp_path / "r", data=(x, labels))
+    assert torch.equal(run.source.x, x)
+    assert run.holds_data
+    for other in (2 * x, (x, labels[::-1]), x):
+        with pytest.raises(RunError, match=r"other data than 'data': their (samples|conditions) differ"):
+            fn.load(tmp_path / "r", data=other)
+    with pytest.raises(InputError, match="no such file"):
+        fn.load(tmp_path / "r", data="mine.csv")
+
+
+def test_pictures_that_were_moved_are_found_where_a_user_says(tmp_path):
+    place = tmp_path / "here"
+    place.mkdir()
+    for k, x in enumerate(fn.data.digits(40).x):
+        Image.fromarray(x[0].numpy()).save(place / f"{k}.png")
+    source = fn.data.open(place, settings={"flip": True, "size": 4})
+    train(source, tmp_path / "r", network={"name": "dit", "width": 16, "depth": 1, "heads": 1, "patch": 2})
+    there = place.rename(tmp_path / "there")
+    assert not fn.load(tmp_path / "r").holds_data
+    run = fn.load(tmp_path / "r", data=there)
+    assert len(run.source) == 80  # with mirror images, as the run was begun
+    assert run.source.shape == (1, 4, 4)
+    (there / "3.png").unlink()
+    with pytest.raises(RunError, match="was trained on other data than 'there': their samples differ"):
+        fn.load(tmp_path / "r", data=there)
 
 
 @pytest.mark.parametrize("labelled", [False, True])
@@ -97,7 +131,7 @@ def test_a_run_without_its_data_is_sampled_exported_and_resumed(tmp_path, labell
     run = fn.load(tmp_path / "r")
     assert (run.holds_data, fn.load(tmp_path / "with").holds_data) == (False, True)
     assert fn.sample(run.denoiser, 3, steps=2).shape == (3, 2)
-    with pytest.raises(RunError, match="holds none of its training data: give 'data' again"):
+    with pytest.raises(RunError, match="holds none of its training data, and they were 'data': give them by --data"):
         run.source  # noqa: B018
     part = payload([("r", run)])["runs"][0]
     assert (part["points"], part["law"], part["truth"], part["samples_held"]) == (None, None, {}, 0)

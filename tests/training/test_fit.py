@@ -368,6 +368,7 @@ def test_train_takes_every_setting_of_a_training_by_its_name():
     for wrong, words in [
         ({"emma": 0.5}, "emma is not a setting of train .did you mean ema"),
         ({"hidden": 5}, "hidden is not a setting of train$"),
+        ({"flip": True}, r"flip is said of the data: give fn.data.open\(data, settings=\{'flip': True\}\)"),
         ({"ema": 2}, "ema should be less than 1"),
         ({"loss": "sliced-bread"}, "unknown loss"),
     ]:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from fromnoise.schedule import Schedule
 
 RunPath = Annotated[Path, typer.Argument(help="The run's folder, such as runs/spiral.", metavar="RUN")]
+DataPlace = Annotated[
+    str | None,
+    typer.Option("--data", help="Where the run's training data are now, if its folder holds none.", metavar="DATA"),
+]
 GuidanceScale = Annotated[
     float | None, typer.Option(help="The classifier-free guidance scale towards --label: 1 for no guidance.")
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fromnoise.cli.common import (
+    DataPlace,
     Device,
     Json,
     Plugin,
@@ -71,6 +72,7 @@ def distill(
         list[str] | None,
         typer.Option("--set", help="Any setting of the rounds' training, such as --set ema=0.999.", metavar="K=V"),
     ] = None,
+    data: DataPlace = None,
     device: Device = "cpu",
     plugin: Plugin = None,
     as_json: Json = False,
@@ -80,7 +82,7 @@ def distill(
     from fromnoise.run import load
 
     load_plugins(plugin)
-    teacher = load(run)
+    teacher = load(run, data=data)
     teacher.denoiser.to(check_device(device))
     settle_threads(teacher.denoiser.shape)
     out = out or run.with_name(f"{run.name}-{to if method == 'progressive' else method}")
@@ -94,7 +96,7 @@ def distill(
     assert last is not None  # the last event carries it
     assert last.denoiser.grid is not None
     rows = [_row(one, teacher) for one in each]
-    data: dict[str, Any] = {"run": str(out), "steps": to, "seconds": round(seconds, 2), "rounds": rows}
+    told: dict[str, Any] = {"run": str(out), "steps": to, "seconds": round(seconds, 2), "rounds": rows}
     halved = isinstance(last.denoiser.grid, OwnGrid)
     fro = 2 * each[0].steps if halved else last.denoiser.grid.of
     how = f"{len(each)} rounds from {fro:,} steps to {to}" if halved else f"a consistency model of {fro:,} times"
@@ -103,10 +105,10 @@ def distill(
     if last.source.distribution is None and len(last.source) < 24:
         lines += ["", f"{len(last.source)} samples are too few to measure distances against: 24 are needed"]
     elif last.denoiser.codec.form == "points":
-        data["samples"] = found = _beside(teacher, last, fro)
+        told["samples"] = found = _beside(teacher, last, fro)
         lines += ["", text_table([{**row, "ratio": f"{row['ratio']:.3f}"} for row in found]), "", _RATIO]
     lines.append(f"next: fromnoise sample {shlex.quote(str(out))} {suggested(last.denoiser)}")
-    result(data, as_json, "\n".join(lines))
+    result(told, as_json, "\n".join(lines))
 
 
 def _teachers_steps(method: str, to: int, of: int | None, rounds: int | None) -> int | None:

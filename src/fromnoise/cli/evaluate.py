@@ -10,6 +10,7 @@ import typer
 
 from fromnoise.cli.asked import Asked
 from fromnoise.cli.common import (
+    DataPlace,
     Device,
     Eta,
     GuidanceScale,
@@ -62,6 +63,7 @@ def evaluate(
     pairs: Annotated[int, typer.Option(help="The number of comparisons with fresh data.")] = 6,
     eta: Eta = None,
     schedule: ScheduleOption = None,
+    data: DataPlace = None,
     set_: SetOption = None,
     exact: Annotated[bool, typer.Option(help="Also measure the exact denoiser with the same sampler.")] = True,
     elbo: Annotated[bool, typer.Option("--elbo", help="Also measure the likelihood, by ELBO and ODE.")] = False,
@@ -79,7 +81,7 @@ def evaluate(
         file=samples, features=features, pairs=pairs, exact=exact, elbo=elbo, seed=seed,
     )  # fmt: skip
     place, lengths = check_device(device), None if ema is None else lengths_of(ema)
-    trained = load_any(run)
+    trained = load_any(run, data=data)
     if isinstance(trained, AutoencoderRun):
         odd = {"--elbo": elbo, "--ema": ema, "--samples": samples, "--label": label, "--guidance": guidance,
                "--sampler": sampler, "--steps": steps, "--schedule": schedule}  # fmt: skip
@@ -98,7 +100,7 @@ def evaluate(
         if samples is not None:
             raise InputError("--ema draws samples under each length: leave --samples out")
         each = replace(asked, exact=False, elbo=False)
-        out, lines = curve(run, lengths, lambda one: measure(one, each)[0], place)
+        out, lines = curve(trained, lengths, lambda one: measure(one, each)[0], place)
     else:
         out, lines = measure(trained, asked)
     training, line = _training(trained)

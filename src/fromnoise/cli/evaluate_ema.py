@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fromnoise.cli.common import text_table
@@ -31,12 +31,12 @@ def lengths_of(text: str) -> list[float]:
 
 
 def curve(
-    path: Path, lengths: list[float], measured: Callable[[Run], dict[str, Any]], device: str
+    trained: Run, lengths: list[float], measured: Callable[[Run], dict[str, Any]], device: str
 ) -> tuple[dict[str, Any], list[str]]:
     """Measure a run under each length; return the results as data and as lines.
 
     Args:
-        path: of the run's folder.
+        trained: the run.
         lengths: relative to the training.
         measured: returns a run's measures by name, under "measures", and perhaps "agreement".
         device: where it is measured.
@@ -46,9 +46,10 @@ def curve(
 
     rows, shown = list[dict[str, Any]](), list[dict[str, str]]()
     for length in lengths:
-        run = load(path, ema=length)
-        run.denoiser.to(device)
+        assert trained.folder is not None
+        run = replace(load(trained.folder.path, ema=length), opened=trained.opened)
         assert run.folder is not None
+        run.denoiser.to(device)
         held = held_out_loss_of(run.denoiser, run.source, run.config.train) if run.holds_data else None
         found = measured(run)
         name, first = next(iter(found["measures"].items()))

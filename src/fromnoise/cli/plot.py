@@ -11,6 +11,7 @@ import typer
 
 from fromnoise.cli import of_autoencoder, plot_images
 from fromnoise.cli.common import (
+    DataPlace,
     Eta,
     GuidanceScale,
     Json,
@@ -61,6 +62,7 @@ def plot(
     seed: Annotated[int, typer.Option(help="The seed of every random number.")] = 0,
     eta: Eta = None,
     schedule: ScheduleOption = None,
+    data: DataPlace = None,
     set_: SetOption = None,
     plugin: Plugin = None,
     as_json: Json = False,
@@ -75,7 +77,7 @@ def plot(
     if kind not in (every := {*_KINDS, *_OF_IMAGES, *of_autoencoder.KINDS}):
         raise UnknownName("kind of plot", kind, every)
     asked = make_sampler(sampler, eta, set_)
-    trained = load_any(run)
+    trained = load_any(run, data=data)
     given = {
         "--sampler": sampler, "--steps": steps, "--eta": eta, "--set": set_, "--schedule": schedule, "--label": label,
         "--guidance": guidance, "--scales": scales,

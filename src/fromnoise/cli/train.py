@@ -339,7 +339,7 @@ def summarize(run: Run, last: Event, seconds: float, *, report: bool, as_json: b
         lines.append(
             f"the folder holds the {len(run.source):,} training samples; --no-data leaves them out"
             if run.folder.holds_data
-            else "the folder holds none of the training samples: evaluate, floors and exact answers need them again"
+            else "the folder holds none of the training samples: evaluate, floors and exact answers need them by --data"
         )
     lines.append(f"next: fromnoise sample {shlex.quote(str(run.folder.path))} {suggested(run.denoiser)}")
     result(data, as_json, "\n".join(lines))

@@ -103,6 +103,10 @@ class _ArraySettings(_InMemory):
     channels_last: StrictBool = False
 
 
+OF_DATA = frozenset([*PictureSettings.model_fields, *_ArraySettings.model_fields])
+"""What can be said of pictures when they are opened."""
+
+
 def _of_numbers(what: Any, name: str, last: bool) -> Dataset:
     """Return data in memory, or in a file of numbers, as a data set; pictures may have their channels last."""
     if is_file_name(what):

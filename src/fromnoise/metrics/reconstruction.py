@@ -25,9 +25,9 @@ def psnr(x_hat: Any, x: Any, *, peak: float = 255.0) -> float:
         Infinity where the two are equal.
 
     Raises:
-        InputError: if the shapes differ.
+        InputError: if the shapes differ, or `peak` is not above 0.
     """
-    x_hat, x = _checked(x_hat, x)
+    x_hat, x = _checked(x_hat, x, peak)
     error = float((x_hat.double() - x.double()).square().mean())
     return 10 * math.log10(peak**2 / error) if error else math.inf
 
@@ -44,11 +44,11 @@ def ssim(x_hat: Any, x: Any, *, peak: float = 255.0) -> float:
         peak: the range of a number, 255 for pictures of whole numbers.
 
     Raises:
-        InputError: if the shapes differ.
+        InputError: if the shapes differ, or `peak` is not above 0.
 
     Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", eq. 13.
     """
-    x_hat, x = _checked(x_hat, x)
+    x_hat, x = _checked(x_hat, x, peak)
     total = sum(_similarity(a, b, peak) for a, b in zip(x_hat.split(256), x.split(256), strict=True))
     return total / len(x)
 
@@ -72,8 +72,10 @@ def _similarity(x_hat: Tensor, x: Tensor, peak: float) -> float:
     return float(each.mean((1, 2, 3)).sum()) / x.shape[1]
 
 
-def _checked(x_hat: Any, x: Any) -> tuple[Tensor, Tensor]:
+def _checked(x_hat: Any, x: Any, peak: float) -> tuple[Tensor, Tensor]:
     """Return reconstructions and pictures as floats, `[N, C, H, W]` both."""
+    if not 0 < peak < math.inf:
+        raise InputError(f"peak is the range of a number, such as 255, and must be above 0, not {peak!r}")
     x_hat, x = as_samples(x_hat), as_samples(x)
     if x_hat.shape != x.shape or x.dim() != 4:
         raise InputError(

@@ -68,7 +68,7 @@ def check_divisible(what: str, shape: Sequence[int], by: int, way_out: str) -> N
         near = max(by, round(min(height, width) / by) * by)
         raise ConfigError(
             f"{what} divides the sides of a picture by {by}, and {height} x {width} cannot be: "
-            f"bring the pictures to {near} x {near} (--size {near}), or {way_out}"
+            f"bring the pictures to {near} x {near} (--size {near}, for pictures in files), or {way_out}"
         )
 
 

@@ -40,8 +40,32 @@ def read_data(folder: Path, config: AnyConfig) -> Dataset | Source:
         place = about.get("path")
         if isinstance(place, str) and Path(place).exists():
             return _fitting(folder, config, _found_again(folder, config))
-        where = f"{shown(place, 300)} must be there" if place else f"give {shown(about['name'])}"
-        raise RunError(f"{folder} holds none of its training data: {where} again")
+        where = f"{shown(place, 300)} is not there" if place else f"they were {shown(about['name'])}"
+        raise RunError(
+            f"{folder} holds none of its training data, and {where}: give them by --data, or fn.load(..., data=...)"
+        )
+
+
+def given_data(folder: Path, config: AnyConfig, what: Any) -> Dataset | Source:
+    """Return the data a run was trained on, from where a user says that they are.
+
+    Args:
+        folder: the run's.
+        config: its configuration.
+        what: the data, opened or whatever `fn.data.open` reads; settings of pictures are those of the run.
+
+    Raises:
+        RunError: if they are others.
+    """
+    about = config.data
+    if not isinstance(what, Dataset | Source):
+        what = _opened(about, what)
+    same, known = {"name": what.name, **what.identity}, [key for key in ("sha256", "conditions") if key in about]
+    odd = next((key for key in known if same.get(key) != about[key]), None)
+    if odd is not None or (not known and same != {key: value for key, value in about.items() if key != "source"}):
+        kind = "conditions" if odd == "conditions" else "samples"
+        raise RunError(f"{folder} was trained on other data than {shown(what.name)}: their {kind} differ")
+    return _fitting(folder, config, what)
 
 
 def _made(about: Mapping[str, Any]) -> Any:
@@ -63,15 +87,19 @@ def _stored(path: Path, config: AnyConfig) -> Any:
 def _found_again(folder: Path, config: AnyConfig) -> Source:
     """Return data that are read from where they lie, if they are the same."""
     about = config.data
-    left = ("name", "path", "n", "sha256", "text_encoder")  # captions are read as the run reads them, below
-    own = {key: value for key, value in about.items() if key not in left}
-    data = open_data(str(about["path"]), settings=own)
+    data = _opened(about, str(about["path"]))
     reader = next((one for one in map(conditioners.build, config.conditioners) if isinstance(one, EncodedText)), None)
     if reader is not None:
         inmost(data).reads_captions_by(reader)
     if data.identity.get("sha256") != about["sha256"]:
         raise RunError(f"{folder}: the data at {about['path']} have changed since the run was begun")
     return data
+
+
+def _opened(about: Mapping[str, Any], what: Any) -> Any:
+    """Return data, opened with the settings that a run's were opened with."""
+    left = ("name", "path", "n", "seed", "sha256", "conditions", "source", "text_encoder")
+    return open_data(what, str(about["name"]), settings={k: v for k, v in about.items() if k not in left})
 
 
 def _fitting(folder: Path, config: AnyConfig, data: Any) -> Any:

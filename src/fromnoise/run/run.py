@@ -19,6 +19,7 @@ from fromnoise.errors import InputError
 from fromnoise.latent import Autoencoder, Latent
 from fromnoise.model import Model
 from fromnoise.run.config import NO_DENOISER, AnyConfig, RunConfig
+from fromnoise.run.data import given_data
 from fromnoise.run.folder import RunFolder
 from fromnoise.run.guard import distrusting
 from fromnoise.run.log import last_loss
@@ -166,7 +167,12 @@ def run_of(
 
 
 def load(
-    path: str | Path, *, weights: str = "ema", ema: float | None = None, text_encoder: str | Path | None = None
+    path: str | Path,
+    *,
+    weights: str = "ema",
+    ema: float | None = None,
+    data: Any = None,
+    text_encoder: str | Path | None = None,
 ) -> Run:
     """Load a run, without the data it was trained on: `run.source` reads them when asked for.
 
@@ -175,13 +181,14 @@ def load(
         weights: "ema" for the averaged weights, "model" for the last.
         ema: the length of another average, its standard deviation in parts of the training, 0.001 to 0.28: made of the
             run's snapshots, instead of the average that the training kept (Karras et al. 2024).
+        data: the data it was trained on, or where they are now, where the folder holds none.
         text_encoder: where the frozen encoder of captions is now, where it is not where it was in training.
 
     Raises:
-        RunError: if there is no run, it is damaged, or a newer fromnoise wrote it.
+        RunError: if there is no run, it is damaged, a newer fromnoise wrote it, or it was trained on other data.
         InputError: if the run kept no snapshots for an average of another length, or reads no captions by an encoder.
     """
-    run = load_any(path, weights=weights, ema=ema)
+    run = load_any(path, weights=weights, ema=ema, data=data)
     if not isinstance(run, Run):
         raise InputError(NO_DENOISER.format(path))
     if text_encoder is not None:
@@ -227,7 +234,7 @@ def latents_of(what: Any) -> Latent:
     )
 
 
-def load_any(path: str | Path, *, weights: str = "ema", ema: float | None = None) -> AnyRun:
+def load_any(path: str | Path, *, weights: str = "ema", ema: float | None = None, data: Any = None) -> AnyRun:
     """Load a run of whatever was trained. Arguments and errors are those of `load`."""
     if weights not in ("ema", "model"):
         raise InputError(f'weights must be "ema" or "model", not {weights!r}')
@@ -244,4 +251,5 @@ def load_any(path: str | Path, *, weights: str = "ema", ema: float | None = None
             model.network.load_state_dict(folder.averages.mixed(ema, checkpoint.step, parameters), strict=False)
         model.eval().requires_grad_(False)
         model.trained_dropping(config.train["drop_cond"])
-    return run_of(folder, config, model, None, checkpoint.step)
+    opened = None if data is None else given_data(folder.path, config, data)
+    return run_of(folder, config, model, opened, checkpoint.step)

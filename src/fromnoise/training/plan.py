@@ -21,6 +21,7 @@ from fromnoise.data import builtin
 from fromnoise.data.codec import Codec, codec_of, codecs
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.images import Progress, is_pictures
+from fromnoise.data.opening import OF_DATA
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source, held_apart
 from fromnoise.data.stored import is_cached, stored_of
@@ -337,6 +338,12 @@ def train(
     Raises:
         InputError: if a setting is unknown or cannot be used; otherwise as `fit`.
     """
+    of_data = [name for name in settings if name in OF_DATA]
+    if of_data:
+        raise InputError(
+            f"train: {of_data[0]} is said of the data: give fn.data.open(data, settings="
+            f"{{{of_data[0]!r}: {settings[of_data[0]]!r}}})"
+        )
     numbers: Tree = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
     own = None if isinstance(network, str | Mapping) else network
     if latent is not None:
