@@ -203,6 +203,22 @@ def test_wrong_settings_are_refused(make, error, words):
         make()
 
 
+@pytest.mark.parametrize("base", [exact, network], ids=["exact", "network"])
+def test_each_sample_may_move_away_from_a_condition_of_its_own(base):
+    denoiser, names = base(), [("circles", "moons", "spiral")[k % 3] for k in range(100)]
+
+    def drawn(negative, n=100):
+        return fn.sample(fn.Guided(denoiser, 2.0, negative=negative), n, steps=4, cond="spiral", seed=1)
+
+    together = drawn(names)
+    for name in set(names):
+        own = torch.tensor([one == name for one in names])
+        torch.testing.assert_close(together[own], drawn(name)[own])
+    assert torch.equal(drawn(torch.tensor([denoiser.label_names.index(name) for name in names])), together)
+    with pytest.raises(InputError, match="100 negative conditions were given for more samples"):
+        drawn(names, 101)
+
+
 def test_what_is_kept_is_kept_at_every_scale_and_beside_a_negative_condition():
     asked = []
 

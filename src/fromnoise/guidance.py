@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,7 +49,8 @@ class Guided(Wrapper):
     Args:
         denoiser: conditional, and trained without the condition at times (`drop_cond`), or exact.
         scale: how far to go; 1 is no guidance. One for all samples, or `[n]`, one for each.
-        negative: a condition to move away from, in place of none: a label, or what else the denoiser reads.
+        negative: a condition to move away from, in place of none: a label, or what else the denoiser reads; one for
+            all samples, or one for each.
         interval: the noise levels sigma/alpha within which to guide; outside it the model is plain conditional.
             Source: Kynkaanniemi et al. 2024, eq. 5.
         rescale: how much of the answer's standard deviation over a sample is put back to the conditional answer's,
@@ -92,7 +94,7 @@ class Guided(Wrapper):
         compares = self.told is None and negative is None and not _all(self.scale, 1.0)
         if compares and not getattr(denoiser, "unconditional", True):
             raise InputError(f"guidance compares with the answer without a condition, and {NEVER_WITHOUT}")
-        self.negative = None if negative is None else denoiser.read(negative, 1)
+        self.negative = None if negative is None else denoiser.read(negative, _said(negative))
 
     def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
         """Return x0_hat `[B, *S]`, moved from the unconditional answer past the conditional one."""
@@ -119,12 +121,13 @@ class Guided(Wrapper):
         return guided * (self.rescale * back + (1 - self.rescale))
 
     def of_rows(self, rows: Tensor) -> DenoiserLike:
-        """Return the denoiser of some samples: each has its own scale."""
-        part = self._around(of_rows(self.base, rows))
-        if not isinstance(self.scale, Tensor):
-            return part
-        part = copy.copy(part)
-        part.scale = _taken(self.scale, rows, "scales")
+        """Return the denoiser of some samples: each has its own scale, and what it moves away from."""
+        part = copy.copy(self._around(of_rows(self.base, rows)))
+        if isinstance(self.scale, Tensor):
+            part.scale = _taken(self.scale, rows, "scales")
+        if self.negative is not None and len(self.negative) > 1:
+            _taken(torch.arange(len(self.negative)), rows, "negative conditions")
+            part.negative = self.negative.to(rows.device).rows(rows)
         return part
 
     def _scale_at(self, t: Time) -> float | Tensor:
@@ -395,6 +398,13 @@ def _finite(name: str, value: float) -> float:
     if not math.isfinite(value):
         raise InputError(f"{name} must be a finite number, not {value!r}")
     return float(value)
+
+
+def _said(words: Any) -> int:
+    """Return how many samples' conditions a user's words may be."""
+    words = next(iter(words.values()), None) if isinstance(words, Mapping) else words
+    several = isinstance(words, Cond | list | tuple) or (isinstance(words, Tensor | np.ndarray) and words.ndim > 0)
+    return len(words) if several else 1
 
 
 def _scales(value: Any, device: torch.device) -> float | Tensor:
