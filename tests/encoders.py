@@ -9,9 +9,18 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
+from fromnoise import text_features
+from fromnoise.text_encoder import opened
+
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CAPTIONS = [f"the digit {name}" for name in _NAMES]
 WIDTH = 16
+
+
+def forget() -> None:
+    """Forget what was encoded and opened, as another process would not know it."""
+    text_features._KNOWN.clear()
+    opened.cache_clear()
 
 
 def words(

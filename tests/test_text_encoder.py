@@ -10,8 +10,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import fromnoise as fn
-from encoders import CAPTIONS, KINDS, WIDTH, clip, sentences, t5
-from fromnoise import text_features
+from encoders import CAPTIONS, KINDS, WIDTH, clip, forget, sentences, t5
 from fromnoise.cond import Cond
 from fromnoise.errors import InputError, LabelError
 from fromnoise.nn import DiT, UNet
@@ -33,12 +32,6 @@ def _forgotten(monkeypatch, tmp_path):
     """Let no test find what another has encoded."""
     monkeypatch.setenv("FROMNOISE_CACHE", str(tmp_path / "cache"))
     forget()
-
-
-def forget():
-    """Forget what was encoded and opened, as another process would not know it."""
-    text_features._KNOWN.clear()
-    opened.cache_clear()
 
 
 def counted(monkeypatch):

@@ -261,7 +261,7 @@ class EncodedText(Conditioner):
             return opened(self.encoder, self.weights)
         except NoEncoder as error:
             raise InputError(
-                f"{error}; where it was moved, say so: sample --text-encoder, load(run, text_encoder=...), or encoder "
+                f"{error}; where it was moved, say so: --text-encoder, load(run, text_encoder=...), or encoder "
                 "in the run's config.toml"
             ) from None
 

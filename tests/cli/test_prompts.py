@@ -1,13 +1,14 @@
 """Captions from the command line: a folder with captions, prompts, and what does not go together."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import fromnoise as fn
-from encoders import clip
+from encoders import clip, forget
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
@@ -102,8 +103,8 @@ def test_what_does_not_go_together_is_refused_in_one_line(kind, runs, run_cli, t
 def test_a_frozen_encoder_from_the_command_line(runs, run_cli, tmp_path, monkeypatch):
     monkeypatch.setenv("FROMNOISE_CACHE", str(tmp_path / "cache"))
     encoder, out = clip(tmp_path / "clip"), tmp_path / "r"
-    small = ("--set", "network.widths=[16,32]")
-    code, said, err = run_cli("train", runs / "photos", "--text-encoder", encoder, "--steps", "6", "--out", out, *small)
+    photos, small = shutil.copytree(runs / "photos", tmp_path / "photos"), ("--set", "network.widths=[16,32]")
+    code, said, err = run_cli("train", photos, "--text-encoder", encoder, "--steps", "6", "--out", out, *small)
     assert code == 0, err
     assert "--prompt" in said
     code, _, err = run_cli(
@@ -111,8 +112,15 @@ def test_a_frozen_encoder_from_the_command_line(runs, run_cli, tmp_path, monkeyp
         "--out", tmp_path / "sheet.png",
     )  # fmt: skip
     assert code == 0, err
-    for command in (("evaluate", out, "-n", "60", "--steps", "2"), ("plot", out, "samples", "--steps", "2")):
+    commands = (("evaluate", out, "-n", "60", "--steps", "2"), ("plot", out, "samples", "--steps", "2"))
+    for command in commands:
         code, _, err = run_cli(*command)
+        assert code == 0, err
+    moved, there = encoder.rename(tmp_path / "moved"), photos.rename(tmp_path / "there")
+    monkeypatch.setenv("FROMNOISE_CACHE", str(tmp_path / "another cache"))
+    forget()
+    for command in commands:
+        code, _, err = run_cli(*command, "--text-encoder", moved, "--data", there)
         assert code == 0, err
     code, _, err = run_cli("train", runs / "photos", "--text-encoder", "nobody/nothing", "--out", tmp_path / "x")
     assert (code, len(err.splitlines())) == (2, 1), err

@@ -30,6 +30,10 @@ DataPlace = Annotated[
     str | None,
     typer.Option("--data", help="Where the run's training data are now, if its folder holds none.", metavar="DATA"),
 ]
+EncoderPlace = Annotated[
+    str | None,
+    typer.Option("--text-encoder", help="Where the run's frozen encoder of captions is, if it was moved since."),
+]
 GuidanceScale = Annotated[
     float | None, typer.Option(help="The classifier-free guidance scale towards --label: 1 for no guidance.")
 ]

@@ -12,6 +12,7 @@ import typer
 from fromnoise.cli.common import (
     DataPlace,
     Device,
+    EncoderPlace,
     Json,
     Plugin,
     RunPath,
@@ -73,6 +74,7 @@ def distill(
         typer.Option("--set", help="Any setting of the rounds' training, such as --set ema=0.999.", metavar="K=V"),
     ] = None,
     data: DataPlace = None,
+    text_encoder: EncoderPlace = None,
     device: Device = "cpu",
     plugin: Plugin = None,
     as_json: Json = False,
@@ -82,7 +84,7 @@ def distill(
     from fromnoise.run import load
 
     load_plugins(plugin)
-    teacher = load(run, data=data)
+    teacher = load(run, data=data, text_encoder=text_encoder)
     teacher.denoiser.to(check_device(device))
     settle_threads(teacher.denoiser.shape)
     out = out or run.with_name(f"{run.name}-{to if method == 'progressive' else method}")

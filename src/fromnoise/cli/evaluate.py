@@ -12,6 +12,7 @@ from fromnoise.cli.asked import Asked
 from fromnoise.cli.common import (
     DataPlace,
     Device,
+    EncoderPlace,
     Eta,
     GuidanceScale,
     Json,
@@ -64,6 +65,7 @@ def evaluate(
     eta: Eta = None,
     schedule: ScheduleOption = None,
     data: DataPlace = None,
+    text_encoder: EncoderPlace = None,
     set_: SetOption = None,
     exact: Annotated[bool, typer.Option(help="Also measure the exact denoiser with the same sampler.")] = True,
     elbo: Annotated[bool, typer.Option("--elbo", help="Also measure the likelihood, by ELBO and ODE.")] = False,
@@ -81,7 +83,7 @@ def evaluate(
         file=samples, features=features, pairs=pairs, exact=exact, elbo=elbo, seed=seed,
     )  # fmt: skip
     place, lengths = check_device(device), None if ema is None else lengths_of(ema)
-    trained = load_any(run, data=data)
+    trained = load_any(run, data=data, text_encoder=text_encoder)
     if isinstance(trained, AutoencoderRun):
         odd = {"--elbo": elbo, "--ema": ema, "--samples": samples, "--label": label, "--guidance": guidance,
                "--sampler": sampler, "--steps": steps, "--schedule": schedule}  # fmt: skip

@@ -49,6 +49,7 @@ def curve(
         assert trained.folder is not None
         run = replace(load(trained.folder.path, ema=length), opened=trained.opened)
         assert run.folder is not None
+        run.denoiser.conditioners = trained.denoiser.conditioners  # where a user says that they are
         run.denoiser.to(device)
         held = held_out_loss_of(run.denoiser, run.source, run.config.train) if run.holds_data else None
         found = measured(run)

@@ -12,6 +12,7 @@ import typer
 from fromnoise.cli import of_autoencoder, plot_images
 from fromnoise.cli.common import (
     DataPlace,
+    EncoderPlace,
     Eta,
     GuidanceScale,
     Json,
@@ -63,6 +64,7 @@ def plot(
     eta: Eta = None,
     schedule: ScheduleOption = None,
     data: DataPlace = None,
+    text_encoder: EncoderPlace = None,
     set_: SetOption = None,
     plugin: Plugin = None,
     as_json: Json = False,
@@ -77,7 +79,7 @@ def plot(
     if kind not in (every := {*_KINDS, *_OF_IMAGES, *of_autoencoder.KINDS}):
         raise UnknownName("kind of plot", kind, every)
     asked = make_sampler(sampler, eta, set_)
-    trained = load_any(run, data=data)
+    trained = load_any(run, data=data, text_encoder=text_encoder)
     given = {
         "--sampler": sampler, "--steps": steps, "--eta": eta, "--set": set_, "--schedule": schedule, "--label": label,
         "--guidance": guidance, "--scales": scales,

@@ -12,6 +12,7 @@ import typer
 
 from fromnoise.cli.common import (
     Device,
+    EncoderPlace,
     Eta,
     GuidanceScale,
     ImageOption,
@@ -51,9 +52,7 @@ def sample(
         Path | None, typer.Option(help="A file with a prompt in each line, which the samples take in turn.")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="A prompt that guidance moves away from.")] = None,
-    text_encoder: Annotated[
-        str | None, typer.Option(help="Where the run's frozen encoder of captions is, if it was moved since.")
-    ] = None,
+    text_encoder: EncoderPlace = None,
     guidance: GuidanceScale = None,
     image: ImageOption = None,
     known: Annotated[Path | None, typer.Option(help="A picture to complete, where --mask is white.")] = None,

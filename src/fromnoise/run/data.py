@@ -9,6 +9,7 @@ from typing import Any
 from fromnoise.conditioners import conditioners, prepare
 from fromnoise.data.builtin import make
 from fromnoise.data.dataset import Dataset
+from fromnoise.data.images import Files
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source
 from fromnoise.data.views import Seen, every_row, inmost
@@ -59,7 +60,7 @@ def given_data(folder: Path, config: AnyConfig, what: Any) -> Dataset | Source:
     """
     about = config.data
     if not isinstance(what, Dataset | Source):
-        what = _opened(about, what)
+        what = _opened(config, what)
     same, known = {"name": what.name, **what.identity}, [key for key in ("sha256", "conditions") if key in about]
     odd = next((key for key in known if same.get(key) != about[key]), None)
     if odd is not None or (not known and same != {key: value for key, value in about.items() if key != "source"}):
@@ -87,19 +88,21 @@ def _stored(path: Path, config: AnyConfig) -> Any:
 def _found_again(folder: Path, config: AnyConfig) -> Source:
     """Return data that are read from where they lie, if they are the same."""
     about = config.data
-    data = _opened(about, str(about["path"]))
-    reader = next((one for one in map(conditioners.build, config.conditioners) if isinstance(one, EncodedText)), None)
-    if reader is not None:
-        inmost(data).reads_captions_by(reader)
+    data = _opened(config, str(about["path"]))
     if data.identity.get("sha256") != about["sha256"]:
         raise RunError(f"{folder}: the data at {about['path']} have changed since the run was begun")
     return data
 
 
-def _opened(about: Mapping[str, Any], what: Any) -> Any:
-    """Return data, opened with the settings that a run's were opened with."""
+def _opened(config: AnyConfig, what: Any) -> Any:
+    """Return data, opened with the settings that a run's were opened with; captions are read as the run reads them."""
     left = ("name", "path", "n", "seed", "sha256", "conditions", "source", "text_encoder")
-    return open_data(what, str(about["name"]), settings={k: v for k, v in about.items() if k not in left})
+    own = {key: value for key, value in config.data.items() if key not in left}
+    data = open_data(what, str(config.data["name"]), settings=own)
+    reader = next((one for one in map(conditioners.build, config.conditioners) if isinstance(one, EncodedText)), None)
+    if reader is not None and isinstance(inmost(data), Files):
+        inmost(data).reads_captions_by(reader)
+    return data
 
 
 def _fitting(folder: Path, config: AnyConfig, data: Any) -> Any:

@@ -188,16 +188,9 @@ def load(
         RunError: if there is no run, it is damaged, a newer fromnoise wrote it, or it was trained on other data.
         InputError: if the run kept no snapshots for an average of another length, or reads no captions by an encoder.
     """
-    run = load_any(path, weights=weights, ema=ema, data=data)
+    run = load_any(path, weights=weights, ema=ema, data=data, text_encoder=text_encoder)
     if not isinstance(run, Run):
         raise InputError(NO_DENOISER.format(path))
-    if text_encoder is not None:
-        known = run.denoiser.conditioners
-        if not any(isinstance(one, EncodedText) for one in known):
-            raise InputError(f"{path} reads no captions by a frozen encoder: leave text_encoder out")
-        run.denoiser.conditioners = tuple(
-            one.at(text_encoder) if isinstance(one, EncodedText) else one for one in known
-        )
     return run
 
 
@@ -234,7 +227,14 @@ def latents_of(what: Any) -> Latent:
     )
 
 
-def load_any(path: str | Path, *, weights: str = "ema", ema: float | None = None, data: Any = None) -> AnyRun:
+def load_any(
+    path: str | Path,
+    *,
+    weights: str = "ema",
+    ema: float | None = None,
+    data: Any = None,
+    text_encoder: str | Path | None = None,
+) -> AnyRun:
     """Load a run of whatever was trained. Arguments and errors are those of `load`."""
     if weights not in ("ema", "model"):
         raise InputError(f'weights must be "ema" or "model", not {weights!r}')
@@ -251,5 +251,10 @@ def load_any(path: str | Path, *, weights: str = "ema", ema: float | None = None
             model.network.load_state_dict(folder.averages.mixed(ema, checkpoint.step, parameters), strict=False)
         model.eval().requires_grad_(False)
         model.trained_dropping(config.train["drop_cond"])
+    if text_encoder is not None:
+        known = model.conditioners if isinstance(model, Denoiser) else ()
+        if not any(isinstance(one, EncodedText) for one in known):
+            raise InputError(f"{path} reads no captions by a frozen encoder: leave text_encoder out")
+        model.conditioners = tuple(one.at(text_encoder) if isinstance(one, EncodedText) else one for one in known)
     opened = None if data is None else given_data(folder.path, config, data)
     return run_of(folder, config, model, opened, checkpoint.step)
