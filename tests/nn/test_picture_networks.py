@@ -12,6 +12,7 @@ from fromnoise.errors import ConfigError
 from fromnoise.nn import DiT, UNet, UNetDDPM, networks
 from fromnoise.nn.attention import attend
 from fromnoise.nn.dit import Neighbours
+from fromnoise.nn.pictures import DoublingConv
 from fromnoise.nn.skeleton import skeleton
 
 SMALL = {
@@ -237,3 +238,26 @@ def test_attention_is_softmax_of_products_whichever_way_it_is_computed(tokens):
     q, k, v = torch.randn(3, 2, 4, tokens, 8, generator=torch.Generator().manual_seed(0)).double()
     weights = torch.einsum("bhnd,bhmd->bhnm", q, k).div(8**0.5).softmax(-1)
     torch.testing.assert_close(attend(q, k, v), torch.einsum("bhnm,bhmd->bhnd", weights, v))
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize("side", [(1, 1), (3, 5), (7, 7)])
+def test_a_convolution_at_twice_the_size_is_that_of_the_doubled_picture(dtype, close, side):
+    torch.manual_seed(0)
+    layer = DoublingConv(6, 4).to(dtype)
+    x = torch.randn(3, 6, *side, dtype=dtype, requires_grad=True)
+
+    def plain(x):
+        doubled = torch.nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        return torch.nn.functional.conv2d(doubled, layer.weight, layer.bias, padding=1)
+
+    found, expected = layer(x), plain(x)
+    assert found.shape == (3, 4, 2 * side[0], 2 * side[1])
+    torch.testing.assert_close(found, expected, rtol=close, atol=close)
+    along = torch.randn_like(found)
+    for mine, theirs in zip(
+        *(torch.autograd.grad((y * along).sum(), (x, layer.weight, layer.bias)) for y in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=10 * close, atol=10 * close)
+    names = {name: p.shape for name, p in layer.named_parameters()}
+    assert names == {"weight": (4, 6, 3, 3), "bias": (4,)}  # as any convolution's, so that weights load

@@ -1,4 +1,4 @@
-"""What the networks for pictures share: sizes, patches, and refusals of sizes that they cannot halve."""
+"""What the networks for pictures share: sizes, patches, a layer that doubles, refusals of sizes they cannot halve."""
 
 from __future__ import annotations
 
@@ -70,6 +70,31 @@ def check_divisible(what: str, shape: Sequence[int], by: int, way_out: str) -> N
             f"{what} divides the sides of a picture by {by}, and {height} x {width} cannot be: "
             f"bring the pictures to {near} x {near} (--size {near}, for pictures in files), or {way_out}"
         )
+
+
+class DoublingConv(nn.Conv2d):
+    """A 3 x 3 convolution of pictures at twice their size, `[B, C, H, W]` -> `[B, C', 2 H, 2 W]`.
+
+    Every pixel becomes four equal ones first, of which a window of 3 x 3 sees at most 2 x 2 different ones. So the same
+    sums are those of a transposed convolution of stride 2, whose kernel K of 4 x 4 adds neighbours of the kernel k,
+    turned by half a circle: K[i, j] = k[i, j] + k[i-1, j] + k[i, j-1] + k[i-1, j-1]. It takes 16 products where 36
+    were taken, in half the time on a processor.
+
+    Args:
+        wide: C.
+        narrow: C'.
+    """
+
+    def __init__(self, wide: int, narrow: int) -> None:
+        super().__init__(wide, narrow, 3, padding=1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the convolution of the doubled pictures."""
+        if input.device.type != "cpu":
+            return super().forward(F.interpolate(input, scale_factor=2.0, mode="nearest"))
+        turned = self.weight.flip(2, 3).transpose(0, 1)
+        kernel = torch.stack([F.pad(turned, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1)]).sum(0)
+        return F.conv_transpose2d(input, kernel, self.bias, stride=2, padding=1)
 
 
 def beside(x: Tensor, cond: Cond | None, image: Sequence[int] | None) -> Tensor:

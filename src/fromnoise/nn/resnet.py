@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fromnoise.errors import ConfigError
 from fromnoise.nn.attention import attend, join_heads, split_heads
-from fromnoise.nn.pictures import start_at_zero
+from fromnoise.nn.pictures import DoublingConv, start_at_zero
 
 
 class ResnetBlock(nn.Module):
@@ -76,11 +76,11 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = DoublingConv(channels, channels)
 
     def forward(self, h: Tensor) -> Tensor:
         """Map `[B, C, H, W]` to `[B, C, 2 H, 2 W]`."""
-        return self.conv(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        return self.conv(h)
 
 
 class Stage(nn.Module):

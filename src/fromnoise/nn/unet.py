@@ -31,6 +31,7 @@ from fromnoise.nn.embed import Condition, Scales, SinusoidalEmbedding, timestep
 from fromnoise.nn.mlp import Count
 from fromnoise.nn.network import Network, networks
 from fromnoise.nn.pictures import (
+    DoublingConv,
     Range,
     Shape,
     Width,
@@ -224,7 +225,7 @@ class UNet(Network):
         self.up = nn.ModuleList(
             Up([2 * width] * blocks, width, embedding, heads[k], wide) for k, width in enumerate(widths)
         )
-        self.enlarge = nn.ModuleList(nn.Conv2d(wide, narrow, 3, padding=1) for narrow, wide in pairwise(widths))
+        self.enlarge = nn.ModuleList(DoublingConv(wide, narrow) for narrow, wide in pairwise(widths))
         self.norm = group_norm(widths[0])
         self.last = nn.Conv2d(widths[0], shape[0] * patch**2 * (2 if learned_variance else 1), 3, padding=1)
         start_at_zero(self.last)
@@ -241,7 +242,7 @@ class UNet(Network):
         for number, level in reversed(list(enumerate(self.up))):
             h = level(h, e, told, said, self.checkpointing)
             if number:
-                h = self.enlarge[number - 1](F.interpolate(h, scale_factor=2.0, mode="nearest"))
+                h = self.enlarge[number - 1](h)
         return F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.patch)
 
     def embed(self, x: Tensor, c_noise: float | Tensor, cond: Cond | None, told: Told | None = None) -> Tensor:
