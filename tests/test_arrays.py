@@ -27,6 +27,7 @@ def test_training_and_sampling_need_no_float64_on_the_device(schedule, loss, pre
     denoiser = fn.Denoiser(fn.nn.MLP(2, 16), schedule, predict)
     config = fn.TrainConfig(steps=2, batch_size=16, loss=loss, weighting="snr" if predict == "score" else "min-snr")
     loop = _begin(denoiser, data, config, None, None, lock=RunLock(None), resume=False)
+    assert loop.floor is not None  # it is computed where the data are kept, not on the device
     with NoFloat64Samples():
         assert list(loop.steps(None)) == []  # the news of the last step are kept for `finish`
     assert loop.done == 2
