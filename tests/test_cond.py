@@ -11,6 +11,11 @@ from fromnoise.rng import stream
 LABELS, VECTOR = Labels(names=("a", "b", "c")), Vector(dim=2)
 
 
+def uniform(n, seed=0):
+    generator = stream(seed, "test")
+    return lambda _: torch.rand(n, generator=generator)
+
+
 def both(n=6):
     return Cond({"label": torch.arange(n) % 3, "vector": torch.randn(n, 2)})
 
@@ -31,16 +36,20 @@ def test_null_gives_nothing_but_what_is_kept():
     assert cond.mask("vector").all()
 
 
-def test_dropping_leaves_out_whole_rows_as_often_as_asked():
+def test_dropping_leaves_out_whole_rows_as_often_as_asked_and_each_of_several_alone():
     n = 20_000
-    cond = both(n).drop(0.3, stream(0, "test"))
-    assert torch.equal(cond.mask("label"), cond.mask("vector"))
-    assert float((~cond.mask("label")).double().mean()) == pytest.approx(0.3, abs=0.015)
-    kept = Cond(both(n).values, {}, frozenset({"vector"})).drop(1.0, stream(0, "test"))
+    one = both(n).only(["label"]).dropped(0.3, uniform(n))
+    assert float((~one.mask("label")).double().mean()) == pytest.approx(0.3, abs=0.015)
+    cond = both(n).dropped(0.3, uniform(n))
+    label, vector = cond.mask("label"), cond.mask("vector")
+    assert float((~label).double().mean()) == pytest.approx(1 - 0.7**2, abs=0.015)
+    assert float((label & ~vector).double().mean()) == pytest.approx(0.7**2 * 0.3, abs=0.015)
+    assert float((~label & ~vector).double().mean()) == pytest.approx(0.3 + 0.7 * 0.3**2, abs=0.015)
+    kept = Cond(both(n).values, {}, frozenset({"vector"})).dropped(1.0, uniform(n))
     assert not kept.mask("label").any()
     assert kept.mask("vector").all()
-    twice = cond.drop(0.5, stream(1, "test"))
-    assert not (twice.mask("label") & ~cond.mask("label")).any()
+    twice = cond.dropped(0.5, uniform(n, 1))
+    assert not (twice.mask("label") & ~label).any()
 
 
 def test_conditions_put_together_have_the_rows_and_masks_of_both():
@@ -62,7 +71,7 @@ def test_what_may_not_be_dropped_stays_in_training_and_guidance_alike():
     data = fn.Dataset(torch.randn(5, 2)).conditioned(torch.randn(5, 2))
     for cond in (data.cond_for([Strength(dim=2)]), read_cond([Strength(dim=2)], [0.5, 1.0], 5)):
         assert cond.null().mask("vector").all()
-        assert cond.drop(0.99, stream(0, "test")).mask("vector").all()
+        assert cond.dropped(0.99, uniform(5)).mask("vector").all()
 
 
 @pytest.mark.parametrize(

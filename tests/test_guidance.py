@@ -217,6 +217,10 @@ def test_each_sample_may_move_away_from_a_condition_of_its_own(base):
     assert torch.equal(drawn(torch.tensor([denoiser.label_names.index(name) for name in names])), together)
     with pytest.raises(InputError, match="100 negative conditions were given for more samples"):
         drawn(names, 101)
+    with pytest.raises(InputError, match="100 negative conditions were given for 4 samples"):
+        fn.Guided(denoiser, 2.0, negative=names)(points(4), 0.5, "spiral")
+    with pytest.raises(InputError, match="negative holds no condition"):
+        fn.Guided(denoiser, 2.0, negative=[])
 
 
 def test_what_is_kept_is_kept_at_every_scale_and_beside_a_negative_condition():

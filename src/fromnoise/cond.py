@@ -51,9 +51,21 @@ class Cond:
         """Return the condition of which nothing is given, but for what is kept."""
         return self._masked(torch.zeros_like)
 
-    def drop(self, p: float, generator: torch.Generator) -> Cond:
-        """Return the condition with each row left out as a whole with probability p, but for what is kept."""
-        return self.where(torch.rand(len(self), generator=generator, device=generator.device) >= p)
+    def dropped(self, p: float, uniform: Callable[[str], Tensor]) -> Cond:
+        """Return the condition with parts left out as a training does it, but for what is kept.
+
+        Each row is left out as a whole with probability p; where there are several conditions, then also each alone, so
+        that a network hears a label without a caption too.
+
+        Args:
+            p: the probability.
+            uniform: returns numbers between 0 and 1 for the rows, `[B]`, others for another name.
+        """
+        cond, apart = self.where(uniform("drop") >= p), sorted(self.values.keys() - self.kept)
+        if len(apart) > 1:
+            for name in apart:
+                cond = cond.where(uniform(f"drop {name}") >= p, only=name)
+        return cond
 
     def where(self, stays: Tensor, only: str | None = None) -> Cond:
         """Return the condition with the rows left out where `stays`, bool `[B]`, is False, but for what is kept.

@@ -95,6 +95,8 @@ class Guided(Wrapper):
         if compares and not getattr(denoiser, "unconditional", True):
             raise InputError(f"guidance compares with the answer without a condition, and {NEVER_WITHOUT}")
         self.negative = None if negative is None else denoiser.read(negative, _said(negative))
+        if self.negative is not None and not len(self.negative):
+            raise InputError("negative holds no condition: give one for all samples, or one for each")
 
     def __call__(self, x_t: Tensor, t: Time, cond: Words = None) -> Tensor:
         """Return x0_hat `[B, *S]`, moved from the unconditional answer past the conditional one."""
@@ -106,6 +108,8 @@ class Guided(Wrapper):
             return self.base(x_t, t, cond.told(**{self.told.value: told}))
         if cond is None or cond.is_kept or _all(scale, 1.0):
             return self.base(x_t, t, cond)
+        if self.negative is not None and len(self.negative) not in (1, rows):
+            raise InputError(f"{len(self.negative)} negative conditions were given for {rows} samples")
         other = cond.null() if self.negative is None else self.negative.to(x_t.device).keeping(cond)
         if _all(scale, 0.0):
             return self.base(x_t, t, other)

@@ -4,12 +4,14 @@ import io
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import tarfile
 import time
 import warnings
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -36,6 +38,17 @@ def grey(k=0, side=8):
 
 def colour(*rgb, side=8):
     return Image.new("RGB", (side, side), rgb)
+
+
+def png_of_16_bits(values, kind):
+    """Return the PNG of values `[H, W, channels]` uint16, written by hand: Pillow writes none."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">II", values.shape[1], values.shape[0]) + b"\x10" + kind + b"\0\0\0"
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def folder_of(path, files):
@@ -137,6 +150,9 @@ def test_pictures_of_sixteen_bits_that_use_twelve_are_told_of(tmp_path):
     assert found.notes == [
         "2 pictures of 16 bits have no value above 4,095 of 65,535, and will be dark: save them with their full range"
     ]
+    for kind, mode in ((b"\x02", 3), (b"\x04", 2)):  # colour, grey with alpha: Pillow gives 8 bits of them
+        (tmp_path / "d.png").write_bytes(png_of_16_bits(np.repeat(twelve[..., None], mode, 2), kind))
+        assert fn.data.open(tmp_path).found.notes[0].startswith("3 pictures of 16 bits have no value above 4,")
     Image.fromarray(16 * twelve).save(tmp_path / "c.png")
     assert fn.data.open(tmp_path).found.notes == []  # only some are dark
 
@@ -144,9 +160,10 @@ def test_pictures_of_sixteen_bits_that_use_twelve_are_told_of(tmp_path):
 def test_a_tiff_of_32_bits_with_the_levels_of_8_is_left_out_and_told_of(tmp_path):
     levels = np.arange(64, dtype=np.int32).reshape(8, 8)
     Image.fromarray(levels).save(tmp_path / "a.tif")
-    Image.fromarray(1000 * levels).save(tmp_path / "b.tif")
+    Image.fromarray(900 * levels).save(tmp_path / "b.tif")
+    Image.fromarray(0 * levels).save(tmp_path / "c.tif")  # black may be of any depth
     source = fn.data.open(tmp_path)
-    assert len(source) == 1
+    assert len(source) == 2
     assert source.found.notes == ["1 left out: 1 holds 0..255 in numbers of 32 bits: save it in 8 (first a.tif)"]
 
 

@@ -36,8 +36,14 @@ def test_sets_are_given_as_arrays_or_as_data_and_are_alike(measure):
     x, data = torch.rand(50, 1, 4, 4), fn.Dataset(torch.rand(50, 1, 4, 4))
     assert measure(x, data) == measure(x, data.x) == measure(x.numpy(), data.x.tolist())
     for other in (torch.rand(50, 2, 4, 4), torch.rand(50), torch.empty(0, 1, 4, 4)):
-        with pytest.raises(InputError, match=r"(alike|one size)"):
+        with pytest.raises(InputError, match="alike"):
             measure(x, other)
+
+
+def test_diversity_needs_data_that_vary():
+    for data in (torch.ones(5, 2), torch.rand(1, 2)):
+        with pytest.raises(InputError, match="all alike"):
+            metrics.diversity(torch.rand(5, 2), data)
 
 
 @pytest.mark.parametrize("distance", [wasserstein2, sliced_wasserstein2])

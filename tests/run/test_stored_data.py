@@ -96,7 +96,7 @@ def test_data_that_a_run_does_not_hold_are_given_when_it_is_loaded(tmp_path):
     assert torch.equal(run.source.x, x)
     assert run.holds_data
     for other in (2 * x, (x, labels[::-1]), x):
-        with pytest.raises(RunError, match=r"other data than 'data': their (samples|conditions) differ"):
+        with pytest.raises(RunError, match=r"other data than 'data': their (samples or labels|conditions) differ"):
             fn.load(tmp_path / "r", data=other)
     with pytest.raises(InputError, match="no such file"):
         fn.load(tmp_path / "r", data="mine.csv")
@@ -115,7 +115,7 @@ def test_pictures_that_were_moved_are_found_where_a_user_says(tmp_path):
     assert len(run.source) == 80  # with mirror images, as the run was begun
     assert run.source.shape == (1, 4, 4)
     (there / "3.png").unlink()
-    with pytest.raises(RunError, match="was trained on other data than 'there': their samples differ"):
+    with pytest.raises(RunError, match="was trained on other data than 'there': their samples or labels differ"):
         fn.load(tmp_path / "r", data=there)
 
 
@@ -155,3 +155,62 @@ def test_a_page_without_data_holds_none_of_a_run_that_has_them(tmp_path):
     assert len(without) < len(with_data)
     built_in = fn.train(fn.data.spiral(3000), steps=2)
     assert payload([("b", built_in)])["runs"][0]["samples_held"] == 3000
+
+
+def test_data_that_are_given_are_seen_as_the_run_saw_them(tmp_path):
+    x = fn.data.digits(40).x
+    small = {"name": "dit", "width": 16, "depth": 1, "heads": 1, "patch": 4}
+    source = fn.data.open(x, settings={"flip": True})
+    train(source, tmp_path / "r", network=small, keep_data=False)
+    for given in (x, fn.Dataset(x), source):
+        assert len(fn.load(tmp_path / "r", data=given).source) == 80
+    with pytest.raises(RunError, match=r"trained on other data than 'data': their data\.from_size differ"):
+        fn.load(tmp_path / "r", data=fn.data.open(x, settings={"from_size": 4, "flip": True}))
+    train(x, tmp_path / "plain", network=small, keep_data=False)
+    with pytest.raises(RunError, match=r"their data\.flip differ"):
+        fn.load(tmp_path / "plain", data=source)
+
+
+def test_labels_of_other_names_are_others(tmp_path):
+    x = torch.randn(40, 2)
+    train((x, ["cat", "dog"] * 20), tmp_path / "r", keep_data=False)
+    with pytest.raises(RunError, match="was trained with the labels 'cat, dog', not 'owl, rat'"):
+        fn.load(tmp_path / "r", data=(x, ["owl", "rat"] * 20))
+
+
+def test_a_built_in_is_given_by_its_name(tmp_path):
+    train(fn.data.spiral(90, seed=3), tmp_path / "r")
+    assert len(fn.load(tmp_path / "r", data="spiral").source) == 90
+    with pytest.raises(RunError, match="other data"):
+        fn.load(tmp_path / "r", data="moons")
+
+
+def test_a_run_in_colour_reads_pictures_that_are_grey_by_content(tmp_path):
+    place = tmp_path / "pictures"
+    place.mkdir()
+    for k, x in enumerate(fn.data.digits(20).x):
+        Image.fromarray(x[0].numpy()).convert("RGB").save(place / f"{k}.png")
+    small = {"name": "dit", "width": 16, "depth": 1, "heads": 1, "patch": 4}
+    train(fn.data.open(place, settings={"channels": 3}), tmp_path / "r", network=small)
+    config = tmp_path / "r" / "config.toml"
+    assert "channels = 3\n" in config.read_text()
+    config.write_text(config.read_text().replace("channels = 3\n", "", 1))  # as earlier releases kept it
+    assert fn.load(tmp_path / "r").source.shape == (3, 8, 8)
+    assert fn.load(tmp_path / "r", data=place).source.shape == (3, 8, 8)
+
+
+def test_captions_that_were_moved_are_told_of(tmp_path):
+    place, captions = tmp_path / "pictures", tmp_path / "said.csv"
+    place.mkdir()
+    digits = fn.data.digits(20)
+    for k, x in enumerate(digits.x):
+        Image.fromarray(x[0].numpy()).save(place / f"{k}.png")
+    rows = "".join(f"{k}.png,the digit {int(label)}\n" for k, label in enumerate(digits.labels))
+    captions.write_text(f"file_name,text\n{rows}")
+    small = {"name": "dit", "width": 16, "depth": 1, "heads": 1, "patch": 4}
+    train(fn.data.open(place, settings={"captions": str(captions)}), tmp_path / "r", network=small)
+    moved = captions.rename(tmp_path / "moved.csv")
+    with pytest.raises(RunError, match=r"said.csv', which is not there: say where they are, fn\.load"):
+        fn.load(tmp_path / "r", data=place)
+    given = fn.data.open(place, settings={"captions": str(moved)})
+    assert fn.load(tmp_path / "r", data=given).source is given

@@ -7,6 +7,7 @@ from PIL import Image
 import fromnoise as fn
 from fromnoise.cond import Cond
 from fromnoise.conditioners import Labels, Vector
+from fromnoise.errors import InputError
 from fromnoise.training import Denoising
 from fromnoise.training.floor import floor_of
 
@@ -119,3 +120,30 @@ def test_the_error_of_a_floor_is_how_far_floors_of_other_seeds_lie():
     found = [fn.loss_floor(data, "linear", draws=1024, seed=seed) for seed in range(40)]
     spread = torch.tensor([one.value for one in found]).std()
     assert 0.7 < float(spread) / (sum(one.error for one in found) / 40) < 1.4
+
+
+def test_a_floor_leaves_conditions_out_as_the_training_does():
+    """Each of two conditions is left out alone too, so that the network knows less than with both or none."""
+    data = two_conditions(200)
+    denoiser = fn.Denoiser(fn.nn.MLP(2, 8, classes=2, cond_dim=2), fn.VP(), "v")
+    denoiser.measure(data)
+    task = Denoising().bound(denoiser, drop_cond=0.3)
+    found = task.floor(data)
+    by_label = Denoising().bound(denoiser, drop_cond=0.0)
+    alone = [floor(fn.nn.MLP(2, 8, **kind), data)[0].value for kind in ({}, {"classes": 2})]
+    none, label = 0.3 + 0.7 * 0.3**2, 0.7 * 0.3 * 0.7  # the vector, where it is known, leaves nothing to learn
+    assert by_label.floor(data).value < 1e-6
+    assert found.value == pytest.approx(none * alone[0] + label * alone[1], abs=6 * found.error)
+
+
+def test_loss_floor_knows_no_floor_where_a_training_knows_none():
+    noisy = fn.data.open("digits", settings={"from_size": 4, "from_noise": 0.1})
+    data = fn.data.shapes(90)
+    given = Cond({"label": data.labels}, {"label": torch.arange(90) % 3 > 0})
+    partly = fn.Dataset(data.x, cond=given, conditioners=data.conditioners)
+    for source in (noisy, partly):
+        with pytest.raises(InputError, match="conditions are noisy in training, or some samples have none"):
+            fn.loss_floor(source, "cosine")
+    for draws in (-4, 31, 1000.0):
+        with pytest.raises(InputError, match="draws must be a whole number of at least 32"):
+            fn.loss_floor(data, "cosine", draws=draws)

@@ -97,6 +97,7 @@ class Decoder:
             if math.prod(image.size) > _MOST_PIXELS:
                 raise Unreadable(_TOO_MANY)
             animated = getattr(image, "n_frames", 1) > 1
+            is_deep = image.mode.startswith("I") or any(";16" in str(tile) for tile in image.tile)
             image.load()
             _check_depth(image)
             upright = ImageOps.exif_transpose(image)
@@ -108,8 +109,7 @@ class Decoder:
         array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
         if not self.channels and (array == array[:1]).all():
             array = array[:1]
-        brightest = int(np.asarray(upright).max()) if upright.mode.startswith("I") else None
-        return Decoded(array, (height, width), animated, brightest)
+        return Decoded(array, (height, width), animated, _brightest(upright) if is_deep else None)
 
     def _opaque(self, image: Image.Image) -> Image.Image:
         """Return a picture in grey or colour, clear pixels laid over the background."""
@@ -138,10 +138,18 @@ class Decoder:
 _TOO_MANY = f"has more than {_MOST_PIXELS // 10**6} million pixels"
 
 
+def _brightest(image: Image.Image) -> int:
+    """Return the largest value 0..65535 of a picture of 16 bits; Pillow has made 8 of them where it has colours."""
+    values = np.asarray(image if image.mode.startswith("I") else image.convert("RGB"))
+    return int(values.max()) * (1 if image.mode.startswith("I") else 257)
+
+
 def _check_depth(image: Image.Image) -> None:
     """Refuse a TIFF of 32-bit whole numbers that end where 8 bits do: as one of 16 bits it would be black."""
-    if image.mode == "I" and image.format == "TIFF" and int(np.asarray(image).max()) <= 255:
-        raise Unreadable("holds 0..255 in numbers of 32 bits: save it in 8")
+    if image.mode == "I" and image.format == "TIFF":
+        low, high = (int(end) for end in image.getextrema())  # pyright: ignore[reportArgumentType] of one band
+        if low >= 0 and 1 < high <= 255:  # of black and white alone nothing can be told
+            raise Unreadable("holds 0..255 in numbers of 32 bits: save it in 8")
 
 
 def _deep_grey(image: Image.Image) -> Image.Image:

@@ -112,7 +112,7 @@ class _Tally:
     @property
     def dark(self) -> str:
         """That the pictures of 16 bits use at most a quarter of their range; empty where they do not."""
-        if not self.deep or self.brightest >= 2**14:
+        if not 0 < self.brightest < 2**14:  # of black ones nothing can be told
             return ""
         some = _counted(self.deep, "picture of 16 bits has", "pictures of 16 bits have")
         return f"{some} no value above {self.brightest:,} of 65,535, and will be dark: save them with their full range"

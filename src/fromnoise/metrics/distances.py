@@ -35,9 +35,9 @@ def wasserstein2(a: Any, b: Any) -> float:
     Raises:
         InputError: if the sets differ in size.
     """
+    a, b = _flat(a, b)
     if len(a) != len(b):
         raise InputError(f"the exact 2-Wasserstein distance takes sets of one size, not {len(a)} and {len(b)}")
-    a, b = _flat(a, b)
     if a.var(0).sum() < b.var(0).sum() / 2:  # the search takes minutes where all rows of the cost are alike
         a, b = b, a
     cost = torch.cdist(a, b).square().numpy()
@@ -80,8 +80,14 @@ def energy_distance(a: Any, b: Any) -> float:
 
 
 def diversity(samples: Any, data: Any) -> float:
-    """Return the mean distance between two samples over that between two data points: 1 is as varied as the data."""
+    """Return the mean distance between two samples over that between two data points: 1 is as varied as the data.
+
+    Raises:
+        InputError: if the data are one sample, or all alike.
+    """
     a, b = _flat(samples, data)
+    if bool((b == b[0]).all()):
+        raise InputError("diversity is in parts of the data's, and these are all alike")
     return _mean_distance(a, a) * len(a) / max(len(a) - 1, 1) / (_mean_distance(b, b) * len(b) / max(len(b) - 1, 1))
 
 

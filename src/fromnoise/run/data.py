@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fromnoise.conditioners import conditioners, prepare
+from fromnoise.conditioners import Conditioner, conditioners, label_names_of, prepare
 from fromnoise.data.builtin import make
 from fromnoise.data.dataset import Dataset
 from fromnoise.data.images import Files
@@ -59,14 +59,27 @@ def given_data(folder: Path, config: AnyConfig, what: Any) -> Dataset | Source:
         RunError: if they are others.
     """
     about = config.data
+    if isinstance(what, str) and what == about["name"] and "sha256" not in about:
+        return read_data(folder, config)  # built in
     if not isinstance(what, Dataset | Source):
         what = _opened(config, what)
+    elif inmost(what) is what:  # seen as the run sees them, where it was not opened so
+        what = Seen.among(about)[0].of(what)
     same, known = {"name": what.name, **what.identity}, [key for key in ("sha256", "conditions") if key in about]
-    odd = next((key for key in known if same.get(key) != about[key]), None)
-    if odd is not None or (not known and same != {key: value for key, value in about.items() if key != "source"}):
-        kind = "conditions" if odd == "conditions" else "samples"
+    views = [key for key in Seen.model_fields if same.get(key) != about.get(key)]
+    odd = next((key for key in known if same.get(key) != about[key]), None) or next(iter(views), None)
+    of_source = {key: value for key, value in about.items() if key != "source"}
+    if odd is not None or (not known and same != of_source):
+        kind = {"conditions": "conditions", None: "samples", "sha256": "samples or labels"}.get(odd, f"data.{odd}")
         raise RunError(f"{folder} was trained on other data than {shown(what.name)}: their {kind} differ")
+    mine, theirs = (label_names_of(one) for one in (_conditioners(config), what.conditioners))
+    if mine and theirs and mine != theirs:
+        raise RunError(f"{folder} was trained with the labels {shown(', '.join(mine))}, not {shown(', '.join(theirs))}")
     return _fitting(folder, config, what)
+
+
+def _conditioners(config: AnyConfig) -> list[Conditioner]:
+    return [conditioners.build(one) for one in config.conditioners]
 
 
 def _made(about: Mapping[str, Any]) -> Any:
@@ -98,8 +111,16 @@ def _opened(config: AnyConfig, what: Any) -> Any:
     """Return data, opened with the settings that a run's were opened with; captions are read as the run reads them."""
     left = ("name", "path", "n", "seed", "sha256", "conditions", "source", "text_encoder")
     own = {key: value for key, value in config.data.items() if key not in left}
+    if "captions" in own and not Path(str(own["captions"])).exists():
+        raise RunError(
+            f"the captions were in {shown(own['captions'], 300)}, which is not there: say where they are, "
+            "fn.load(..., data=fn.data.open(..., settings={'captions': ...}))"
+        )
     data = open_data(what, str(config.data["name"]), settings=own)
-    reader = next((one for one in map(conditioners.build, config.conditioners) if isinstance(one, EncodedText)), None)
+    shape = config.sample_shape
+    if "path" in config.data and shape is not None and list(data.shape) == [1, *shape[1:]] != shape:
+        data = open_data(what, settings={**own, "channels": 3})  # earlier releases told grey by the file alone
+    reader = next((one for one in _conditioners(config) if isinstance(one, EncodedText)), None)
     if reader is not None and isinstance(inmost(data), Files):
         inmost(data).reads_captions_by(reader)
     return data

@@ -194,9 +194,11 @@ def load(
     return run
 
 
-def load_autoencoder(path: str | Path, *, weights: str = "ema", ema: float | None = None) -> AutoencoderRun:
+def load_autoencoder(
+    path: str | Path, *, weights: str = "ema", ema: float | None = None, data: Any = None
+) -> AutoencoderRun:
     """Load a run of an autoencoder. Arguments and errors are those of `load`."""
-    run = load_any(path, weights=weights, ema=ema)
+    run = load_any(path, weights=weights, ema=ema, data=data)
     if not isinstance(run, AutoencoderRun):
         raise InputError(
             f"{path} is no run of an autoencoder, but of a denoiser: train one, fromnoise train-autoencoder DATA"

@@ -15,13 +15,13 @@ from fromnoise.data.codec import Affine, Codec
 from fromnoise.data.opening import open as open_data
 from fromnoise.data.source import Source, held_apart
 from fromnoise.denoiser import Denoiser
-from fromnoise.errors import InputError
-from fromnoise.exact import GaussianMixture, mixture_of_data
+from fromnoise.errors import InputError, whole_number
+from fromnoise.exact import GaussianMixture
 from fromnoise.process import Prediction, prediction
 from fromnoise.schedule import Schedule, schedules
 from fromnoise.training.config import TrainConfig
 from fromnoise.training.noising import Objective
-from fromnoise.training.optimum import Floor, floor_at, rows_of_floor
+from fromnoise.training.optimum import Floor, floor_at, law_seen
 from fromnoise.training.task import losses
 from fromnoise.training.times import time_laws
 from fromnoise.training.weighting import weightings
@@ -57,13 +57,14 @@ def loss_floor(
         drop_cond: for conditional data, the probability of training without the condition.
         sigma_data: the data's standard deviation, measured when not given; "edm" uses it.
         codec: from the data's units to those trained in; `Affine()`, which trainings have, when not given.
-        draws: how many triples; 32,768 when not given, fewer for large sets.
+        draws: how many triples, 32 at least; 32,768 when not given, fewer for large sets.
         seed: of the draws.
 
     Raises:
-        InputError: for a loss whose floor is not known: one of the user's, or hybrid off a table; or for a prediction
-            that is not linear in the network's output.
+        InputError: for a loss whose floor is not known: one of the user's, or hybrid off a table; for a prediction that
+            is not linear in the network's output; or for data whose conditions are noisy in training or partly missing.
     """
+    draws = None if draws is None else whole_number("draws", draws, least=32)
     law = data if isinstance(data, GaussianMixture) else _law_of(open_data(data), codec or Affine())
     sigma_data = sigma_data or float(law.mean_and_variance()[1].mean().sqrt())
     kind = prediction(predict).fitted(sigma_data, Affine())
@@ -76,7 +77,10 @@ def loss_floor(
 
 
 def _law_of(data: Source, codec: Codec) -> GaussianMixture:
-    return mixture_of_data(data, codec if codec.shape else codec.fitted(data), at_most=rows_of_floor(data.shape))
+    law = law_seen(data, codec if codec.shape else codec.fitted(data), data.conditioners)
+    if law is None:
+        raise InputError("the floor is not known where conditions are noisy in training, or some samples have none")
+    return law
 
 
 def floor_of(denoiser: Denoiser, data: Source, train: Mapping[str, Any]) -> Floor | None:

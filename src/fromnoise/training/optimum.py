@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from fromnoise.cond import Cond
+from fromnoise.conditioners import Conditioner
+from fromnoise.data.codec import Codec
+from fromnoise.data.source import Source
 from fromnoise.deprecated import Renamed
-from fromnoise.exact import GaussianMixture
+from fromnoise.exact import GaussianMixture, mixture_of_data
 from fromnoise.rng import stream
 from fromnoise.training.noising import Objective
 
@@ -133,7 +136,7 @@ def floor_at(
         law: of the data, in the denoiser's units.
         goal: schedule, prediction, times, weighting.
         drop_cond: the probability of training without the condition.
-        draws: how many triples, at least 32; 32,768 when not given, fewer for large sets.
+        draws: how many triples, a multiple of 16; 32,768 when not given, fewer for large sets.
         seed: of the draws.
     """
     draws = max(
@@ -148,7 +151,7 @@ def floor_at(
     t = torch.cat([goal.times.draw(goal.schedule, draws // _ROUNDS, clock) for _ in range(_ROUNDS)])
     alpha, sigma = (torch.as_tensor(scale).to(x0) for scale in goal.schedule.scales(t))
     if cond is not None and drop_cond:
-        cond = cond.drop(drop_cond, generator)
+        cond = cond.dropped(drop_cond, lambda _: torch.rand(draws, generator=generator, device=x0.device))
     x_t = alpha[:, None] * x0 + sigma[:, None] * eps
     least, zero = losses_of(Optimum(law, goal, t, x0, x_t, alpha, sigma, cond))
     # times are stratified within a round, so that rounds differ by less than independent draws would
@@ -163,6 +166,15 @@ _PRODUCTS, _FEWEST = 2**32, 1024
 """How many numbers of samples and draws are multiplied for a floor, about a second's work, and the fewest draws."""
 
 
-def rows_of_floor(shape: Sequence[int]) -> int:
-    """Return how many samples of a shape a floor is taken of at most, where it is to take about a second."""
-    return max(1024, min(10_000, _PRODUCTS // (_FEWEST * math.prod(shape))))
+def law_seen(source: Source, codec: Codec, conditioners: Sequence[Conditioner]) -> GaussianMixture | None:
+    """Return the law of what a network sees of some data; None where that is not known.
+
+    It is that of a part of many data, of so many that a floor takes a few seconds at most.
+    """
+    if any(one.augments for one in conditioners):
+        return None  # the network sees other conditions than the data have
+    rows = max(1024, min(10_000, _PRODUCTS // (_FEWEST * math.prod(source.shape))))
+    law = mixture_of_data(source, codec, at_most=rows, conditioners=conditioners)
+    if law.cond is not None and not all(bool(mask.all()) for mask in law.cond.given.values()):
+        return None  # rows without a condition and rows that lost theirs look alike to the network
+    return law

@@ -26,14 +26,13 @@ from fromnoise.conditioners import augmented
 from fromnoise.data.source import Batch, Source
 from fromnoise.denoiser import Denoiser
 from fromnoise.errors import ConfigError
-from fromnoise.exact import mixture_of_data
 from fromnoise.model import Model
 from fromnoise.nn.network import plain
 from fromnoise.own_grid import FewSteps, OwnGrid
 from fromnoise.registry import Registry
 from fromnoise.training.draws import Draws
 from fromnoise.training.noising import Objective, objective
-from fromnoise.training.optimum import Floor, Losses, Optimum, floor_at, rows_of_floor
+from fromnoise.training.optimum import Floor, Losses, Optimum, floor_at, law_seen
 from fromnoise.training.times import TimeLaw
 from fromnoise.training.weighting import OF_STEPS
 
@@ -280,11 +279,7 @@ class Task(AnyTask):
         if cond is not None:
             cond = augmented(cond, denoiser.conditioners, draws)
         if cond is not None and self.drop_cond:
-            cond = cond.where(draws.uniform("drop") >= self.drop_cond)
-            apart = sorted(cond.values.keys() - cond.kept)
-            if len(apart) > 1:  # so that a caption or a label alone is heard too
-                for name in apart:
-                    cond = cond.where(draws.uniform(f"drop {name}") >= self.drop_cond, only=name)
+            cond = cond.dropped(self.drop_cond, draws.uniform)
         weight = None if noised.weight is None else noised.weight.to(x)
         importance = goal.times.importance(goal.schedule, t)  # as they are drawn: a law may change afterwards
         also = {} if importance is None else {"importance": importance.to(x)}
@@ -303,11 +298,9 @@ class Task(AnyTask):
     def floor(self, source: Source) -> Floor | None:
         linear, small = self.denoiser.prediction.is_linear, math.prod(source.shape) <= _LARGEST
         known, codec = self.denoiser.conditioners, self.denoiser.codec
-        if not (linear and small and self.has_floor(self.goal)) or any(one.augments for one in known):
+        if not (linear and small and self.has_floor(self.goal)):
             return None
         if codec.variance(codec.store(source.read(slice(0, 1)).x)) is not None:
             return None  # each sample is a law of its own, and that of them all takes too long
-        law = mixture_of_data(source, codec, at_most=rows_of_floor(source.shape), conditioners=known)
-        if law.cond is not None and not all(bool(mask.all()) for mask in law.cond.given.values()):
-            return None  # rows without a condition and rows that lost theirs look alike to the network
-        return floor_at(self.least, law, self.goal, drop_cond=self.drop_cond)
+        law = law_seen(source, codec, known)
+        return None if law is None else floor_at(self.least, law, self.goal, drop_cond=self.drop_cond)
