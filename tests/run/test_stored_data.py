@@ -11,9 +11,19 @@ from fromnoise.cond import Cond
 from fromnoise.errors import CheckpointDamaged, ConfigChanged, InputError, RunError
 from fromnoise.export import payload, to_html
 
+SMALL = {"name": "dit", "width": 16, "depth": 1, "heads": 1, "patch": 4}
+
 
 def train(data, path, **settings):
     return fn.train(data, steps=3, batch_size=16, out=path, **settings)
+
+
+def pictures(place, n, mode="L"):
+    """Write digits as files, and return their folder."""
+    place.mkdir()
+    for k, x in enumerate(fn.data.digits(n).x):
+        Image.fromarray(x[0].numpy()).convert(mode).save(place / f"{k}.png")
+    return place
 
 
 def test_a_changed_built_in_is_stored_and_not_made_again(tmp_path):
@@ -103,12 +113,9 @@ def test_data_that_a_run_does_not_hold_are_given_when_it_is_loaded(tmp_path):
 
 
 def test_pictures_that_were_moved_are_found_where_a_user_says(tmp_path):
-    place = tmp_path / "here"
-    place.mkdir()
-    for k, x in enumerate(fn.data.digits(40).x):
-        Image.fromarray(x[0].numpy()).save(place / f"{k}.png")
+    place = pictures(tmp_path / "here", 40)
     source = fn.data.open(place, settings={"flip": True, "size": 4})
-    train(source, tmp_path / "r", network={"name": "dit", "width": 16, "depth": 1, "heads": 1, "patch": 2})
+    train(source, tmp_path / "r", network={**SMALL, "patch": 2})
     there = place.rename(tmp_path / "there")
     assert not fn.load(tmp_path / "r").holds_data
     run = fn.load(tmp_path / "r", data=there)
@@ -159,14 +166,13 @@ def test_a_page_without_data_holds_none_of_a_run_that_has_them(tmp_path):
 
 def test_data_that_are_given_are_seen_as_the_run_saw_them(tmp_path):
     x = fn.data.digits(40).x
-    small = {"name": "dit", "width": 16, "depth": 1, "heads": 1, "patch": 4}
     source = fn.data.open(x, settings={"flip": True})
-    train(source, tmp_path / "r", network=small, keep_data=False)
+    train(source, tmp_path / "r", network=SMALL, keep_data=False)
     for given in (x, fn.Dataset(x), source):
         assert len(fn.load(tmp_path / "r", data=given).source) == 80
     with pytest.raises(RunError, match=r"trained on other data than 'data': their data\.from_size differ"):
         fn.load(tmp_path / "r", data=fn.data.open(x, settings={"from_size": 4, "flip": True}))
-    train(x, tmp_path / "plain", network=small, keep_data=False)
+    train(x, tmp_path / "plain", network=SMALL, keep_data=False)
     with pytest.raises(RunError, match=r"their data\.flip differ"):
         fn.load(tmp_path / "plain", data=source)
 
@@ -186,12 +192,8 @@ def test_a_built_in_is_given_by_its_name(tmp_path):
 
 
 def test_a_run_in_colour_reads_pictures_that_are_grey_by_content(tmp_path):
-    place = tmp_path / "pictures"
-    place.mkdir()
-    for k, x in enumerate(fn.data.digits(20).x):
-        Image.fromarray(x[0].numpy()).convert("RGB").save(place / f"{k}.png")
-    small = {"name": "dit", "width": 16, "depth": 1, "heads": 1, "patch": 4}
-    train(fn.data.open(place, settings={"channels": 3}), tmp_path / "r", network=small)
+    place = pictures(tmp_path / "pictures", 20, "RGB")
+    train(fn.data.open(place, settings={"channels": 3}), tmp_path / "r", network=SMALL)
     config = tmp_path / "r" / "config.toml"
     assert "channels = 3\n" in config.read_text()
     config.write_text(config.read_text().replace("channels = 3\n", "", 1))  # as earlier releases kept it
@@ -200,15 +202,10 @@ def test_a_run_in_colour_reads_pictures_that_are_grey_by_content(tmp_path):
 
 
 def test_captions_that_were_moved_are_told_of(tmp_path):
-    place, captions = tmp_path / "pictures", tmp_path / "said.csv"
-    place.mkdir()
-    digits = fn.data.digits(20)
-    for k, x in enumerate(digits.x):
-        Image.fromarray(x[0].numpy()).save(place / f"{k}.png")
-    rows = "".join(f"{k}.png,the digit {int(label)}\n" for k, label in enumerate(digits.labels))
+    place, captions = pictures(tmp_path / "pictures", 20), tmp_path / "said.csv"
+    rows = "".join(f"{k}.png,the digit {int(label)}\n" for k, label in enumerate(fn.data.digits(20).labels))
     captions.write_text(f"file_name,text\n{rows}")
-    small = {"name": "dit", "width": 16, "depth": 1, "heads": 1, "patch": 4}
-    train(fn.data.open(place, settings={"captions": str(captions)}), tmp_path / "r", network=small)
+    train(fn.data.open(place, settings={"captions": str(captions)}), tmp_path / "r", network=SMALL)
     moved = captions.rename(tmp_path / "moved.csv")
     with pytest.raises(RunError, match=r"said.csv', which is not there: say where they are, fn\.load"):
         fn.load(tmp_path / "r", data=place)

@@ -65,12 +65,12 @@ def given_data(folder: Path, config: AnyConfig, what: Any) -> Dataset | Source:
         what = _opened(config, what)
     elif inmost(what) is what:  # seen as the run sees them, where it was not opened so
         what = Seen.among(about)[0].of(what)
-    same, known = {"name": what.name, **what.identity}, [key for key in ("sha256", "conditions") if key in about]
-    views = [key for key in Seen.model_fields if same.get(key) != about.get(key)]
-    odd = next((key for key in known if same.get(key) != about[key]), None) or next(iter(views), None)
-    of_source = {key: value for key, value in about.items() if key != "source"}
-    if odd is not None or (not known and same != of_source):
-        kind = {"conditions": "conditions", None: "samples", "sha256": "samples or labels"}.get(odd, f"data.{odd}")
+    told = {"name": what.name, **what.identity}
+    parts = [key for key in ("sha256", "conditions") if key in about]
+    compared = [*parts, *Seen.model_fields] if parts else sorted({*about, *told} - {"source"})
+    odd = next((key for key in compared if told.get(key) != about.get(key)), None)
+    if odd is not None:
+        kind = {"sha256": "samples or labels", "conditions": "conditions"}.get(odd, f"data.{odd}")
         raise RunError(f"{folder} was trained on other data than {shown(what.name)}: their {kind} differ")
     mine, theirs = (label_names_of(one) for one in (_conditioners(config), what.conditioners))
     if mine and theirs and mine != theirs:

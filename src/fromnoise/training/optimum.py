@@ -139,9 +139,8 @@ def floor_at(
         draws: how many triples, a multiple of 16; 32,768 when not given, fewer for large sets.
         seed: of the draws.
     """
-    draws = max(
-        32, draws or max(_FEWEST, min(32_768, 40_000_000 // max(law.flat.shape), _PRODUCTS // law.flat.numel()))
-    )
+    usual = min(32_768, 40_000_000 // max(law.flat.shape), _PRODUCTS // law.flat.numel())
+    draws = max(2 * _ROUNDS, draws or max(_FEWEST, usual))
     draws -= draws % _ROUNDS
     generator = stream(seed, "floor", device=law.flat.device)
     x0, cond = law.draw(draws, generator)
